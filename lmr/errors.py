@@ -1,0 +1,60 @@
+"""The errors that a user may see: what went wrong, what was got, and the fix, one line each.
+
+This is the ground under every other module: it imports nothing, and all of `lmr` may import it.
+"""
+
+__all__ = ["LmrError", "SettingsError", "StorageError", "ShardError", "ClusterError", "PhotoError"]
+
+
+class LmrError(Exception):
+    """An error that is the user's to mend; the command line prints it without a traceback.
+
+    Parameters
+    ----------
+    what
+        What went wrong, with the names of the things concerned.
+    got
+        What was found instead of what was expected.
+    fix
+        What the user can do about it.
+    """
+
+    def __init__(self, what: str, *, got: str | None = None, fix: str | None = None) -> None:
+        super().__init__(what, got, fix)
+        self.what, self.got, self.fix = what, got, fix
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.got is not None:
+            lines.append(f"got: {self.got}")
+        if self.fix is not None:
+            lines.append(f"fix: {self.fix}")
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Keyword-only arguments are lost by BaseException's own pickling; errors travel between processes.
+        return _rebuild, (type(self), self.what, self.got, self.fix)
+
+
+def _rebuild(kind: type[LmrError], what: str, got: str | None, fix: str | None) -> LmrError:
+    return kind(what, got=got, fix=fix)
+
+
+class SettingsError(LmrError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+class StorageError(LmrError):
+    """Storage cannot be reached, read or written."""
+
+
+class ShardError(StorageError):
+    """A shard is missing, truncated, or was written by something else."""
+
+
+class ClusterError(LmrError):
+    """The scheduler or its workers cannot do what the run asks for."""
+
+
+class PhotoError(LmrError):
+    """A photo cannot be decoded; `what` is the reason that its row carries."""

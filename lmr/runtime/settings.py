@@ -1,0 +1,125 @@
+"""Settings of steps, their fingerprints, and where their values come from.
+
+A step's settings are a frozen, keyword-only dataclass. What a run uses is layered: the dataclass's
+defaults, a TOML file, then `--set group.field=value`.
+"""
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from lmr.errors import SettingsError
+from lmr.runtime import storage
+
+__all__ = ["Settings", "digest", "layer", "parse_overrides", "read_toml"]
+
+Group = TypeVar("Group")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Base of the settings of every step; subclasses are frozen, keyword-only dataclasses too."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=False)
+
+
+def digest(value: Any) -> str:
+    """Return 12 hex digits that stand for a value, the same in every process and on every machine.
+
+    Dataclasses count with all their fields and their class's name; mappings without regard to order.
+    """
+    text = json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"class": type(value).__name__, **fields}
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, str | int | float | bool) or value is None:
+        return value
+    raise TypeError(f"a setting of type {type(value).__name__} has no stable fingerprint")
+
+
+def read_toml(url: str) -> dict[str, dict[str, Any]]:
+    """Read a TOML file of settings: one table per step."""
+    try:
+        values = tomllib.loads(storage.read(url).decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{url} is not valid TOML", got=str(error), fix="see docs/settings.md") from error
+    for name, table in values.items():
+        if not isinstance(table, dict):
+            raise SettingsError(
+                f"{url}: {name!r} stands outside any table", fix=f"put it under its step: [step]\n{name} = …"
+            )
+    return values
+
+
+def parse_overrides(items: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Parse `group.field=value` items; values are read as TOML, and as plain text where that fails."""
+    values: dict[str, dict[str, Any]] = {}
+    for item in items:
+        name, equals, text = item.partition("=")
+        group, dot, field = name.strip().partition(".")
+        if not (equals and dot and group and field):
+            raise SettingsError(
+                "--set takes group.field=value", got=item, fix="for example --set verify.min_inliers=30"
+            )
+        try:
+            value = tomllib.loads(f"v = {text.strip()}")["v"]
+        except tomllib.TOMLDecodeError:
+            value = text.strip()
+        values.setdefault(group, {})[field] = value
+    return values
+
+
+def layer(base: Group, *layers: Mapping[str, Mapping[str, Any]]) -> Group:
+    """Return a dataclass of settings groups with the layers' values in place of its own, checked.
+
+    Parameters
+    ----------
+    base
+        A dataclass whose fields are `Settings`, one per step.
+    *layers
+        Mappings group to field to value, the strongest last.
+
+    Raises
+    ------
+    SettingsError
+        If a group or field is unknown, or a value is of the wrong type or out of range.
+    """
+    groups = {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}  # type: ignore[arg-type]
+    for values in layers:
+        for name, fields in values.items():
+            if name not in groups:
+                raise SettingsError(
+                    "unknown group of settings", got=name, fix=f"one of: {', '.join(sorted(groups))}"
+                )
+            groups[name] = _replace(name, groups[name], fields)
+    return type(base)(**groups)
+
+
+def _replace(name: str, group: Any, fields: Mapping[str, Any]) -> Any:
+    current = {f.name: getattr(group, f.name) for f in dataclasses.fields(group)}
+    for field in fields:
+        if field not in current:
+            raise SettingsError(
+                f"unknown setting {name}.{field}", fix=f"one of: {', '.join(sorted(current))}"
+            )
+    try:
+        return TypeAdapter(type(group)).validate_python({**current, **fields})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join([name, *(str(part) for part in first["loc"])])
+        raise SettingsError(
+            f"setting {where} is not valid", got=repr(first["input"]), fix=first["msg"]
+        ) from error

@@ -1,0 +1,151 @@
+"""Datasets of Parquet shards, whole or absent, that say what they are.
+
+A dataset is a folder `part-00000.parquet ...` at any fsspec URL. Every shard carries, in its own
+metadata, the schema version, the step and fingerprint that made it, its number and its count of rows; a
+reader refuses by name a shard that is missing, cut short, or written by something else.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lmr.errors import ShardError, StorageError
+from lmr.runtime import storage
+
+__all__ = ["SCHEMA_VERSION", "Dataset"]
+
+SCHEMA_VERSION = 1
+"""Version of the layout of shards; a reader refuses any other."""
+
+_KEY = b"lmr"
+_PART = re.compile(r"part-(\d{5,})\.parquet")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A folder of Parquet shards.
+
+    Attributes
+    ----------
+    url
+        The folder, at any fsspec URL.
+    step
+        Name of the step that writes it.
+    fingerprint
+        The step's fingerprint; shards that carry another are refused.
+    shards
+        How many shards the whole dataset has.
+    """
+
+    url: str
+    step: str
+    fingerprint: str
+    shards: int
+
+    def shard_url(self, shard: int) -> str:
+        """Return the URL of a shard."""
+        return storage.join(self.url, f"part-{shard:05d}.parquet")
+
+    def present(self) -> dict[int, int]:
+        """List the shards that are there, by one listing: shard number to size in bytes."""
+        found = {}
+        for name, size in storage.folder_sizes(self.url).items():
+            match = _PART.fullmatch(name)
+            if match and int(match[1]) < self.shards:
+                found[int(match[1])] = size
+        return found
+
+    def write(self, shard: int, rows: pa.Table, **facts: Any) -> int:
+        """Write a shard whole or not at all; return its size in bytes.
+
+        Parameters
+        ----------
+        shard
+            Its number.
+        rows
+            Its rows.
+        **facts
+            Further facts for the shard's metadata, as JSON (seconds taken, peak memory).
+        """
+        identity = {
+            "schema": SCHEMA_VERSION,
+            "step": self.step,
+            "fingerprint": self.fingerprint,
+            "shard": shard,
+            "shards": self.shards,
+            "rows": rows.num_rows,
+        }
+        metadata = {_KEY: json.dumps({**identity, **facts}).encode()}
+        sink = pa.BufferOutputStream()
+        # Descriptors and JPEGs do not compress and have no useful statistics.
+        pq.write_table(
+            rows.replace_schema_metadata(metadata),
+            sink,
+            compression="lz4",
+            use_dictionary=False,
+            write_statistics=False,
+        )
+        data = sink.getvalue()
+        storage.put(self.shard_url(shard), memoryview(data))
+        return int(data.size)
+
+    def read(
+        self, shard: int, columns: Sequence[str] | None = None, *, row_group: int | None = None
+    ) -> pa.Table:
+        """Read a shard, or some of its columns.
+
+        Raises
+        ------
+        ShardError
+            If the shard is missing, truncated, or was not written by this dataset's step and settings.
+        """
+        url = self.shard_url(shard)
+        remake = f"delete {url} and run the same command again: only what is missing is made"
+        try:
+            with storage.open_read(url) as file:
+                parquet = pq.ParquetFile(file)
+                self._check(parquet, shard, url, remake)
+                names = None if columns is None else list(columns)
+                if row_group is not None:
+                    return parquet.read_row_group(row_group, columns=names)
+                return parquet.read(columns=names)
+        except StorageError as error:
+            if isinstance(error, ShardError) or not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            raise ShardError(
+                f"shard {self.step}/{shard:05d} is missing",
+                got=f"no file {url}",
+                fix="run the same command again: missing shards are remade",
+            ) from error
+        except (pa.ArrowException, OSError) as error:
+            got = " ".join(str(error).split())[:200]
+            raise ShardError(
+                f"shard {self.step}/{shard:05d} is damaged", got=f"{url}: {got}", fix=remake
+            ) from error
+
+    def facts(self, shard: int) -> dict[str, Any]:
+        """Return what a shard's metadata says of it (rows, seconds, peak memory), reading its footer only."""
+        url = self.shard_url(shard)
+        with storage.open_read(url) as file:
+            return self._check(pq.ParquetFile(file), shard, url, "delete it and run again")
+
+    def _check(self, parquet: pq.ParquetFile, shard: int, url: str, fix: str) -> dict[str, Any]:
+        what = f"shard {self.step}/{shard:05d} is not what it should be"
+        try:
+            facts: dict[str, Any] = json.loads((parquet.schema_arrow.metadata or {})[_KEY])
+        except (KeyError, ValueError) as error:
+            raise ShardError(what, got=f"{url}: a Parquet file that lmr did not write", fix=fix) from error
+        if facts.get("schema") != SCHEMA_VERSION:
+            raise ShardError(what, got=f"{url}: schema {facts.get('schema')}, not {SCHEMA_VERSION}", fix=fix)
+        for key, want in (("step", self.step), ("fingerprint", self.fingerprint), ("shard", shard)):
+            if facts.get(key) != want:
+                raise ShardError(what, got=f"{url}: {key} {facts.get(key)!r}, not {want!r}", fix=fix)
+        if facts["rows"] != parquet.metadata.num_rows:
+            got = f"{url}: {parquet.metadata.num_rows} of {facts['rows']} rows"
+            raise ShardError(what, got=got, fix=fix)
+        return facts

@@ -1,0 +1,311 @@
+"""Steps: settings, a shard function and its inputs; and how one shard of a step is made.
+
+A step is a declaration and knows nothing of Dask. Its shard function takes the shard's number, the settings
+and the datasets that it reads, and returns the shard's rows; everything else (looking at storage first,
+counting attempts, writing whole, measuring) happens in `make_shard`, the same for every step.
+"""
+
+import os
+import socket
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any, Literal
+
+import psutil
+import pyarrow as pa
+
+from lmr.errors import LmrError
+from lmr.runtime import storage
+from lmr.runtime.limits import limit_threads
+from lmr.runtime.settings import Settings, digest
+from lmr.runtime.shards import Dataset
+
+__all__ = [
+    "MAX_DEATHS",
+    "Each",
+    "Job",
+    "Receipt",
+    "Step",
+    "Summary",
+    "Whole",
+    "closure",
+    "make_shard",
+    "summarise",
+]
+
+MAX_DEATHS = 3
+"""A shard that killed this many worker processes in one run is set aside and reported."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Step:
+    """A step of a workflow: what makes the shards of one dataset.
+
+    Attributes
+    ----------
+    name
+        Names the step's bar on the dashboard: letters and `_` only.
+    folder
+        Where its shards lie below the run's folder; the fingerprint is added as last part.
+    make
+        A module-level function `make(shard, settings, **datasets, **placement) -> pyarrow.Table`.
+    settings
+        Its settings.
+    inputs
+        The datasets it reads, by the name of `make`'s argument: `Each(step)`, `Whole(step)` or a `Dataset`
+        that was there before the run.
+    shards
+        How many shards it makes.
+    rows, bytes_per_row
+        Expected size of the whole, for the plan.
+    revision
+        Raised by hand when the code changes what the shards hold.
+    weights
+        Digest of the weights that it uses, if any.
+    resources
+        What a worker must have for it, in Dask's terms: `{"CPU": 1}` or `{"GPU": 1}`.
+    placement
+        Arguments of `make` that do not change the result (a device, a path): no part of the fingerprint.
+    """
+
+    name: str
+    folder: str
+    make: Callable[..., pa.Table]
+    settings: Settings
+    inputs: Mapping[str, "Each | Whole | Dataset"]
+    shards: int
+    rows: int = 0
+    bytes_per_row: float = 0.0
+    revision: int = 1
+    weights: str = ""
+    resources: Mapping[str, float] = field(default_factory=lambda: {"CPU": 1})
+    placement: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """12 hex digits that change with the settings, the code revision, the weights and every input."""
+        return digest(
+            {
+                "step": self.name,
+                "revision": self.revision,
+                "settings": self.settings,
+                "weights": self.weights,
+                "shards": self.shards,
+                "inputs": {name: source.fingerprint for name, source in self.inputs.items()},
+            }
+        )
+
+    def dataset(self, root: str) -> Dataset:
+        """Return the dataset that this step makes below a run's folder."""
+        url = storage.join(root, self.folder, self.fingerprint)
+        return Dataset(url, self.name, self.fingerprint, self.shards)
+
+
+@dataclass(frozen=True)
+class Each:
+    """An input of which shard i needs shard i only."""
+
+    step: Step
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the step that makes it."""
+        return self.step.fingerprint
+
+
+@dataclass(frozen=True)
+class Whole:
+    """An input of which every shard needs all shards."""
+
+    step: Step
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the step that makes it."""
+        return self.step.fingerprint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a task must know to make a shard: small, and the same object for all shards of a step."""
+
+    output: Dataset
+    make: Callable[..., pa.Table]
+    settings: Settings
+    inputs: Mapping[str, Dataset]
+    placement: Mapping[str, Any]
+    ledger: str
+    """Folder of this run's attempts; counts the processes that a shard has killed."""
+    failures: str
+    """Folder for the tracebacks of unforeseen errors."""
+
+    @classmethod
+    def of(cls, step: Step, root: str, run: str) -> "Job":
+        """Return the job of a step for a run below a folder."""
+        inputs = {
+            name: source if isinstance(source, Dataset) else source.step.dataset(root)
+            for name, source in step.inputs.items()
+        }
+        return cls(
+            output=step.dataset(root),
+            make=step.make,
+            settings=step.settings,
+            inputs=inputs,
+            placement=step.placement,
+            ledger=storage.join(root, "attempts", run, step.fingerprint),
+            failures=storage.join(root, "failures"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """What a task returns: tens of bytes about a shard; the shard itself is in storage."""
+
+    step: str
+    shard: int
+    state: Literal["made", "found", "failed", "skipped"]
+    rows: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    worker: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """The receipts of a step, added up."""
+
+    step: str
+    made: int = 0
+    found: int = 0
+    rows: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    failed: tuple[Receipt, ...] = ()
+    skipped: int = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether every shard is in storage."""
+        return not self.failed and not self.skipped
+
+
+def summarise(step: str, found: int, receipts: Sequence[Receipt]) -> Summary:
+    """Add up receipts; `found` more shards were there before the run began."""
+    made = [r for r in receipts if r.state == "made"]
+    return Summary(
+        step=step,
+        made=len(made),
+        found=found + sum(r.state == "found" for r in receipts),
+        rows=sum(r.rows for r in made),
+        bytes=sum(r.bytes for r in made),
+        seconds=sum(r.seconds for r in made),
+        peak_bytes=max((r.peak_bytes for r in made), default=0),
+        failed=tuple(r for r in receipts if r.state == "failed"),
+        skipped=sum(r.state == "skipped" for r in receipts),
+    )
+
+
+def make_shard(job: Job, shard: int, *upstream: Receipt | Summary) -> Receipt:
+    """Make one shard, unless storage has it; never raises for what concerns this shard alone.
+
+    A failure becomes a receipt with the reason, and what depends on it is skipped, so that all other shards
+    of the run are still finished and one account of everything reaches the user.
+    """
+    output = job.output
+    worker = f"{socket.gethostname()}:{os.getpid()}"
+    receipt = partial(Receipt, step=output.step, shard=shard, worker=worker)
+    if any(isinstance(u, Summary) and not u.whole for u in upstream) or any(
+        isinstance(u, Receipt) and u.state in ("failed", "skipped") for u in upstream
+    ):
+        return receipt(state="skipped")
+    try:
+        # Looking first makes resuming and re-running after a lost worker the same thing.
+        if storage.exists(output.shard_url(shard)):
+            return receipt(state="found", rows=int(output.facts(shard)["rows"]))
+        with _attempt(job, shard), _measured() as measure:
+            rows = job.make(shard, job.settings, **job.inputs, **job.placement)
+            facts = measure()
+            size = output.write(shard, rows, **facts)
+        return receipt(state="made", rows=rows.num_rows, bytes=size, **facts)
+    except LmrError as error:
+        return receipt(state="failed", error=str(error))
+    except Exception as error:
+        where = storage.join(job.failures, f"{output.step}-{shard:05d}.txt")
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        message = f"shard {output.step}/{shard:05d} failed\ngot: {what}\nfix: report it with {where}"
+        try:
+            storage.put(where, traceback.format_exc().encode())
+        except LmrError:
+            message = f"shard {output.step}/{shard:05d} failed\ngot: {what}"
+        return receipt(state="failed", error=message)
+
+
+@contextmanager
+def _attempt(job: Job, shard: int) -> Iterator[None]:
+    """Keep a mark in storage while a shard is being made; marks that stay are processes that died."""
+    folder = storage.join(job.ledger, f"{shard:05d}")
+    deaths = len(storage.folder_sizes(folder))
+    if deaths >= MAX_DEATHS:
+        raise LmrError(
+            f"shard {job.output.step}/{shard:05d} was set aside",
+            got=f"its worker process died {deaths} times (killed, out of memory, or crashed in a library)",
+            fix="give workers more memory or make shards smaller, then run the same command again",
+        )
+    mark = storage.join(folder, uuid.uuid4().hex)
+    storage.put(mark, b"")
+    try:
+        yield
+    finally:
+        storage.delete(mark)
+
+
+@contextmanager
+def _measured() -> Iterator[Callable[[], dict[str, Any]]]:
+    """Measure seconds and the peak of the process's own memory (without mapped files) inside the block."""
+    limit_threads()
+    process = psutil.Process()
+    start = time.perf_counter()
+    peak = 0
+    done = threading.Event()
+
+    def sample() -> None:
+        nonlocal peak
+        while True:
+            info = process.memory_info()
+            peak = max(peak, info.rss - getattr(info, "shared", 0))
+            if done.wait(0.02):
+                return
+
+    sampler = threading.Thread(target=sample, daemon=True)
+    sampler.start()
+    try:
+        yield lambda: {"seconds": round(time.perf_counter() - start, 3), "peak_bytes": peak}
+    finally:
+        done.set()
+        sampler.join()
+
+
+def closure(targets: Iterable[Step]) -> list[Step]:
+    """Return the targets and all that they depend on, inputs before users, each once."""
+    order: dict[str, Step] = {}
+
+    def visit(step: Step) -> None:
+        if step.fingerprint in order:
+            return
+        for source in step.inputs.values():
+            if not isinstance(source, Dataset):
+                visit(source.step)
+        order[step.fingerprint] = step
+
+    for target in targets:
+        visit(target)
+    return list(order.values())

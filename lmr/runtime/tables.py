@@ -1,0 +1,122 @@
+"""NumPy arrays as Arrow columns and back, without a value being touched.
+
+A two-dimensional array becomes a fixed-size binary column, one row per value, with its dtype in the
+field's metadata. Parquet's own nested lists would carry repetition levels per number, which costs
+seconds per shard of local features.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+__all__ = ["Ragged", "arrays_of", "array_table", "column", "ragged", "table"]
+
+
+class Ragged:
+    """Rows of rows: `values[offsets[i]:offsets[i + 1]]` belongs to row i.
+
+    Parameters
+    ----------
+    values
+        (m, d) array.
+    offsets
+        (n + 1,) integers, from 0 to m, not falling.
+    """
+
+    def __init__(self, values: NDArray[Any], offsets: NDArray[np.integer[Any]]) -> None:
+        self.values, self.offsets = values, offsets
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, i: int) -> NDArray[Any]:
+        return self.values[self.offsets[i] : self.offsets[i + 1]]
+
+
+def table(columns: Mapping[str, Any]) -> pa.Table:
+    """Build a table from NumPy arrays (1-d or 2-d), `Ragged` values and plain lists."""
+    arrays, fields = [], []
+    for name, value in columns.items():
+        array, metadata = _to_arrow(value)
+        arrays.append(array)
+        fields.append(pa.field(name, array.type, metadata=metadata))
+    return pa.table(arrays, schema=pa.schema(fields))
+
+
+def column(source: pa.Table, name: str) -> NDArray[Any]:
+    """Return a column as a NumPy array: 2-d for packed rows, 1-d for numbers, objects for text and bytes."""
+    chunks = source.column(name)
+    metadata = source.schema.field(name).metadata or {}
+    if b"dtype" not in metadata:
+        return np.asarray(chunks.to_numpy(zero_copy_only=False))
+    dtype = np.dtype(metadata[b"dtype"].decode())
+    array = chunks.combine_chunks() if chunks.num_chunks != 1 else chunks.chunk(0)
+    return _rows(array, dtype)
+
+
+def ragged(source: pa.Table, name: str) -> Ragged:
+    """Return a list column as a `Ragged`."""
+    dtype = np.dtype(source.schema.field(name).metadata[b"dtype"].decode())
+    chunks = source.column(name)
+    array = chunks.combine_chunks() if chunks.num_chunks != 1 else chunks.chunk(0)
+    offsets = array.offsets.to_numpy()
+    return Ragged(_rows(array.values, dtype)[offsets[0] : offsets[-1]], offsets - offsets[0])
+
+
+def array_table(arrays: Mapping[str, NDArray[Any] | bytes]) -> pa.Table:
+    """Store named arrays of any shape (a codebook, a projection, a trained index), one row each.
+
+    Long arrays are cut into rows of 64 MiB, since Parquet pages hold less than 2 GiB.
+    """
+    rows: dict[str, list[Any]] = {"name": [], "dtype": [], "shape": [], "part": [], "data": []}
+    for name, value in arrays.items():
+        array = np.frombuffer(value, np.uint8) if isinstance(value, bytes) else np.ascontiguousarray(value)
+        view = array.reshape(-1).view(np.uint8).data
+        step = 64 << 20
+        for part, start in enumerate(range(0, max(len(view), 1), step)):
+            rows["name"].append(name)
+            rows["dtype"].append(array.dtype.str)
+            rows["shape"].append(list(array.shape))
+            rows["part"].append(part)
+            rows["data"].append(bytes(view[start : start + step]))
+    types = (pa.string(), pa.string(), pa.list_(pa.int64()), pa.int32(), pa.large_binary())
+    return pa.table([pa.array(v, t) for v, t in zip(rows.values(), types, strict=True)], names=list(rows))
+
+
+def arrays_of(source: pa.Table) -> dict[str, NDArray[Any]]:
+    """Return the named arrays that `array_table` stored."""
+    parts: dict[str, list[bytes]] = {}
+    kinds: dict[str, tuple[str, Sequence[int]]] = {}
+    for row in source.to_pylist():
+        parts.setdefault(row["name"], []).append(row["data"])
+        kinds[row["name"]] = row["dtype"], row["shape"]
+    return {
+        name: np.frombuffer(b"".join(parts[name]), dtype).reshape(shape)
+        for name, (dtype, shape) in kinds.items()
+    }
+
+
+def _to_arrow(value: Any) -> tuple[pa.Array, dict[str, str] | None]:
+    if isinstance(value, Ragged):
+        values, metadata = _to_arrow(np.atleast_2d(value.values))
+        return pa.ListArray.from_arrays(pa.array(value.offsets, pa.int32()), values), metadata
+    if isinstance(value, np.ndarray) and value.ndim == 2:
+        rows = np.ascontiguousarray(value)
+        width = rows.shape[1] * rows.dtype.itemsize
+        array = pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(rows), [None, pa.py_buffer(rows)])
+        return array, {"dtype": rows.dtype.str}
+    if isinstance(value, pa.Array | pa.ChunkedArray):
+        return value, None
+    return pa.array(value), None
+
+
+def _rows(array: pa.Array, dtype: np.dtype[Any]) -> NDArray[Any]:
+    width = array.type.byte_width // dtype.itemsize
+    buffer = array.buffers()[1]
+    if buffer is None or len(array) == 0:
+        return np.empty((0, width), dtype)
+    start = array.offset * array.type.byte_width
+    return np.frombuffer(buffer, dtype, count=len(array) * width, offset=start).reshape(len(array), width)
