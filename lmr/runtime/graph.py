@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from dask._task_spec import List, Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
-from lmr.runtime.shards import Dataset
-from lmr.runtime.steps import Each, Job, Step, Summary, Whole, closure, make_shard, summarise
+from lmr.runtime.steps import Each, Given, Job, Step, Summary, Whole, closure, make_shard, summarise
 
 __all__ = ["Needed", "Plan", "RunGraph", "build_graph", "needed"]
 
@@ -111,7 +110,7 @@ def build_graph(plan: Plan, root: str, run: str, *, declared: frozenset[str] | N
         barriers: list[TaskRef] = []
         aligned: list[Step] = []
         for source in step.inputs.values():
-            if isinstance(source, Dataset) or not missing[source.fingerprint]:
+            if isinstance(source, Given) or not missing[source.fingerprint]:
                 continue
             if isinstance(source, Whole):
                 barriers.append(TaskRef((_done(source.step, run), 0)))

@@ -9,7 +9,7 @@ from lmr.errors import LmrError
 from lmr.runtime import storage
 from lmr.runtime.cluster import Counts, Where, open_executor
 from lmr.runtime.graph import Plan, build_graph, needed
-from lmr.runtime.steps import Receipt, Step, Summary
+from lmr.runtime.steps import Given, Receipt, Step, Summary
 
 __all__ = ["Listener", "Outcome", "RunFailed", "run"]
 
@@ -85,6 +85,10 @@ def run(targets: Iterable[Step], root: str, where: Where, listener: Listener) ->
     listener.planned(plan)
     if not any(need.missing for need in plan):
         return Outcome(plan, ())
+    for need in plan:
+        for source in need.step.inputs.values():
+            if isinstance(source, Given) and need.missing:
+                source.store(root)
     name = uuid.uuid4().hex
     try:
         with open_executor(where) as executor:

@@ -60,7 +60,7 @@ class Dataset:
                 found[int(match[1])] = size
         return found
 
-    def write(self, shard: int, rows: pa.Table, **facts: Any) -> int:
+    def write(self, shard: int, rows: pa.Table, *, row_group_rows: int | None = None, **facts: Any) -> int:
         """Write a shard whole or not at all; return its size in bytes.
 
         Parameters
@@ -69,6 +69,8 @@ class Dataset:
             Its number.
         rows
             Its rows.
+        row_group_rows
+            Cut the shard into row groups of this many rows, for readers that want one of them.
         **facts
             Further facts for the shard's metadata, as JSON (seconds taken, peak memory).
         """
@@ -86,6 +88,7 @@ class Dataset:
         pq.write_table(
             rows.replace_schema_metadata(metadata),
             sink,
+            row_group_size=row_group_rows,
             compression="lz4",
             use_dictionary=False,
             write_statistics=False,

@@ -58,8 +58,7 @@ class Step:
     settings
         Its settings.
     inputs
-        The datasets it reads, by the name of `make`'s argument: `Each(step)`, `Whole(step)` or a `Dataset`
-        that was there before the run.
+        The datasets it reads, by the name of `make`'s argument: `Each(step)`, `Whole(step)` or `Given(...)`.
     shards
         How many shards it makes.
     rows, bytes_per_row
@@ -78,7 +77,7 @@ class Step:
     folder: str
     make: Callable[..., pa.Table]
     settings: Settings
-    inputs: Mapping[str, "Each | Whole | Dataset"]
+    inputs: Mapping[str, "Each | Whole | Given"]
     shards: int
     rows: int = 0
     bytes_per_row: float = 0.0
@@ -118,6 +117,10 @@ class Each:
         """The fingerprint of the step that makes it."""
         return self.step.fingerprint
 
+    def dataset(self, root: str) -> Dataset:
+        """Return the dataset below a run's folder."""
+        return self.step.dataset(root)
+
 
 @dataclass(frozen=True)
 class Whole:
@@ -129,6 +132,44 @@ class Whole:
     def fingerprint(self) -> str:
         """The fingerprint of the step that makes it."""
         return self.step.fingerprint
+
+    def dataset(self, root: str) -> Dataset:
+        """Return the dataset below a run's folder."""
+        return self.step.dataset(root)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """An input of one shard that is stored before the run begins: a list of photos, a solution.
+
+    Attributes
+    ----------
+    name, folder
+        As of a step.
+    rows
+        What it holds.
+    fingerprint
+        Digest of what it holds.
+    row_group_rows
+        Rows per row group, for readers that want a part.
+    """
+
+    name: str
+    folder: str
+    rows: pa.Table = field(repr=False)
+    fingerprint: str
+    row_group_rows: int | None = None
+
+    def dataset(self, root: str) -> Dataset:
+        """Return the dataset below a run's folder."""
+        url = storage.join(root, self.folder, self.fingerprint)
+        return Dataset(url, self.name, self.fingerprint, 1)
+
+    def store(self, root: str) -> None:
+        """Write it, unless it is there."""
+        dataset = self.dataset(root)
+        if not storage.exists(dataset.shard_url(0)):
+            dataset.write(0, self.rows, row_group_rows=self.row_group_rows)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,10 +189,7 @@ class Job:
     @classmethod
     def of(cls, step: Step, root: str, run: str) -> "Job":
         """Return the job of a step for a run below a folder."""
-        inputs = {
-            name: source if isinstance(source, Dataset) else source.step.dataset(root)
-            for name, source in step.inputs.items()
-        }
+        inputs = {name: source.dataset(root) for name, source in step.inputs.items()}
         return cls(
             output=step.dataset(root),
             make=step.make,
@@ -302,7 +340,7 @@ def closure(targets: Iterable[Step]) -> list[Step]:
         if step.fingerprint in order:
             return
         for source in step.inputs.values():
-            if not isinstance(source, Dataset):
+            if not isinstance(source, Given):
                 visit(source.step)
         order[step.fingerprint] = step
 

@@ -1,0 +1,74 @@
+import errno
+
+import pytest
+
+from lmr.errors import StorageError
+from lmr.runtime import storage
+
+
+@pytest.fixture
+def moto_s3(monkeypatch):
+    """A real HTTP server that speaks S3, on loopback, and an empty bucket on it."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    s3fs.S3FileSystem().call_s3("create_bucket", Bucket="photos")
+    yield "s3://photos/run"
+    s3fs.S3FileSystem.clear_instance_cache()
+    server.stop()
+
+
+def check_objects(root):
+    url = storage.join(root, "a", "b.bin")
+    assert not storage.exists(url)
+    storage.put(url, b"12345")
+    assert storage.exists(url)
+    assert storage.read(url) == b"12345"
+    storage.put(url, b"1")
+    assert storage.folder_sizes(storage.join(root, "a")) == {"b.bin": 1}
+    assert storage.folder_sizes(storage.join(root, "none")) == {}
+    with storage.open_read(url) as file:
+        assert file.read() == b"1"
+    storage.delete(storage.join(root, "a"))
+    storage.delete(storage.join(root, "a"))
+    assert not storage.exists(url)
+    with pytest.raises(StorageError, match=r"cannot read .*b\.bin(.|\n)*check the path"):
+        storage.read(url)
+
+
+def test_objects_in_a_folder(tmp_path):
+    check_objects(str(tmp_path / "run"))
+
+
+# moto and botocore leave sockets and warn of their own habits; what is tested here is ours.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_objects_on_s3(moto_s3):
+    check_objects(moto_s3)
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    storage.put(str(tmp_path / "x"), b"old")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(storage.os, "fsync", full)
+    with pytest.raises(StorageError, match=r"cannot write(.|\n)*No space left(.|\n)*free some space"):
+        storage.put(str(tmp_path / "x"), b"new")
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+    assert (tmp_path / "x").read_bytes() == b"old"
+
+
+def test_an_unknown_scheme_is_named():
+    with pytest.raises(StorageError, match=r"cannot read nowhere://x(.|\n)*check the URL's scheme"):
+        storage.read("nowhere://x")
