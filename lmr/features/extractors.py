@@ -1,0 +1,83 @@
+"""Extractors by name. A network's module is imported when it is asked for, so that torch stays optional."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from annotated_types import Gt
+
+from lmr.errors import ClusterError
+from lmr.features.interfaces import GlobalExtractor, LocalExtractor
+
+__all__ = ["GemSettings", "LocalKind", "global_extractor", "local_extractor"]
+
+LocalKind = Literal["rootsift"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GemSettings:
+    """What a file of weights does not say of itself, and the sizes at which photos are described."""
+
+    architecture: str = "mobilenet_v2"
+    """Of a torchvision state dict; the published checkpoints know their own."""
+    input: Literal["imagenet", "half"] = "half"
+    """How pixels are normalised, of a torchvision state dict: ImageNet's mean and deviation, or to -1 .. 1."""
+    p: Annotated[float, Gt(0)] = 3.0
+    """GeM's power, of a torchvision state dict."""
+    sizes_px: tuple[int, ...] = (640, 320)
+    """Long sides at which a photo is described; regions come from the largest."""
+
+
+@lru_cache(maxsize=4)
+def local_extractor(kind: LocalKind, max_features: int, max_side_px: int) -> LocalExtractor:
+    """Return a local extractor, the same one for the same arguments (a worker loads a network once).
+
+    Parameters
+    ----------
+    kind
+        Which one.
+    max_features
+        Features kept per photo, the strongest first.
+    max_side_px
+        Long side, pixels, to which photos are shrunk before extraction.
+    """
+    from lmr.features.rootsift import RootSift
+
+    return RootSift(max_features=max_features, max_side_px=max_side_px)
+
+
+@lru_cache(maxsize=2)
+def global_extractor(settings: GemSettings, weights: str, device: str) -> GlobalExtractor:
+    """Return the extractor of GeM descriptors, the same one for the same arguments.
+
+    Parameters
+    ----------
+    settings
+        What the weights do not say.
+    weights
+        File of the weights, on this machine or on storage that it mounts.
+    device
+        "cpu" or "cuda".
+
+    Raises
+    ------
+    ClusterError
+        If torch is not installed on this worker.
+    """
+    try:
+        from lmr.features.gem import load_gem
+    except ModuleNotFoundError as error:
+        raise ClusterError(
+            "this worker cannot run networks",
+            got=str(error),
+            fix="install the extra: pip install 'lmr[features]'",
+        ) from error
+    return load_gem(
+        Path(weights),
+        architecture=settings.architecture,
+        input=settings.input,
+        p=settings.p,
+        sizes_px=settings.sizes_px,
+        device=device,
+    )

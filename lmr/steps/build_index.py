@@ -1,0 +1,120 @@
+"""Step 1a, the local index: a quantiser trained on a sample, then a sub-index per group of gallery shards."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import faiss
+import numpy as np
+import pyarrow as pa
+from annotated_types import Ge
+from numpy.typing import NDArray
+
+from lmr.errors import LmrError
+from lmr.retrieval.descriptors import to_float
+from lmr.retrieval.index import SAMPLE_PER_LIST, build_index, default_lists, open_index, train_quantiser
+from lmr.runtime.cache import unpack
+from lmr.runtime.settings import Settings
+from lmr.runtime.shards import Dataset
+from lmr.runtime.steps import Step, Whole
+from lmr.runtime.tables import array_table, arrays_of, column
+
+__all__ = ["IndexSettings", "index_local", "index_shard", "open_sub_indexes", "sample_rows", "train_shard"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexSettings(Settings):
+    """Settings of the local index."""
+
+    lists: Annotated[int, Ge(0)] = 0
+    """Inverted lists; 0: the power of two nearest to 4 sqrt(descriptors)."""
+    code_bytes: Annotated[int, Ge(0)] = 0
+    """Bytes of a product-quantised code; 0: 8-bit scalars below `pq_above` descriptors, 16 bytes above."""
+    pq_above: Annotated[int, Ge(0)] = 50_000_000
+    """Descriptors above which codes are product-quantised when `code_bytes` is 0."""
+    gallery_shards_per_index: Annotated[int, Ge(1)] = 16
+    """Gallery shards in a sub-index."""
+    seed: int = 0
+    """Of the sample and the k-means."""
+
+
+def index_local(local_gallery: Step, settings: IndexSettings) -> Step:
+    """Declare the steps that index the gallery's local features.
+
+    The dataset `quantiser` holds a trained, empty index; each shard of `index` a sub-index that is searched
+    together with the others. Both are named arrays, see `lmr.runtime.tables.array_table`.
+    """
+    trained = Step(
+        name="train_quantiser",
+        folder="quantiser",
+        make=train_shard,
+        settings=settings,
+        inputs={"local": Whole(local_gallery)},
+        shards=1,
+    )
+    return Step(
+        name="index",
+        folder="index",
+        make=index_shard,
+        settings=settings,
+        inputs={"local": Whole(local_gallery), "trained": Whole(trained)},
+        shards=-(-local_gallery.shards // settings.gallery_shards_per_index),
+        rows=local_gallery.rows,
+        bytes_per_row=8.0 + (settings.code_bytes or 128),
+    )
+
+
+def train_shard(shard: int, settings: IndexSettings, *, local: Dataset) -> pa.Table:
+    """Train the quantiser on a sample of the gallery's descriptors."""
+    total = sum(local.facts(i)["rows"] for i in range(local.shards))
+    if not total:
+        raise LmrError(
+            "no gallery photo has local features",
+            got=f"{local.shards} shards without a row",
+            fix="check the photos of the gallery, or choose another extractor with --local",
+        )
+    lists = settings.lists or default_lists(total)
+    code_bytes = settings.code_bytes or (16 if total > settings.pq_above else None)
+    sample = sample_rows(local, "descriptor", max(SAMPLE_PER_LIST * lists, 65_536), total, settings.seed)
+    trained = train_quantiser(to_float(sample), lists=lists, code_bytes=code_bytes, seed=settings.seed)
+    return array_table({"trained": trained})
+
+
+def sample_rows(dataset: Dataset, name: str, count: int, total: int, seed: int) -> NDArray[np.generic]:
+    """Draw about `count` of a column's `total` rows evenly from all shards, reading one shard at a time."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for shard in range(dataset.shards):
+        rows = column(dataset.read(shard, [name]), name)
+        share = min(len(rows), -(-count * len(rows) // max(total, 1)))
+        parts.append(rows[np.sort(rng.choice(len(rows), share, replace=False))])
+    # A shard without a feature does not know the descriptors' width.
+    return np.concatenate([part for part in parts if len(part)])
+
+
+def index_shard(shard: int, settings: IndexSettings, *, local: Dataset, trained: Dataset) -> pa.Table:
+    """Encode the descriptors of one group of gallery shards."""
+    first = shard * settings.gallery_shards_per_index
+    group = range(first, min(first + settings.gallery_shards_per_index, local.shards))
+    tables = [local.read(i, ["photo", "descriptor"]) for i in group]
+    tables = [t for t in tables if len(t)] or tables[:1]
+    descriptors = to_float(np.concatenate([column(t, "descriptor") for t in tables]))
+    photos = np.concatenate([column(t, "photo") for t in tables]).astype(np.int64)
+    quantiser = arrays_of(trained.read(0))["trained"].tobytes()
+    return array_table({"index": build_index(quantiser, descriptors, photos)})
+
+
+def open_sub_indexes(index: Dataset) -> Iterator[faiss.IndexIVF]:
+    """Open the sub-indexes one after the other, each mapped from this machine's disk."""
+    for shard in range(index.shards):
+        yield unpack(index, f"{shard:05d}", partial(_write, index, shard), _open)
+
+
+def _write(index: Dataset, shard: int, folder: Path) -> None:
+    (folder / "index.faiss").write_bytes(arrays_of(index.read(shard))["index"].tobytes())
+
+
+def _open(folder: Path) -> faiss.IndexIVF:
+    return open_index(folder / "index.faiss")

@@ -1,0 +1,256 @@
+"""Extract global: one descriptor per photo and one per region of it, whitened on the gallery itself.
+
+Two descriptors stand behind the same dataset: VLAD, aggregated from the local features and needing no
+network, and GeM, from a network whose weights come in a file.
+"""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import numpy as np
+import pyarrow as pa
+from annotated_types import Ge, Le
+from numpy.typing import NDArray
+
+from lmr.errors import SettingsError
+from lmr.features.decode import decode_photo
+from lmr.features.extractors import GemSettings, global_extractor
+from lmr.features.regions import rmac_boxes
+from lmr.features.vlad import Vocabulary, train_vocabulary, vlad_photos, vlad_regions
+from lmr.features.whiten import Whitening, learn_whitening
+from lmr.retrieval.descriptors import to_float
+from lmr.runtime.cache import named_arrays
+from lmr.runtime.settings import Settings
+from lmr.runtime.shards import Dataset
+from lmr.runtime.steps import Each, Step, Whole
+from lmr.runtime.tables import Ragged, array_table, column, ragged, table
+from lmr.steps.build_index import sample_rows
+from lmr.steps.workflow import Inputs
+
+__all__ = ["DescribeSettings", "extract_global"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DescribeSettings(Settings):
+    """Settings of `extract_global`."""
+
+    descriptor: Literal["vlad", "gem"] = "vlad"
+    """Which descriptor."""
+    dimension: Annotated[int, Ge(2)] = 256
+    """Dimensions after whitening."""
+    power: Annotated[float, Ge(0), Le(1)] = 0.25
+    """Whitening: coordinates are divided by eigenvalue ** power. 0.5 whitens fully, 0 only rotates."""
+    words: Annotated[int, Ge(1)] = 64
+    """Visual words of VLAD."""
+    gem: GemSettings = field(default_factory=GemSettings)
+    """The network of GeM."""
+    region_scales: Annotated[int, Ge(1)] = 3
+    """Scales of the R-MAC grid that regions come from."""
+    sample_features: Annotated[int, Ge(1)] = 500_000
+    """Local features that VLAD's words are learned from."""
+    sample_photos: Annotated[int, Ge(2)] = 5_000
+    """Gallery photos that the whitening is learned from."""
+    seed: int = 0
+    """Of samples and k-means."""
+
+
+def extract_global(
+    images: tuple[Step, Step], local: tuple[Step, Step], settings: DescribeSettings, inputs: Inputs
+) -> tuple[Step, Step]:
+    """Declare the steps that describe gallery and queries.
+
+    Columns: `photo`, `descriptor` (float16, unit; zeros for a photo without descriptor), `regions` (a list of
+    float16 descriptors per photo).
+    """
+    if settings.descriptor == "vlad":
+        return _vlad(images, local, settings)
+    return _gem(images, settings, inputs)
+
+
+def _vlad(
+    images: tuple[Step, Step], local: tuple[Step, Step], settings: DescribeSettings
+) -> tuple[Step, Step]:
+    model = Step(
+        name="learn_vlad",
+        folder="vocabulary",
+        make=learn_vlad_shard,
+        settings=settings,
+        inputs={"local": Whole(local[0])},
+        shards=1,
+    )
+
+    def described(name: str, images: Step, local: Step) -> Step:
+        return Step(
+            name="extract_global" if name == "gallery" else f"extract_global_{name}",
+            folder=f"global/{name}",
+            make=vlad_shard,
+            settings=settings,
+            inputs={"images": Each(images), "local": Each(local), "model": Whole(model)},
+            shards=images.shards,
+            rows=images.rows,
+            bytes_per_row=_bytes_per_photo(settings),
+        )
+
+    return described("gallery", images[0], local[0]), described("queries", images[1], local[1])
+
+
+def _gem(images: tuple[Step, Step], settings: DescribeSettings, inputs: Inputs) -> tuple[Step, Step]:
+    if inputs.weights is None:
+        raise SettingsError(
+            "GeM needs the weights of its network",
+            got="no --weights",
+            fix="give --weights FILE, or use --global vlad",
+        )
+    placement = {"weights": inputs.weights.path, "device": inputs.device}
+
+    def raw(name: str, images: Step) -> Step:
+        return Step(
+            name="network" if name == "gallery" else f"network_{name}",
+            folder=f"network/{name}",
+            make=network_shard,
+            settings=settings.gem,
+            inputs={"images": Each(images)},
+            shards=images.shards,
+            rows=images.rows,
+            weights=inputs.weights.digest if inputs.weights else "",
+            resources={"CPU": 1} if inputs.device == "cpu" else {"GPU": 1},
+            placement=placement,
+        )
+
+    raws = raw("gallery", images[0]), raw("queries", images[1])
+    model = Step(
+        name="learn_whitening",
+        folder="whitening",
+        make=learn_whitening_shard,
+        settings=settings,
+        inputs={"raw": Whole(raws[0])},
+        shards=1,
+    )
+
+    def described(name: str, raw: Step) -> Step:
+        return Step(
+            name="extract_global" if name == "gallery" else f"extract_global_{name}",
+            folder=f"global/{name}",
+            make=whiten_shard,
+            settings=settings,
+            inputs={"raw": Each(raw), "model": Whole(model)},
+            shards=raw.shards,
+            rows=raw.rows,
+            bytes_per_row=_bytes_per_photo(settings),
+        )
+
+    return described("gallery", raws[0]), described("queries", raws[1])
+
+
+def _bytes_per_photo(settings: DescribeSettings) -> float:
+    # The R-MAC grid has about 20 cells at three scales of a 4:3 photo.
+    return 4.0 + 2.0 * settings.dimension * (1 + 20)
+
+
+def learn_vlad_shard(shard: int, settings: DescribeSettings, *, local: Dataset) -> pa.Table:
+    """Learn visual words, then the whitening of whole photos' VLAD, from samples of the gallery."""
+    counts = [local.facts(i)["rows"] for i in range(local.shards)]
+    sample = sample_rows(local, "descriptor", settings.sample_features, sum(counts), settings.seed)
+    vocabulary = train_vocabulary(to_float(sample), settings.words, settings.seed)
+    described: list[NDArray[np.float32]] = []
+    for i in np.random.default_rng(settings.seed).permutation(local.shards).tolist():
+        if sum(map(len, described)) >= settings.sample_photos:
+            break
+        features = local.read(i, ["photo", "descriptor"])
+        _, per_photo = np.unique(column(features, "photo"), return_counts=True)
+        if len(per_photo):
+            described.append(vlad_photos(to_float(column(features, "descriptor")), per_photo, vocabulary))
+    whitening = learn_whitening(np.concatenate(described), settings.dimension, power=settings.power)
+    return array_table(
+        {
+            "words": vocabulary.words,
+            "feature_mean": vocabulary.mean,
+            "feature_projection": vocabulary.projection,
+            "mean": whitening.mean,
+            "projection": whitening.projection,
+        }
+    )
+
+
+def vlad_shard(
+    shard: int, settings: DescribeSettings, *, images: Dataset, local: Dataset, model: Dataset
+) -> pa.Table:
+    """Describe the photos of one shard by VLAD."""
+    arrays = named_arrays(model)
+    vocabulary = Vocabulary(arrays["words"], arrays["feature_mean"], arrays["feature_projection"])
+    whitening = Whitening(arrays["mean"], arrays["projection"])
+    photos = images.read(shard, ["photo", "width", "height"])
+    features = _by_photo(local.read(shard, ["photo", "xy", "descriptor"]))
+    described, regions = [], []
+    for photo, width, height in zip(*(column(photos, c) for c in photos.column_names), strict=True):
+        if photo not in features:
+            described.append(np.zeros((1, whitening.projection.shape[1]), np.float32))
+            regions.append(np.empty((0, whitening.projection.shape[1]), np.float32))
+            continue
+        xy, descriptors = features[photo]
+        boxes = rmac_boxes(int(width), int(height), scales=settings.region_scales)
+        vectors = whitening.apply(vlad_regions(xy, descriptors, vocabulary, boxes))
+        described.append(vectors[:1])  # the grid's first box is the whole photo
+        regions.append(_present(vectors))
+    return _described(column(photos, "photo"), np.concatenate(described), regions)
+
+
+def network_shard(
+    shard: int, settings: GemSettings, *, images: Dataset, weights: str, device: str
+) -> pa.Table:
+    """Describe the photos of one shard by a network, before whitening."""
+    extractor = global_extractor(settings, weights, device)
+    rows = images.read(shard, ["photo", "image", "reason"])
+    described, regions = [], []
+    for image, reason in zip(
+        rows.column("image").to_pylist(), rows.column("reason").to_pylist(), strict=True
+    ):
+        if reason:
+            described.append(np.zeros((1, extractor.dimension), np.float32))
+            regions.append(np.empty((0, extractor.dimension), np.float32))
+            continue
+        found = extractor([decode_photo(image)])[0]
+        described.append(found.descriptor[None])
+        regions.append(found.regions)
+    return _described(column(rows, "photo"), np.concatenate(described), regions)
+
+
+def learn_whitening_shard(shard: int, settings: DescribeSettings, *, raw: Dataset) -> pa.Table:
+    """Learn the whitening from a sample of the gallery's descriptors."""
+    total = sum(raw.facts(i)["rows"] for i in range(raw.shards))
+    sample = to_float(sample_rows(raw, "descriptor", settings.sample_photos, total, settings.seed))
+    whitening = learn_whitening(_present(sample), settings.dimension, power=settings.power)
+    return array_table({"mean": whitening.mean, "projection": whitening.projection})
+
+
+def whiten_shard(shard: int, settings: DescribeSettings, *, raw: Dataset, model: Dataset) -> pa.Table:
+    """Whiten the descriptors of one shard."""
+    arrays = named_arrays(model)
+    whitening = Whitening(arrays["mean"], arrays["projection"])
+    rows = raw.read(shard)
+    regions = ragged(rows, "regions")
+    white = Ragged(whitening.apply(to_float(regions.values)).astype(np.float16), regions.offsets)
+    vectors = whitening.apply(to_float(column(rows, "descriptor")))
+    return table({"photo": column(rows, "photo"), "descriptor": vectors.astype(np.float16), "regions": white})
+
+
+def _by_photo(rows: pa.Table) -> dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Return coordinates and descriptors of each photo's features."""
+    photos, starts = np.unique(column(rows, "photo"), return_index=True)
+    stops = [*starts[1:], len(rows)]
+    xy, descriptors = column(rows, "xy"), column(rows, "descriptor")
+    spans = zip(photos.tolist(), starts, stops, strict=True)
+    return {photo: (xy[a:b], to_float(descriptors[a:b])) for photo, a, b in spans}
+
+
+def _present(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Drop zero rows: regions without features, photos without descriptor."""
+    return vectors[np.any(vectors != 0, axis=1)]
+
+
+def _described(
+    photos: NDArray[np.int32], vectors: NDArray[np.float32], regions: list[NDArray[np.float32]]
+) -> pa.Table:
+    offsets = np.concatenate([[0], np.cumsum([len(r) for r in regions])]).astype(np.int64)
+    lists = Ragged(np.concatenate(regions).astype(np.float16), offsets)
+    return table({"photo": photos, "descriptor": vectors.astype(np.float16), "regions": lists})

@@ -1,0 +1,133 @@
+"""The photos that a run starts from: a folder's list, checked before any work."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+
+from lmr.errors import LmrError, StorageError
+from lmr.runtime import storage
+from lmr.runtime.settings import digest
+from lmr.runtime.steps import Given
+
+__all__ = ["Photos", "list_photos"]
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"})
+
+
+@dataclass(frozen=True)
+class Photos:
+    """The photos below a folder, in order of their ids.
+
+    A photo's *row* is its place in this order; every dataset names photos by row, and ids return only in
+    the submission.
+
+    Attributes
+    ----------
+    name
+        "gallery" or "queries".
+    url
+        The folder.
+    ids
+        File names without suffix, sorted.
+    paths
+        Paths below the folder.
+    stamps
+        Size and time of change (or ETag) of each file, so that a changed photo is read again.
+    """
+
+    name: str
+    url: str
+    ids: tuple[str, ...]
+    paths: tuple[str, ...]
+    stamps: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def first(self, count: int) -> "Photos":
+        """Return the first photos only."""
+        return Photos(self.name, self.url, self.ids[:count], self.paths[:count], self.stamps[:count])
+
+    def given(self, rows_per_group: int) -> Given:
+        """Return the list as a dataset of one shard, one row group per `rows_per_group` photos."""
+        rows = pa.table(
+            {
+                "photo": np.arange(len(self), dtype=np.int32),
+                "id": list(self.ids),
+                "path": list(self.paths),
+                "stamp": list(self.stamps),
+            }
+        )
+        return Given(
+            name=f"photos_{self.name}",
+            folder=f"photos/{self.name}",
+            rows=rows,
+            # The folder itself is not part of it: photos that moved are the same photos.
+            fingerprint=digest([self.name, self.ids, self.paths, self.stamps]),
+            row_group_rows=rows_per_group,
+        )
+
+
+def list_photos(name: str, url: str) -> Photos:
+    """List the photos below a folder.
+
+    Raises
+    ------
+    LmrError
+        If the folder is missing or holds no photo, or if two photos have the same id.
+    """
+    option = "--gallery" if name == "gallery" else "--queries"
+    files = _files(url)
+    if not files:
+        if not storage.exists(url):
+            raise StorageError(
+                f"the folder of the {name} does not exist", got=url, fix=f"give {option} a folder or URL"
+            )
+        raise LmrError(
+            f"the folder of the {name} holds no photo",
+            got=url,
+            fix=f"photos end in {', '.join(sorted(SUFFIXES))}",
+        )
+    by_id: dict[str, str] = {}
+    for path in sorted(files):
+        identity = PurePosixPath(path).stem
+        if identity in by_id:
+            raise LmrError(
+                f"two photos of the {name} have the id {identity!r}",
+                got=f"{by_id[identity]} and {path}",
+                fix="file names without suffix are ids and must differ: rename or remove one",
+            )
+        if not identity or any(c in identity for c in ' ,"\n\r\t'):
+            raise LmrError(
+                f"the name of a photo of the {name} cannot be an id",
+                got=repr(path),
+                fix="rename it: ids hold no space, comma or quote, which submission files separate by",
+            )
+        by_id[identity] = path
+    ids = sorted(by_id)
+    paths = tuple(by_id[i] for i in ids)
+    return Photos(name, url, tuple(ids), paths, tuple(files[p] for p in paths))
+
+
+def _files(url: str) -> Mapping[str, str]:
+    """Return the photos below a folder: relative path to stamp."""
+    fs, root = fsspec.core.url_to_fs(url)
+    try:
+        found = fs.find(root, detail=True)
+    except (OSError, ValueError) as error:
+        raise StorageError(
+            f"cannot list {url}", got=str(error), fix="check the folder and its permissions"
+        ) from error
+    root = root.rstrip("/")
+    return {
+        path[len(root) + 1 :]: f"{about['size']} {about.get('ETag') or about.get('mtime') or ''}"
+        for path, about in found.items()
+        if PurePosixPath(path).suffix.lower() in SUFFIXES
+        and path.startswith(f"{root}/")
+        # Hidden files and folders (thumbnails, half-copied files) are not part of a collection.
+        and not any(part.startswith(".") for part in PurePosixPath(path[len(root) + 1 :]).parts)
+    }

@@ -1,0 +1,53 @@
+"""Step 3b, global search: queries against the augmented gallery."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import pyarrow as pa
+from annotated_types import Ge
+
+from lmr.retrieval.descriptors import to_float
+from lmr.retrieval.neighbours import top_k
+from lmr.runtime.cache import stack
+from lmr.runtime.limits import threads
+from lmr.runtime.settings import Settings
+from lmr.runtime.shards import Dataset
+from lmr.runtime.steps import Each, Step, Whole
+from lmr.runtime.tables import column
+from lmr.steps.ranking import Ranking
+
+__all__ = ["RankSettings", "rank", "rank_shard"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankSettings(Settings):
+    """Settings of `rank`."""
+
+    depth: Annotated[int, Ge(100)] = 100
+    """Gallery photos kept per query, here and in every later ranking."""
+
+
+def rank(described_queries: Step, augmented: Step, settings: RankSettings) -> Step:
+    """Declare the global search; a ranking by inner product."""
+    return Step(
+        name="rank",
+        folder="ranked",
+        make=rank_shard,
+        settings=settings,
+        inputs={"described": Each(described_queries), "gallery": Whole(augmented)},
+        shards=described_queries.shards,
+        rows=described_queries.rows,
+        bytes_per_row=4.0 + 8.0 * settings.depth,
+    )
+
+
+def rank_shard(shard: int, settings: RankSettings, *, described: Dataset, gallery: Dataset) -> pa.Table:
+    """Search with the queries of one shard."""
+    rows = described.read(shard, ["photo", "descriptor"])
+    sims, photos = top_k(
+        to_float(column(rows, "descriptor")),
+        [(0, stack(gallery, "descriptor"))],
+        settings.depth,
+        threads=threads(),
+    )
+    return Ranking(column(rows, "photo"), photos, sims).table()

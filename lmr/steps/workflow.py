@@ -1,0 +1,161 @@
+"""What a workflow is made of, and what it leaves for people to read."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from lmr.evaluation.kaggle import submission_csv
+from lmr.runtime import storage
+from lmr.runtime.steps import Given, Step
+from lmr.steps.check_photos import check_photos
+from lmr.steps.evaluate import evaluate
+from lmr.steps.photos import Photos
+from lmr.steps.submit import submit
+
+__all__ = ["Inputs", "Unusable", "Weights", "Workflow", "read_scores", "read_unusable", "store_submission"]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A file of weights.
+
+    Attributes
+    ----------
+    path
+        Where workers find it.
+    digest
+        SHA-256 of its bytes; the part that counts for fingerprints.
+    """
+
+    path: str
+    digest: str
+
+    @classmethod
+    def of(cls, url: str) -> "Weights":
+        """Read a file once and return its digest with its place.
+
+        Raises
+        ------
+        StorageError
+            If the file is missing or cannot be read.
+        """
+        return cls(url, hashlib.sha256(storage.read(url)).hexdigest())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What a run starts from.
+
+    Attributes
+    ----------
+    gallery, queries
+        The photos.
+    solution
+        Which photos are right for which query, if known.
+    weights
+        Of the global descriptor's network, if it needs any.
+    device
+        Where networks run: "cpu", "cuda".
+    """
+
+    gallery: Photos
+    queries: Photos
+    solution: Given | None = None
+    weights: Weights | None = None
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workflow:
+    """The steps that a run ends in.
+
+    Attributes
+    ----------
+    inputs
+        What it starts from.
+    images
+        The ingested gallery and queries.
+    local
+        Their local features.
+    pairs
+        The verified pairs.
+    rankings
+        A ranking after each step, in order; the last one is submitted.
+    photos_per_shard
+        As ingested.
+    """
+
+    inputs: Inputs
+    images: tuple[Step, Step]
+    local: tuple[Step, Step]
+    pairs: Step
+    rankings: Mapping[str, Step]
+    photos_per_shard: int
+
+    @cached_property
+    def submission(self) -> Step:
+        """The step that names the photos of the last ranking."""
+        last = list(self.rankings.values())[-1]
+        return submit(last, self.inputs.gallery, self.inputs.queries, self.photos_per_shard)
+
+    @cached_property
+    def unusable(self) -> Step:
+        """The step that lists photos that cannot be used."""
+        return check_photos(*self.images)
+
+    @cached_property
+    def scores(self) -> Step | None:
+        """The step that scores every ranking; None without a solution."""
+        if self.inputs.solution is None:
+            return None
+        photos = self.inputs.gallery, self.inputs.queries
+        return evaluate(self.rankings, self.inputs.solution, *photos, self.photos_per_shard)
+
+    @property
+    def targets(self) -> list[Step]:
+        """The steps to run; all others are run because these need them."""
+        ends = [self.unusable, *self.rankings.values(), self.submission]
+        return ends if self.scores is None else [*ends, self.scores]
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """A photo that could not be used, and why."""
+
+    set: str
+    id: str
+    reason: str
+
+
+def store_submission(workflow: Workflow, root: str) -> str:
+    """Write `submission.csv` into the run's folder, a line per query; return its URL."""
+    dataset = workflow.submission.dataset(root)
+    predictions: dict[str, list[str]] = {}
+    for shard in range(dataset.shards):
+        rows = dataset.read(shard).to_pydict()
+        predictions.update(zip(rows["id"], rows["images"], strict=True))
+    url = storage.join(root, "submission.csv")
+    storage.put(url, submission_csv(predictions))
+    return url
+
+
+def read_scores(workflow: Workflow, root: str) -> dict[str, float]:
+    """Return mAP@100 after each step and write it as `scores.json`; empty without a solution."""
+    if workflow.scores is None:
+        return {}
+    rows = workflow.scores.dataset(root).read(0)
+    scores = {name: float(np.nanmean(rows.column(name).to_numpy())) for name in workflow.rankings}
+    facts: dict[str, Any] = {**scores, "protocol": "map_at_100"}
+    storage.put(storage.join(root, "scores.json"), (json.dumps(facts, indent=2) + "\n").encode())
+    return scores
+
+
+def read_unusable(workflow: Workflow, root: str) -> list[Unusable]:
+    """Return the photos that could not be used."""
+    rows = workflow.unusable.dataset(root).read(0).to_pylist()
+    return [Unusable(**row) for row in rows]

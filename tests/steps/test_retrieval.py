@@ -1,0 +1,159 @@
+"""The whole workflow on a tiny rendered world, through the command line."""
+
+import re
+import shutil
+
+import pytest
+
+from lmr.errors import LmrError, SettingsError, StorageError
+from tests.steps.world import arguments, lmr, make, scores, submission
+
+STEPS = ["search", "verify", "rank", "expand", "diffuse"]
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    return make(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="session")
+def finished(world, tmp_path_factory):
+    """A finished run in this process: its folder and what it printed."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LMR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        printed = lmr(*arguments(world, out, "--workers", "0", "--solution", str(world / "solution.csv")))
+    return out, printed
+
+
+def test_every_query_has_a_line_and_every_step_a_score(world, finished):
+    out, printed = finished
+    queries = sorted(path.stem for path in (world / "queries").iterdir())
+    lines = submission(out)
+    assert sorted(lines) == queries
+    gallery = {path.stem for path in (world / "gallery").iterdir()} - {"aaaa_empty", "zzzz_text"}
+    for query, images in lines.items():
+        assert len(set(images)) == len(images)
+        assert set(images) <= gallery
+        assert (len(images) > 0) == (query != "cut")
+    found = scores(out)
+    assert list(found) == [*STEPS, "protocol"]
+    assert all(0 < found[step] <= 1 for step in STEPS)
+    for step in STEPS:
+        assert f"{found[step]:.4f}" in printed
+
+
+def test_damaged_photos_are_named(finished):
+    _, printed = finished
+    assert "3 photo(s) could not be used" in printed
+    for name, reason in (
+        ("aaaa_empty", "empty file"),
+        ("zzzz_text", "not an image"),
+        ("cut", "truncated JPEG"),
+    ):
+        assert re.search(rf"{name}.*{reason}", printed)
+
+
+def test_the_score_is_that_of_lmr_evaluate(world, finished):
+    out, _ = finished
+    printed = lmr(
+        "evaluate", str(out / "submission.csv"), "--solution", str(world / "solution.csv"), "--json"
+    )
+    assert f'"score": {scores(out)["diffuse"]}' in printed
+
+
+def test_a_second_run_has_nothing_to_do(world, finished):
+    out, _ = finished
+    before = (out / "submission.csv").read_bytes()
+    printed = lmr(*arguments(world, out, "--workers", "0", "--solution", str(world / "solution.csv")))
+    assert "nothing was left to do" in printed
+    assert (out / "submission.csv").read_bytes() == before
+
+
+def test_a_changed_setting_redoes_only_later_steps(world, finished, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(finished[0], out)
+    printed = lmr(*arguments(world, out, "--workers", "0", "--set", "expand.top=3"))
+    steps = printed.split("steps")[1].split("photo(s)")[0]
+    assert re.findall(r"^│ (\w+)", steps, re.MULTILINE) == ["expand", "diffuse", "submit"]
+
+
+@pytest.mark.cluster
+def test_a_cluster_gives_what_one_process_gives(world, finished, tmp_path):
+    out = tmp_path / "run"
+    printed = lmr(*arguments(world, out, "--workers", "2"))
+    assert "dashboard  http://127.0.0.1" in printed
+    assert submission(out) == submission(finished[0])
+
+
+@pytest.mark.slow
+def test_shards_of_another_size_give_the_same_lists(world, finished, tmp_path):
+    out = tmp_path / "run"
+    lmr(*arguments(world, out, "--workers", "0", "--set", "ingest.photos_per_shard=1000"))
+    # What is learned (words, whitening, quantiser) comes from samples that shards are part of, so a few
+    # photos may trade places; what is searched is the same.
+    ours, theirs = submission(out), submission(finished[0])
+    same = [len(set(ours[q][:5]) & set(theirs[q][:5])) for q in ours if ours[q]]
+    assert sum(same) / (5 * len(same)) > 0.8
+
+
+def test_the_plan_is_printed_and_nothing_runs(world, tmp_path):
+    printed = lmr(*arguments(world, tmp_path / "run", "--plan"))
+    assert re.search(r"extract_local\s+│\s+\d+ │\s+\d+ │", printed)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_pruned_run_takes_the_first_shards_only(world, tmp_path):
+    out = tmp_path / "run"
+    printed = lmr(
+        *arguments(world, out, "--workers", "0", "--prune", "1", "--solution", str(world / "solution.csv")),
+        "--set",
+        "ingest.photos_per_shard=20",
+    )
+    assert len(submission(out)) == len(list((world / "queries").iterdir()))
+    first = sorted(path.stem for path in (world / "gallery").iterdir())[:20]
+    assert {image for images in submission(out).values() for image in images} <= set(first)
+    assert "mAP@100" in printed
+
+
+def test_wrong_inputs_are_told_before_any_work(world, tmp_path):
+    out = tmp_path / "run"
+    gone = tmp_path / "gone"
+    with pytest.raises(StorageError, match="the folder of the gallery does not exist"):
+        lmr(*arguments(gone, out))
+    (gone / "gallery").mkdir(parents=True)
+    with pytest.raises(LmrError, match="the folder of the gallery holds no photo"):
+        lmr(*arguments(gone, out))
+    solution = tmp_path / "solution.csv"
+    query = sorted((world / "queries").glob("*.jpg"))[1].stem
+    solution.write_text(f"id,images\n{query},nobody\n")
+    with pytest.raises(
+        LmrError, match=f"query {query} names photos that are not in the gallery\ngot: nobody"
+    ):
+        lmr(*arguments(world, out, "--solution", str(solution)))
+    solution.write_text("id,images\nstranger,\n")
+    with pytest.raises(LmrError, match="a query that is not among the queries: stranger"):
+        lmr(*arguments(world, out, "--solution", str(solution)))
+    with pytest.raises(SettingsError, match=r"unknown setting verify\.min_inlier"):
+        lmr(*arguments(world, out, "--set", "verify.min_inlier=3"))
+    with pytest.raises(SettingsError, match="GeM needs the weights of its network"):
+        lmr(*arguments(world, out, "--global", "gem"))
+    with pytest.raises(StorageError, match=r"cannot read .*none\.pth"):
+        lmr(*arguments(world, out, "--global", "gem", "--weights", str(tmp_path / "none.pth")))
+    with pytest.raises(LmrError, match="there is no such workflow"):
+        lmr("run", "workflows/nothing.py", *arguments(world, out)[2:])
+    with pytest.raises(SettingsError, match="unknown preset"):
+        lmr(*arguments(world, out, "--preset", "none"))
+    assert not out.exists()
+
+
+def test_two_photos_of_one_id_are_refused(world, tmp_path):
+    folder = tmp_path / "photos" / "gallery"
+    (folder / "more").mkdir(parents=True)
+    photo = sorted((world / "gallery").glob("*.jpg"))[2].read_bytes()
+    (folder / "a.jpg").write_bytes(photo)
+    (folder / "more" / "a.png").write_bytes(photo)
+    with pytest.raises(
+        LmrError, match=r"two photos of the gallery have the id 'a'\ngot: a\.jpg and more/a\.png"
+    ):
+        lmr(*arguments(tmp_path / "photos", tmp_path / "run"))

@@ -1,0 +1,99 @@
+"""Landmark retrieval: the NII team's entry to the Google Landmark Retrieval Challenge 2018, in five steps.
+
+| | step | what it does |
+|---|---|---|
+| 1 | local search | local features of the query vote for gallery photos; 100 candidates stay |
+| 2 | spatial verification | RANSAC on those; many inliers make a confident match (local guidance) |
+| 3 | global search with DBA | global descriptors, the gallery's averaged with their neighbours |
+| 4 | query expansion | query + top of 3 + confident matches of 2, searched again (global expansion) |
+| 5 | regional diffusion | regions of every photo form a graph; ranks spread along it |
+"""
+
+from dataclasses import dataclass, field
+
+from lmr.steps.augment import AugmentSettings, augment
+from lmr.steps.build_index import IndexSettings, index_local
+from lmr.steps.diffuse import DiffuseSettings, GraphSettings, build_graph, diffuse
+from lmr.steps.expand import ExpandSettings, expand
+from lmr.steps.extract_global import DescribeSettings, extract_global
+from lmr.steps.extract_local import LocalSettings, extract_local
+from lmr.steps.ingest import IngestSettings, ingest
+from lmr.steps.neighbours import NeighbourSettings, find_neighbours
+from lmr.steps.rank import RankSettings, rank
+from lmr.steps.rerank import rerank
+from lmr.steps.search import SearchSettings, search
+from lmr.steps.verify import VerifySettings, verify
+from lmr.steps.workflow import Inputs, Workflow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Settings of every step; the defaults are calibrated on development photos for the embedded features."""
+
+    ingest: IngestSettings = field(default_factory=IngestSettings)
+    local: LocalSettings = field(default_factory=LocalSettings)
+    index: IndexSettings = field(default_factory=IndexSettings)
+    search: SearchSettings = field(default_factory=SearchSettings)
+    verify: VerifySettings = field(default_factory=VerifySettings)
+    describe: DescribeSettings = field(default_factory=DescribeSettings)
+    neighbours: NeighbourSettings = field(default_factory=NeighbourSettings)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    rank: RankSettings = field(default_factory=RankSettings)
+    expand: ExpandSettings = field(default_factory=ExpandSettings)
+    graph: GraphSettings = field(default_factory=GraphSettings)
+    diffuse: DiffuseSettings = field(default_factory=DiffuseSettings)
+
+
+PRESETS = {
+    "default": Settings(),
+    # The values of the papers, for DELF and DIR on landmarks with many photos.
+    "paper": Settings(
+        verify=VerifySettings(min_inliers=40),
+        augment=AugmentSettings(neighbours=10, alpha=3.0),
+        expand=ExpandSettings(top=5, alpha=0.0, fuse_votes=0.0),
+        graph=GraphSettings(neighbours=200, gamma=3.0),
+        diffuse=DiffuseSettings(query_neighbours=200, alpha=0.99, pooling="gmp", fuse_expanded=0.0),
+    ),
+}
+
+
+def build(inputs: Inputs, settings: Settings) -> Workflow:
+    """Declare the workflow; nothing runs before all of it is declared and checked."""
+    images = ingest(inputs.gallery, settings.ingest), ingest(inputs.queries, settings.ingest)
+    local = extract_local(images[0], settings.local), extract_local(images[1], settings.local)
+    described = extract_global(images, local, settings.describe, inputs)
+
+    # 1 local search
+    index = index_local(local[0], settings.index)
+    candidates = search(images[1], local[1], index, settings.search)
+
+    # 2 spatial verification
+    pairs = verify(candidates, local, images, settings.verify)
+    verified = rerank(candidates, pairs, settings.verify)
+
+    # 3 global search with database-side augmentation
+    neighbours = find_neighbours(described[0], settings.neighbours)
+    augmented = augment(described[0], neighbours, settings.augment)
+    ranked = rank(described[1], augmented, settings.rank)
+
+    # 4 query expansion
+    expanded = expand(described[1], ranked, verified, augmented, settings.expand)
+
+    # 5 regional diffusion
+    graph = build_graph(described[0], settings.graph)
+    final = diffuse(described, graph, expanded, augmented, settings.diffuse)
+
+    return Workflow(
+        inputs=inputs,
+        images=images,
+        local=local,
+        pairs=pairs,
+        rankings={
+            "search": candidates,
+            "verify": verified,
+            "rank": ranked,
+            "expand": expanded,
+            "diffuse": final,
+        },
+        photos_per_shard=settings.ingest.photos_per_shard,
+    )
