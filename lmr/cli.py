@@ -76,7 +76,7 @@ def run_command(
     shortcuts = {"local": {"features": local}, "describe": {"descriptor": global_}}
     chosen = {g: {k: v for k, v in fields.items() if v is not None} for g, fields in shortcuts.items()}
     settings = layer(
-        _preset(module, preset),
+        _preset(module, preset or global_),
         {group: fields for group, fields in chosen.items() if fields},
         read_toml(config) if config else {},
         parse_overrides(set_ or []),
@@ -200,9 +200,10 @@ def load_workflow(name: str) -> ModuleType:
 
 def _preset(module: ModuleType, name: str | None) -> Any:
     presets = module.PRESETS
-    if (name or "default") not in presets:
-        raise SettingsError("unknown preset", got=str(name), fix=f"one of: {', '.join(presets)}")
-    return presets[name or "default"]
+    name = name or next(iter(presets))
+    if name not in presets:
+        raise SettingsError("unknown preset", got=name, fix=f"one of: {', '.join(presets)}")
+    return presets[name]
 
 
 def main() -> None:

@@ -45,14 +45,19 @@ class Settings:
 
 
 PRESETS = {
-    "default": Settings(),
+    # Calibrated on development photos (docs/stages.md); the option --global chooses between them.
+    "vlad": Settings(),
+    "gem": Settings(
+        describe=DescribeSettings(descriptor="gem"),
+        expand=ExpandSettings(vote_weight=0.2),
+    ),
     # The values of the papers, for DELF and DIR on landmarks with many photos.
     "paper": Settings(
         verify=VerifySettings(min_inliers=40),
         augment=AugmentSettings(neighbours=10, alpha=3.0),
-        expand=ExpandSettings(top=5, alpha=0.0, fuse_votes=0.0),
+        expand=ExpandSettings(top=5, alpha=0.0, vote_weight=0.0),
         graph=GraphSettings(neighbours=200, gamma=3.0),
-        diffuse=DiffuseSettings(query_neighbours=200, alpha=0.99, pooling="gmp", fuse_expanded=0.0),
+        diffuse=DiffuseSettings(start="regions", starts=200, alpha=0.99, pooling="gmp", weight=None),
     ),
 }
 

@@ -117,4 +117,5 @@ def _write(index: Dataset, shard: int, folder: Path) -> None:
 
 
 def _open(folder: Path) -> faiss.IndexIVF:
-    return open_index(folder / "index.faiss")
+    index: faiss.IndexIVF = open_index(folder / "index.faiss")
+    return index

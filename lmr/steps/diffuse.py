@@ -11,8 +11,7 @@ from scipy.sparse import csr_array
 
 from lmr.retrieval import diffuse as diffusion
 from lmr.retrieval.descriptors import to_float
-from lmr.retrieval.expand import order_with_verified
-from lmr.retrieval.fuse import fuse
+from lmr.retrieval.fuse import add_evidence
 from lmr.retrieval.graph import affinity_rows
 from lmr.retrieval.neighbours import top_k
 from lmr.runtime.cache import stack, stack_ragged
@@ -21,7 +20,7 @@ from lmr.runtime.settings import Settings
 from lmr.runtime.shards import Dataset
 from lmr.runtime.steps import Each, Step, Whole
 from lmr.runtime.tables import Ragged, column, ragged, table
-from lmr.steps.ranking import Ranking, read_ranking
+from lmr.steps.ranking import Ranking, read_ranking, with_head
 
 __all__ = [
     "DiffuseSettings",
@@ -38,7 +37,7 @@ __all__ = [
 class GraphSettings(Settings):
     """Settings of the graph of regions."""
 
-    neighbours: Annotated[int, Ge(1)] = 20
+    neighbours: Annotated[int, Ge(1)] = 50
     """k: an edge joins two regions that are among each other's k nearest."""
     gamma: Annotated[float, Ge(0)] = 3.0
     """Exponent of the similarity as weight of an edge."""
@@ -48,11 +47,14 @@ class GraphSettings(Settings):
 class DiffuseSettings(Settings):
     """Settings of `diffuse`."""
 
-    query_neighbours: Annotated[int, Ge(1)] = 10
-    """Nearest regions from which each region of the query starts."""
+    start: Literal["expanded", "regions"] = "expanded"
+    """Where ranks spread from: the first photos of step 4, or, as in the paper, what is nearest to the query's
+    own regions."""
+    starts: Annotated[int, Ge(1)] = 10
+    """How many photos, or nearest regions of each region."""
     gamma: Annotated[float, Ge(0)] = 3.0
-    """Exponent of the similarity as weight of a start; the graph's own as a rule."""
-    alpha: Annotated[float, Ge(0), Lt(1)] = 0.8
+    """Exponent of the score as weight of a start; the graph's own as a rule."""
+    alpha: Annotated[float, Ge(0), Lt(1)] = 0.9
     """How far ranks spread; the paper's is 0.99."""
     truncation: Annotated[int, Ge(1)] = 1000
     """Photos nearest to the expanded query on whose regions its system is solved."""
@@ -60,8 +62,8 @@ class DiffuseSettings(Settings):
     """Most iterations of conjugate gradient."""
     pooling: Literal["sum", "gmp"] = "sum"
     """How a photo's regions give its score: their sum, or generalised max pooling."""
-    fuse_expanded: Annotated[float, Ge(0)] = 1.0
-    """Weight of step 4's ranks against the diffused ones, by reciprocal rank; 0 leaves them out."""
+    weight: Annotated[float, Ge(0)] | None = 0.2
+    """Weight of the logarithm of the diffused score against step 4's; none: the diffused score alone."""
 
 
 def build_graph(described: Step, settings: GraphSettings) -> Step:
@@ -93,7 +95,7 @@ def build_graph(described: Step, settings: GraphSettings) -> Step:
 
 
 def link_shard(shard: int, settings: GraphSettings, *, described: Dataset, gallery: Dataset) -> pa.Table:
-    """Find the nearest regions of one gallery shard's regions: columns `ids`, `sims`, a row per region."""
+    """Find the nearest regions of each region of one shard: columns `ids`, `sims`, a row per region."""
     mine = described.read(shard, ["photo", "regions"])
     everything = stack_ragged(gallery, "regions")
     first = int(everything.offsets[int(column(mine, "photo")[0])])
@@ -159,20 +161,11 @@ def diffuse_shard(
     more = expanded.read(shard, ["descriptor", "confident"])
     regions = stack_ragged(gallery, "regions")
     photo_of_node = np.repeat(np.arange(len(regions), dtype=np.int32), np.diff(regions.offsets))
-
-    mine = ragged(described.read(shard, ["regions"]), "regions")
-    sims, ids = top_k(
-        to_float(mine.values), [(0, regions.values)], settings.query_neighbours, threads=threads()
-    )
-    query_of_region = np.repeat(np.arange(len(mine)), np.diff(mine.offsets))
-    starts, values = diffusion.restart(
-        ids,
-        sims,
-        query_of_region,
-        len(mine),
-        gamma=settings.gamma,
-        nodes=settings.query_neighbours,
-    )
+    if settings.start == "expanded":
+        starts, values = _starts_from_photos(before, regions.offsets, settings)
+    else:
+        mine = ragged(described.read(shard, ["regions"]), "regions")
+        starts, values = _starts_from_regions(mine, regions.values, settings)
     cuts = _nodes_of_nearest(
         to_float(column(more, "descriptor")), augmented, regions.offsets, settings.truncation
     )
@@ -187,20 +180,47 @@ def diffuse_shard(
         threads=threads(),
     )
     weights = np.ones(len(photo_of_node)) if settings.pooling == "sum" else _pooling(regions, photo_of_node)
-    photos = np.full_like(before.photos, -1)
+    photos, totals = np.full_like(before.photos, -1), np.zeros_like(before.scores)
+    depth = photos.shape[1]
     for q, (listed, confident) in enumerate(zip(before.photos, column(more, "confident"), strict=True)):
         cut = cuts[q][cuts[q] >= 0]
         found, places = np.unique(photo_of_node[cut], return_inverse=True)
-        masses = scores[q, : len(cut)] * weights[cut]
-        pooled = np.bincount(places, weights=masses, minlength=len(found)).astype(np.float64)
-        order = diffusion.after_diffusion(found, pooled, listed, len(found) + len(listed))
-        if settings.fuse_expanded:
-            order = fuse([order, listed], [1.0, settings.fuse_expanded])
+        mass = np.bincount(places, scores[q, : len(cut)] * weights[cut], len(found)).astype(np.float64)
+        if settings.weight is None:
+            order = diffusion.after_diffusion(found, mass, listed, depth)
+            ranked = 1 - np.arange(len(order), dtype=np.float32) / depth
+        else:
+            order, ranked = add_evidence(
+                listed, before.scores[q], found, mass, weight=settings.weight, depth=depth
+            )
         head = listed[:confident]
-        order = order_with_verified(order, head, np.arange(len(head))[::-1], len(listed))
-        photos[q, : len(order)] = order
-    places_ = np.where(photos >= 0, 1 - np.arange(photos.shape[1]) / photos.shape[1], 0)
-    return Ranking(before.queries, photos, places_).table()
+        photos[q], totals[q] = with_head(
+            order, ranked, head, np.arange(len(head), dtype=np.int32)[::-1], depth
+        )
+    return Ranking(before.queries, photos, totals).table()
+
+
+def _starts_from_photos(
+    before: Ranking, offsets: NDArray[np.integer[Any]], settings: DiffuseSettings
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Start from the whole-photo regions (the first of each photo) of the first photos of step 4."""
+    photos = before.photos[:, : settings.starts]
+    there = (photos >= 0) & (offsets[photos] < offsets[photos + 1])
+    nodes = np.where(there, offsets[photos], -1).astype(np.int32)
+    values = np.where(there, np.maximum(before.scores[:, : settings.starts], 0) ** settings.gamma, 0)
+    return nodes, values.astype(np.float32)
+
+
+def _starts_from_regions(
+    mine: Ragged, regions: NDArray[np.float16], settings: DiffuseSettings
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Start from the regions nearest to the query's own, as Iscen et al. do."""
+    sims, ids = top_k(to_float(mine.values), [(0, regions)], settings.starts, threads=threads())
+    query_of_region = np.repeat(np.arange(len(mine)), np.diff(mine.offsets))
+    starts, values = diffusion.restart(
+        ids, sims, query_of_region, len(mine), gamma=settings.gamma, nodes=settings.starts
+    )
+    return starts, values.astype(np.float32)
 
 
 def _nodes_of_nearest(

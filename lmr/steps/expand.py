@@ -10,15 +10,15 @@ from annotated_types import Ge
 from lmr.retrieval import expand as expansion
 from lmr.retrieval.augment import weights_of
 from lmr.retrieval.descriptors import to_float
-from lmr.retrieval.fuse import fuse
-from lmr.retrieval.neighbours import top_k
+from lmr.retrieval.fuse import add_evidence
+from lmr.retrieval.neighbours import similarities, top_k
 from lmr.runtime.cache import stack
 from lmr.runtime.limits import threads
 from lmr.runtime.settings import Settings
 from lmr.runtime.shards import Dataset
 from lmr.runtime.steps import Each, Step, Whole
 from lmr.runtime.tables import column
-from lmr.steps.ranking import Ranking, read_ranking
+from lmr.steps.ranking import Ranking, read_ranking, with_head
 
 __all__ = ["ExpandSettings", "expand", "expand_shard"]
 
@@ -29,10 +29,10 @@ class ExpandSettings(Settings):
 
     top: Annotated[int, Ge(0)] = 5
     """Photos of the global search that are averaged in."""
-    alpha: Annotated[float, Ge(0)] = 0.0
+    alpha: Annotated[float, Ge(0)] = 3.0
     """Exponent of their similarity as weight; 0 is the plain mean."""
-    fuse_votes: Annotated[float, Ge(0)] = 1.0
-    """Weight of the local votes' ranks against the new search's, by reciprocal rank; 0 leaves them out."""
+    vote_weight: Annotated[float, Ge(0)] = 0.8
+    """Weight of the logarithm of step 1's votes against the new search's similarity; 0 leaves them out."""
 
 
 def expand(
@@ -40,8 +40,8 @@ def expand(
 ) -> Step:
     """Declare the expansion; a ranking, with the expanded query as column `descriptor`.
 
-    Confident matches stand at the head, the rest is in the new search's order (with `fuse_votes`, fused with
-    the order of step 2). Column `confident` says how many stand at the head.
+    Scores are similarities to the expanded query plus the weighted logarithm of the votes. Confident matches
+    stand at the head whatever their score; column `confident` says how many.
     """
     return Step(
         name="expand",
@@ -71,9 +71,10 @@ def expand_shard(
 ) -> pa.Table:
     """Expand the queries of one shard and search again."""
     before = read_ranking(ranked, shard)
-    local = verified.read(shard, ["photos", "inliers", "confident"])
-    listed, inliers, confident = (column(local, c) for c in ("photos", "inliers", "confident"))
-    head = np.where(np.arange(listed.shape[1]) < confident[:, None], listed, -1)
+    local = read_ranking(verified, shard)
+    more = verified.read(shard, ["inliers", "confident"])
+    inliers, confident = column(more, "inliers"), column(more, "confident")
+    head = np.where(np.arange(local.photos.shape[1]) < confident[:, None], local.photos, -1)
     ids, weights = expansion.matches_with_verified(
         before.photos, weights_of(before.scores, settings.alpha), head, top=settings.top
     )
@@ -81,16 +82,21 @@ def expand_shard(
     descriptors = stack(gallery, "descriptor")
     expanded = expansion.expand(queries, ids, weights, descriptors)
     depth = before.photos.shape[1]
-    _, found = top_k(expanded, [(0, descriptors)], depth, threads=threads())
+    sims, found = top_k(expanded, [(0, descriptors)], depth, threads=threads())
+    candidate_sims = similarities(expanded, local.photos, descriptors)
     photos, scores = np.full_like(before.photos, -1), np.zeros_like(before.scores)
     for q in range(len(photos)):
-        order = found[q]
-        if settings.fuse_votes:
-            order = fuse([found[q], listed[q]], [1.0, settings.fuse_votes])
+        rows = np.concatenate([found[q], local.photos[q]])
+        rows, first = np.unique(rows, return_index=True)
+        order, totals = add_evidence(
+            rows,
+            np.concatenate([sims[q], candidate_sims[q]])[first],
+            local.photos[q],
+            local.scores[q],
+            weight=settings.vote_weight,
+            depth=depth,
+        )
         sure = slice(0, confident[q])
-        order = expansion.order_with_verified(order, listed[q, sure], inliers[q, sure], depth)
-        photos[q, : len(order)] = order
-        # Places, not similarities, carry the order: head, search and fusion have no common scale.
-        scores[q, : len(order)] = 1 - np.arange(len(order)) / depth
+        photos[q], scores[q] = with_head(order, totals, local.photos[q, sure], inliers[q, sure], depth)
     ranking = Ranking(before.queries, photos, scores)
     return ranking.table(descriptor=expanded.astype(np.float16), confident=confident)

@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from lmr.retrieval.expand import order_with_verified
 from lmr.runtime.shards import Dataset
 from lmr.runtime.tables import column, table
 
-__all__ = ["Ranking", "read_ranking"]
+__all__ = ["Ranking", "read_ranking", "with_head"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Ranking:
     photos
         (q, k) int32 gallery rows, best first; -1 where a list ends early.
     scores
-        (q, k) float32, not rising; meaning as the step says.
+        (q, k) float32; what they mean, and what stands at the head whatever its score, the step says.
     """
 
     queries: NDArray[np.int32]
@@ -50,3 +51,24 @@ def read_ranking(dataset: Dataset, shard: int) -> Ranking:
     """Read one shard of a ranking."""
     rows = dataset.read(shard, ["query", "photos", "scores"])
     return Ranking(column(rows, "query"), column(rows, "photos"), column(rows, "scores"))
+
+
+def with_head(
+    order: NDArray[np.int32],
+    scores: NDArray[np.float32],
+    verified: NDArray[np.int32],
+    inliers: NDArray[np.int32],
+    depth: int,
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Put one query's confident matches at the head of its list, and pad it to `depth`.
+
+    Every photo keeps its score; a confident match that the search did not list gets the best one.
+    """
+    photos = np.full(depth, -1, np.int32)
+    kept = np.zeros(depth, np.float32)
+    listed = order_with_verified(order, verified, inliers, depth)
+    score = dict(zip(order.tolist(), scores.tolist(), strict=True))
+    best = max(score.values(), default=0.0)
+    photos[: len(listed)] = listed
+    kept[: len(listed)] = [score.get(photo, best) for photo in listed.tolist()]
+    return photos, kept

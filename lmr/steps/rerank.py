@@ -22,9 +22,9 @@ __all__ = ["rerank", "rerank_shard"]
 def rerank(candidates: Step, verified: Step, settings: VerifySettings) -> Step:
     """Declare the step that reorders candidates by what verification found.
 
-    The ranking has two more columns: `inliers` (per ranked photo, 0 where RANSAC found no model) and
-    `confident` (how many photos at the head have more than `settings.min_inliers`). Scores are inlier counts
-    at the head and votes, scaled below 1, after it.
+    The ranking's scores are the votes; confident matches stand at the head whatever theirs. It has two more
+    columns: `inliers` (per ranked photo, 0 where RANSAC found no model) and `confident` (how many photos at
+    the head have more than `settings.min_inliers`).
     """
     return Step(
         name="rerank",
@@ -52,8 +52,7 @@ def rerank_shard(shard: int, settings: VerifySettings, *, candidates: Dataset, v
         confident[q] = sure.sum()
         photos[q, : len(order)] = order
         counts[q, : len(order)] = found[places]
-        weights = votes[places] / (1 + max(float(votes.max()), 0.0))
-        scores[q, : len(order)] = np.where(sure[places], found[places], weights)
+        scores[q, : len(order)] = votes[places]
     return Ranking(ranking.queries, photos, scores).table(inliers=counts, confident=confident)
 
 
