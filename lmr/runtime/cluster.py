@@ -4,7 +4,6 @@
 """
 
 import logging
-import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from dask.callbacks import Callback
 
 from lmr.errors import ClusterError
 from lmr.runtime.graph import RunGraph
+from lmr.runtime.limits import threads
 from lmr.runtime.steps import Summary
 
 __all__ = ["Counts", "Executor", "Where", "open_executor"]
@@ -168,14 +168,12 @@ def _check_versions(client: distributed.Client) -> None:
 
 @contextmanager
 def _local_cluster(where: Where) -> Iterator[distributed.LocalCluster]:
-    cores = len(os.sched_getaffinity(0))
-    threads = str(max(1, cores // where.workers))
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "LMR_THREADS")
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
     config = {
         # A worker's death counts against every task assigned to it, not only the one that runs. Shards that
         # kill workers are counted in storage instead (lmr.runtime.steps).
         "distributed.scheduler.allowed-failures": 1000,
-        "distributed.nanny.pre-spawn-environ": dict.fromkeys(names, threads),
+        "distributed.nanny.pre-spawn-environ": dict.fromkeys(names, str(threads())),
         # Memory is bounded by the steps; a worker that spills would spill tens of bytes.
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,

@@ -1,8 +1,8 @@
-"""One pool of threads per worker, not five.
+"""One thread per task; the cores of a machine are shared out as worker processes.
 
-Dask's threads, OpenMP, BLAS, OpenCV, faiss and torch would each start a thread per core. A worker process
-has one task at a time and a share of the machine's cores, `$LMR_THREADS` (default: all cores when there is
-no cluster, one on a worker).
+Dask's threads, OpenMP, BLAS, OpenCV, faiss and torch would each start a thread per core. And BLAS sums in
+another order with another number of threads: with one, a run gives the same result to the last bit on one
+process, on a laptop's cores and on a cluster. `$LMR_THREADS` allows more, where that does not matter.
 """
 
 import os
@@ -16,9 +16,9 @@ __all__ = ["limit_threads", "threads"]
 
 def threads() -> int:
     """Return how many threads a task may use in this process."""
-    with suppress(KeyError, ValueError):
-        return max(1, int(os.environ["LMR_THREADS"]))
-    return len(os.sched_getaffinity(0))
+    with suppress(ValueError):
+        return max(1, int(os.environ.get("LMR_THREADS", "1")))
+    return 1
 
 
 def limit_threads() -> None:

@@ -23,7 +23,7 @@ import pyarrow as pa
 from lmr.errors import LmrError
 from lmr.runtime import storage
 from lmr.runtime.limits import limit_threads
-from lmr.runtime.settings import Settings, digest
+from lmr.runtime.settings import digest
 from lmr.runtime.shards import Dataset
 
 __all__ = [
@@ -56,7 +56,7 @@ class Step:
     make
         A module-level function `make(shard, settings, **datasets, **placement) -> pyarrow.Table`.
     settings
-        Its settings.
+        Its settings, a frozen dataclass.
     inputs
         The datasets it reads, by the name of `make`'s argument: `Each(step)`, `Whole(step)` or `Given(...)`.
     shards
@@ -76,7 +76,7 @@ class Step:
     name: str
     folder: str
     make: Callable[..., pa.Table]
-    settings: Settings
+    settings: Any
     inputs: Mapping[str, "Each | Whole | Given"]
     shards: int
     rows: int = 0
@@ -178,7 +178,7 @@ class Job:
 
     output: Dataset
     make: Callable[..., pa.Table]
-    settings: Settings
+    settings: Any
     inputs: Mapping[str, Dataset]
     placement: Mapping[str, Any]
     ledger: str

@@ -48,8 +48,8 @@ class DiffuseSettings(Settings):
     """Settings of `diffuse`."""
 
     start: Literal["expanded", "regions"] = "expanded"
-    """Where ranks spread from: the first photos of step 4, or, as in the paper, what is nearest to the query's
-    own regions."""
+    """Where ranks spread from: the first photos of step 4, or, as in the paper, what is nearest to the
+    query's own regions."""
     starts: Annotated[int, Ge(1)] = 10
     """How many photos, or nearest regions of each region."""
     gamma: Annotated[float, Ge(0)] = 3.0

@@ -1,0 +1,44 @@
+"""Local descriptors as stored, and the unit rows that searching and matching compare."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmr.errors import LmrError
+
+__all__ = ["to_float"]
+
+
+def to_float(descriptor: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Return stored descriptors as unit rows.
+
+    The scale of the stored numbers does not matter, so that one function reads them all: RootSIFT as
+    round(512 x) in uint8, DELF as it is in float16.
+
+    Parameters
+    ----------
+    descriptor
+        (n, d) uint8, float16 or float32.
+
+    Returns
+    -------
+    (n, d) float32, a new array with rows of unit length. A row of zeros stays zero, and a row that holds NaN
+    or infinity, or is longer than float32 can say, becomes zero: it is similar to nothing.
+
+    Raises
+    ------
+    LmrError
+        If the array is not (n, d) of one of these types.
+    """
+    if descriptor.ndim != 2 or descriptor.dtype not in (np.uint8, np.float16, np.float32):
+        raise LmrError(
+            "these are not descriptors",
+            got=f"an array {descriptor.shape} of {descriptor.dtype}",
+            fix="give an (n, d) array of uint8, float16 or float32",
+        )
+    rows = descriptor.astype(np.float32)
+    # float64: squares of large or tiny float32 neither overflow nor vanish.
+    norms = np.sqrt(np.einsum("nd,nd->n", rows, rows, dtype=np.float64))
+    usable = (norms > 0) & (norms <= np.finfo(np.float32).max)  # False for NaN
+    rows[~usable] = 0.0
+    rows /= np.where(usable, norms, 1.0).astype(np.float32)[:, None]
+    return rows

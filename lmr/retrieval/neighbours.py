@@ -1,0 +1,288 @@
+"""Nearest neighbours by inner product, exactly: gallery blocks stream past, the k best of each query stay.
+
+Every similarity that is kept is computed a second time, with a fixed order of summation in float64. So the
+result is a function of the descriptors alone: the same to the last bit however gallery and queries are cut
+into blocks.
+"""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from lmr.errors import LmrError
+
+__all__ = ["clean_neighbours", "similarities", "spans", "top_k"]
+
+QUERY_TILE = 256
+GALLERY_TILE = 4096  # with the query tile: 4 MB of similarities per thread at a time
+
+Descriptors = NDArray[np.float32] | NDArray[np.float16]
+
+
+def top_k(
+    queries: NDArray[np.float32],
+    blocks: Iterable[tuple[int, Descriptors]],
+    k: int,
+    *,
+    valid: NDArray[np.bool_] | None = None,
+    exclude_self_start: int | None = None,
+    threads: int = 1,
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Find the `k` gallery rows with the largest inner product for each query.
+
+    The work space is `QUERY_TILE * GALLERY_TILE` floats per thread and one gallery tile, whatever the sizes.
+
+    Parameters
+    ----------
+    queries
+        (q, d) float32. A zero row (a photo without descriptor) gets no neighbours.
+    blocks
+        Pairs of a block's first row number in the gallery and its descriptors, (n_b, d) float16 or float32,
+        possibly a `np.memmap`, in any order. Zero rows (photos without descriptor) are never returned.
+    k
+        Neighbours per query.
+    valid
+        (n,) bool over gallery row numbers; rows marked False are never returned.
+    exclude_self_start
+        If given, query i is gallery row `exclude_self_start + i` and is not its own neighbour.
+    threads
+        Threads over query tiles. BLAS should then run on one thread.
+
+    Returns
+    -------
+    sims : (q, k) float32
+        Inner products, rounded once from float64; -inf where there is no neighbour.
+    ids : (q, k) int32
+        Gallery row numbers, sorted by (-similarity, id); -1 where there is no neighbour.
+
+    Raises
+    ------
+    LmrError
+        If shapes disagree, or a descriptor is not finite.
+    """
+    queries = _checked(queries, "queries")
+    if k < 1:
+        raise LmrError(
+            "the number of neighbours must be positive", got=f"k = {k}", fix="ask for k of 1 or more"
+        )
+    if threads < 1:
+        raise LmrError(
+            "the number of threads must be positive", got=str(threads), fix="use 1 or more threads"
+        )
+    sims = np.full((len(queries), k), -np.inf, dtype=np.float32)
+    ids = np.full((len(queries), k), -1, dtype=np.int32)
+    norms = np.linalg.norm(queries, axis=1).astype(np.float32)
+    allowed = np.empty(0, dtype=np.bool_) if valid is None else np.ascontiguousarray(valid, dtype=np.bool_)
+    parts = spans(len(queries), QUERY_TILE)
+    with ThreadPoolExecutor(threads) as pool:
+        for first, block in blocks:
+            if block.ndim != 2 or block.shape[1] != queries.shape[1]:
+                raise LmrError(
+                    f"the gallery block at row {first} does not fit the queries",
+                    got=f"{block.shape}, queries {queries.shape}",
+                    fix="search with queries and gallery of one extractor and one whitening",
+                )
+            if valid is not None and first + len(block) > len(valid):
+                raise LmrError(
+                    "`valid` is shorter than the gallery",
+                    got=f"{len(valid)} flags, a block up to row {first + len(block)}",
+                    fix="give one flag per gallery row",
+                )
+            for start, stop in spans(len(block), GALLERY_TILE):
+                tile = _checked(block[start:stop], f"the gallery block at row {first}")
+                weights = np.linalg.norm(tile, axis=1).astype(np.float32)
+
+                def update(
+                    part: tuple[int, int], tile: Any = tile, weights: Any = weights, row: int = first + start
+                ) -> None:
+                    lo, hi = part
+                    own = -1 if exclude_self_start is None else exclude_self_start + lo
+                    products = queries[lo:hi] @ tile.T
+                    args = (queries[lo:hi], tile, products, norms[lo:hi], weights, row, own, allowed)
+                    _merge(*args, sims[lo:hi], ids[lo:hi])
+
+                list(pool.map(update, parts))
+    order = np.lexsort((ids, -sims), axis=1)
+    return np.take_along_axis(sims, order, 1), np.take_along_axis(ids, order, 1)
+
+
+def clean_neighbours(
+    ids: NDArray[np.integer[Any]], sims: NDArray[np.float32], *, self_start: int | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Bring lists of an approximate search into the form of `top_k`: no repeats, no -1 between, sorted.
+
+    Parameters
+    ----------
+    ids, sims
+        (q, k) row numbers (-1 for none) and similarities, in any order, possibly with repeats.
+    self_start
+        If given, row i is gallery row `self_start + i` and is taken out of its own list.
+
+    Returns
+    -------
+    sims, ids : (q, k) float32, (q, k) int32
+        As `top_k` returns them. Of a repeated id, the largest similarity stays.
+    """
+    if ids.shape != sims.shape or ids.ndim != 2:
+        raise LmrError(
+            "ids and similarities do not fit",
+            got=f"{ids.shape} and {sims.shape}",
+            fix="give two (q, k) arrays",
+        )
+    found, values = ids.astype(np.int32), sims.astype(np.float32)
+    gone = found < 0
+    if self_start is not None:
+        gone |= found == np.arange(self_start, self_start + len(found), dtype=np.int32)[:, None]
+    # First by (id, -similarity) to see repeats side by side, then by (-similarity, id).
+    for repeats in (True, False):
+        found[gone], values[gone] = -1, -np.inf
+        order = np.lexsort((-values, found) if repeats else (found, -values), axis=1)
+        found, values = np.take_along_axis(found, order, 1), np.take_along_axis(values, order, 1)
+        gone = np.zeros_like(gone)
+        gone[:, 1:] = found[:, 1:] == found[:, :-1]
+    return values, found
+
+
+def similarities(
+    queries: NDArray[np.float32], ids: NDArray[np.int32], descriptors: Descriptors
+) -> NDArray[np.float32]:
+    """Compute the inner products of queries with their listed gallery rows, to the bit as `top_k` does.
+
+    Parameters
+    ----------
+    queries
+        (q, d) float32.
+    ids
+        (q, k) int32 gallery row numbers, -1 for none.
+    descriptors
+        (n, d) float16 or float32, possibly a `np.memmap`.
+
+    Returns
+    -------
+    (q, k) float32, -inf where the id is -1.
+    """
+    sims = np.full(ids.shape, -np.inf, dtype=np.float32)
+    for lo, hi in spans(len(ids), QUERY_TILE):
+        rows, places = np.unique(ids[lo:hi], return_inverse=True)
+        gathered = np.ascontiguousarray(descriptors[np.maximum(rows, 0)], dtype=np.float32)
+        args = (
+            np.ascontiguousarray(queries[lo:hi], dtype=np.float32),
+            gathered,
+            places.reshape(ids[lo:hi].shape),
+        )
+        sims[lo:hi] = _listed(*args)
+    sims[ids < 0] = -np.inf
+    return sims
+
+
+def spans(n: int, size: int) -> list[tuple[int, int]]:
+    """Cut 0..n into half-open spans of `size`; the last one may be shorter."""
+    return [(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+def _checked(rows: Descriptors, name: str) -> NDArray[np.float32]:
+    """Return the rows as contiguous float32; refuse what is not finite."""
+    if rows.ndim != 2:
+        raise LmrError(
+            f"{name} must be a matrix", got=f"shape {rows.shape}", fix="give one descriptor per row"
+        )
+    plain = np.ascontiguousarray(rows, dtype=np.float32)
+    if not np.isfinite(plain).all():
+        raise LmrError(
+            f"{name} hold values that are not finite",
+            got=f"row {int(np.flatnonzero(~np.isfinite(plain).all(axis=1))[0])}",
+            fix="give a photo without descriptor a row of zeros",
+        )
+    return plain
+
+
+@njit(nogil=True, cache=True)
+def _dot(a: Any, b: Any) -> Any:
+    # Products of float32 are exact in float64. Four sums, because one alone waits for its own last addition.
+    s0, s1, s2, s3 = 0.0, 0.0, 0.0, 0.0
+    whole = len(a) - len(a) % 4
+    for i in range(0, whole, 4):
+        s0 += np.float64(a[i]) * np.float64(b[i])
+        s1 += np.float64(a[i + 1]) * np.float64(b[i + 1])
+        s2 += np.float64(a[i + 2]) * np.float64(b[i + 2])
+        s3 += np.float64(a[i + 3]) * np.float64(b[i + 3])
+    for i in range(whole, len(a)):
+        s0 += np.float64(a[i]) * np.float64(b[i])
+    return np.float32((s0 + s1) + (s2 + s3))
+
+
+@njit(nogil=True, cache=True)
+def _listed(queries: Any, gathered: Any, places: Any) -> Any:
+    sims = np.empty(places.shape, dtype=np.float32)
+    for q in range(places.shape[0]):
+        for j in range(places.shape[1]):
+            sims[q, j] = _dot(queries[q], gathered[places[q, j]])
+    return sims
+
+
+@njit(nogil=True, cache=True)
+def _merge(
+    queries: Any,
+    tile: Any,
+    products: Any,
+    norms: Any,
+    weights: Any,
+    row: Any,
+    own: Any,
+    allowed: Any,
+    sims: Any,
+    ids: Any,
+) -> None:
+    """Merge a tile of BLAS products into each query's heap of its best, (`sims`, `ids`), in place.
+
+    BLAS sums in an order that depends on the tile's shape, so its products only tell who is worth a closer
+    look: everyone whose product could, with BLAS's largest possible error, reach the list.
+    """
+    n = tile.shape[0]
+    step = 64
+    slack = np.float32(len(queries[0]) * 1.2e-7) * weights.max()
+    for q in range(len(queries)):
+        if norms[q] == 0.0:
+            continue
+        for start in range(0, n, step):
+            stop = min(start + step, n)
+            bar = sims[q, 0] - slack * norms[q]
+            hits = 0
+            for g in range(start, stop):  # vectorised: most stretches hold nothing
+                hits += products[q, g] >= bar
+            if hits == 0:
+                continue
+            for g in range(start, stop):
+                if products[q, g] < sims[q, 0] - slack * norms[q] or weights[g] == 0.0:
+                    continue
+                gallery_row = row + g
+                if own >= 0 and gallery_row == own + q:
+                    continue
+                if len(allowed) > 0 and not allowed[gallery_row]:
+                    continue
+                s = _dot(queries[q], tile[g])
+                if s > sims[q, 0] or (s == sims[q, 0] and gallery_row < ids[q, 0]):
+                    _replace_worst(sims[q], ids[q], s, gallery_row)
+
+
+@njit(nogil=True, cache=True)
+def _replace_worst(sims: Any, ids: Any, s: Any, row: Any) -> None:
+    """Put (s, row) in place of the heap's root, its worst member: smallest similarity, largest id."""
+    k = len(sims)
+    place = 0
+    while 2 * place + 1 < k:
+        worse = 2 * place + 1
+        other = worse + 1
+        if other < k and (
+            sims[other] < sims[worse] or (sims[other] == sims[worse] and ids[other] > ids[worse])
+        ):
+            worse = other
+        if s < sims[worse] or (s == sims[worse] and row > ids[worse]):
+            break
+        sims[place], ids[place] = sims[worse], ids[worse]
+        place = worse
+    sims[place], ids[place] = s, row
