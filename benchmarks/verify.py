@@ -3,10 +3,10 @@
     python benchmarks/verify.py [--pairs 400] [--recipe-pairs 80] [--estimators]
 
 Pairs of development photos, half of them of one landmark by photos.csv, half of two. 1000 SIFT features each
-(OpenCV; the strongest, at the photo's own size), as RootSIFT (128-d) and projected on the 40 main axes of these
-photos. Every method runs in this process with one thread, and is charged its processor time, which other work
-on the machine disturbs less than the clock. DELF's recipe is that of its match_images.py: SciPy's KD-tree with
-a bound of 0.8 and scikit-image's RANSAC, affine, 20 px, 1000 trials; the others have its bound and residual.
+(OpenCV; the strongest, at the photo's own size), as RootSIFT (128-d) and projected on their 40 main axes.
+Every method runs in this process with one thread, and is charged its processor time, which other work on the
+machine disturbs less than the clock. DELF's recipe is that of its match_images.py: SciPy's KD-tree with a
+bound of 0.8 and scikit-image's RANSAC, affine, 20 px, 1000 trials; the others have its bound and residual.
 """
 
 import argparse

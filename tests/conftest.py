@@ -4,6 +4,8 @@ Isolation
     `cache_folder` (automatic): every test unpacks datasets into a folder of its own.
 Clusters
     `where`: a test that takes it runs twice, in this process and on a real cluster of two worker processes.
+Storage
+    `moto_s3`: a real HTTP server on loopback that speaks S3, and an empty bucket on it.
 """
 
 import pytest
@@ -21,3 +23,24 @@ def cache_folder(tmp_path_factory, monkeypatch):
 @pytest.fixture(params=["in process", pytest.param("cluster", marks=pytest.mark.cluster)])
 def where(request):
     return Where(workers=2) if request.param == "cluster" else Where()
+
+
+@pytest.fixture
+def moto_s3(monkeypatch):
+    """A real HTTP server that speaks S3, on loopback, and an empty bucket on it."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    s3fs.S3FileSystem().call_s3("create_bucket", Bucket="photos")
+    yield "s3://photos/run"
+    s3fs.S3FileSystem.clear_instance_cache()
+    server.stop()

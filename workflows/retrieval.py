@@ -50,6 +50,8 @@ PRESETS = {
     "gem": Settings(
         describe=DescribeSettings(descriptor="gem"),
         expand=ExpandSettings(vote_weight=0.2),
+        graph=GraphSettings(neighbours=20),
+        diffuse=DiffuseSettings(start="regions", starts=20, weight=0.05),
     ),
     # The values of the papers, for DELF and DIR on landmarks with many photos.
     "paper": Settings(

@@ -229,7 +229,7 @@ def _read(path: Path) -> Mapping[str, Tensor]:
             return state
         raise LmrError(f"{path} is no state dict", got=type(state).__name__, fix="give the published weights")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise LmrError(f"cannot read {path}", got=str(error), fix="fetch it again") from error

@@ -2,9 +2,10 @@
 
 Jégou and Zisserman, *Triangulation embedding and democratic aggregation for image search* (CVPR 2014). VLAD
 keeps the offset of a feature from its nearest visual word; here the directions from all words count, and the
-whole is whitened, so that far words say what little they know and no more. With 32 words the vectors are a
-fourth of those of VLAD with 128, and find more (measured: `docs/stages.md`). Signed square roots tame what
-repeats within a photo. The vectors are meant for `lmr.features.whiten`.
+whole is whitened, so that far words say what little they know and no more. On the
+development set, whitened to 256 dimensions with power 0.25, 32 words give mAP@100 0.651 (mean of four seeds,
+0.649 to 0.653) against 0.609 of VLAD with 128 words, from vectors a fourth as long. Signed square roots
+tame what repeats within a photo. The vectors are meant for `lmr.features.whiten`.
 
 The direction from word c to feature x is (x - c) / |x - c|. Its sum over features is a product of matrices,
 so that regions cost little more than the whole and nothing of size features × words × coordinates is made.

@@ -12,7 +12,7 @@ from numba import njit
 
 from lmr.retrieval._lanes import LANES, add_product, load, splat, store
 
-__all__ = ["LANES", "pack_rows", "solve", "solve_cuts"]
+__all__ = ["LANES", "cut_out", "pack_rows", "solve", "solve_cuts"]
 
 
 @njit(nogil=True, cache=True)
@@ -125,7 +125,6 @@ def solve_cuts(
     indptr: Any,
     indices: Any,
     data: Any,
-    order: Any,
     cuts: Any,
     restart_ids: Any,
     restart_values: Any,
@@ -143,11 +142,9 @@ def solve_cuts(
     ----------
     indptr, indices, data
         CSR of the whole graph, (n, n).
-    order
-        (b,) the rows of `cuts` to solve; neighbours in it share lanes, so rows with similar cuts belong
-        together (`pack_rows`).
     cuts
-        (rows, t) nodes of each cut, -1 for none.
+        (rows, t) nodes of each cut, -1 for none. `LANES` rows after one another share lanes, so rows with
+        similar cuts belong together (`pack_rows`).
     restart_ids, restart_values
         (rows, s) the nonzeros of each right-hand side; -1 for none, nodes outside the cut are left out.
     renormalise
@@ -159,7 +156,7 @@ def solve_cuts(
 
     Returns
     -------
-    (3,) int64, to judge how well `order` shares: nodes and edges of the packs' systems, and edges times
+    (3,) int64, to judge how well the rows share: nodes and edges of the packs' systems, and edges times
     iterations.
     """
     n = len(indptr) - 1
@@ -175,8 +172,8 @@ def solve_cuts(
     cut_indices, cut_data = np.empty(0, dtype=np.int32), np.empty(0)
     work = np.zeros(3, dtype=np.int64)
 
-    for start in range(0, len(order), LANES):
-        rows = order[start : start + LANES]
+    for start in range(0, len(cuts), LANES):
+        rows = np.arange(start, min(start + LANES, len(cuts)))
         for lane in range(len(rows)):
             for node in cuts[rows[lane]]:
                 if node >= 0:
@@ -271,6 +268,63 @@ def pack_rows(cuts: Any, n: Any) -> Any:
             if leader >= 0:
                 break
     return order
+
+
+@njit(nogil=True, cache=True)
+def cut_out(indptr: Any, indices: Any, data: Any, cuts: Any, restart_ids: Any) -> Any:
+    """Cut the part of a graph out that some cuts cover together, numbered in the order in which they name it.
+
+    On a graph larger than the caches most time would go into waiting for rows from all over the memory; in
+    the part, what is needed together lies together.
+
+    Parameters
+    ----------
+    indptr, indices, data
+        CSR of the whole graph, (n, n).
+    cuts
+        (rows, t) nodes, -1 for none.
+    restart_ids
+        (rows, s) nodes, -1 for none.
+
+    Returns
+    -------
+    indptr, indices, data, cuts, restart_ids
+        The same of the part. Restarts outside the part are -1.
+    """
+    n = len(indptr) - 1
+    number = np.full(n, -1, dtype=np.int32)
+    nodes = np.empty(min(n, cuts.size), dtype=np.int32)
+    part_cuts = np.full(cuts.shape, -1, dtype=np.int32)
+    count = 0
+    for row in range(len(cuts)):
+        for c in range(cuts.shape[1]):
+            node = cuts[row, c]
+            if node >= 0:
+                if number[node] < 0:
+                    number[node] = count
+                    nodes[count] = node
+                    count += 1
+                part_cuts[row, c] = number[node]
+    part_restarts = np.full(restart_ids.shape, -1, dtype=np.int32)
+    for row in range(len(restart_ids)):
+        for s in range(restart_ids.shape[1]):
+            if restart_ids[row, s] >= 0:
+                part_restarts[row, s] = number[restart_ids[row, s]]
+    part_indptr = np.zeros(count + 1, dtype=np.int64)
+    room = 0
+    for i in range(count):
+        room += indptr[nodes[i] + 1] - indptr[nodes[i]]
+    part_indices, part_data = np.empty(room, dtype=np.int32), np.empty(room, dtype=data.dtype)
+    edges = 0
+    for i in range(count):
+        for e in range(np.uint64(indptr[nodes[i]]), np.uint64(indptr[nodes[i] + 1])):
+            j = number[np.uint64(indices[e])]
+            if j >= 0:
+                part_indices[edges] = j
+                part_data[edges] = data[e]
+                edges += 1
+        part_indptr[i + 1] = edges
+    return part_indptr, part_indices[:edges], part_data[:edges], part_cuts, part_restarts
 
 
 @njit(nogil=True, cache=True)

@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from lmr.errors import LmrError
-from lmr.retrieval.conjugate import LANES, pack_rows, solve, solve_cuts
+from lmr.retrieval.conjugate import LANES, cut_out, pack_rows, solve, solve_cuts
 from lmr.retrieval.neighbours import spans
 
 __all__ = ["after_diffusion", "diffuse", "diffuse_cut", "generalised_max_weights", "pool_regions", "restart"]
+
+CHUNK_ENTRIES = 2**19  # of cuts per job: at truncation 1000, 520 nodes, whose part of the graph is some MB
 
 Scores = NDArray[np.float32] | NDArray[np.float64]
 
@@ -154,7 +156,7 @@ def diffuse_cut(
     alpha, tolerance, iterations
         As in `diffuse`.
     threads
-        Threads, each with 7 bytes of work space per node of the graph.
+        Threads, each with 4 bytes of work space per node of the graph and some 20 MB.
 
     Returns
     -------
@@ -171,11 +173,17 @@ def diffuse_cut(
         )
     scores = np.empty(cuts.shape, dtype=matrix.dtype)
     order = pack_rows(np.ascontiguousarray(cuts), matrix.shape[0])
-    packs = -(-len(order) // LANES)
-    share = max(1, -(-packs // threads)) * LANES
-    args = (cuts, restart_ids, restart_values, renormalise, alpha, tolerance, iterations, scores)
+    chunk = max(1, CHUNK_ENTRIES // (LANES * max(1, cuts.shape[1]))) * LANES
+
+    def part(span: tuple[int, int]) -> None:
+        rows = order[slice(*span)]
+        part_system = cut_out(*system, cuts[rows], restart_ids[rows])
+        found = np.empty((len(rows), cuts.shape[1]), dtype=matrix.dtype)
+        solve_cuts(*part_system, restart_values[rows], renormalise, alpha, tolerance, iterations, found)
+        scores[rows] = found
+
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda span: solve_cuts(*system, order[slice(*span)], *args), spans(len(order), share)))
+        list(pool.map(part, spans(len(order), chunk)))
     return scores
 
 

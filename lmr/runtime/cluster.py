@@ -188,5 +188,10 @@ def _local_cluster(where: Where) -> Iterator[distributed.LocalCluster]:
             resources=dict(where.resources or {"CPU": 1}),
             silence_logs=logging.CRITICAL,
         )
-        with cluster:
+        try:
             yield cluster
+        finally:
+            # A worker slow to leave (on a loaded machine) must not turn a finished run into a failed one;
+            # worker processes are daemons and end with this one.
+            with suppress(TimeoutError):
+                cluster.close()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from dask._task_spec import List, Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
+from lmr.errors import ClusterError
 from lmr.runtime.steps import Each, Given, Job, Step, Summary, Whole, closure, make_shard, summarise
 
 __all__ = ["Needed", "Plan", "RunGraph", "build_graph", "needed"]
@@ -94,7 +95,13 @@ def build_graph(plan: Plan, root: str, run: str, *, declared: frozenset[str] | N
     run
         Names this attempt: its keys are fresh, so that Dask never answers with an earlier attempt's failure.
     declared
-        Resources that the cluster's workers declare; others are not asked for. None: ask for all.
+        Resources that the cluster's workers declare; None: not known. Where no worker declares `CPU`, it is
+        not asked for: such a cluster was started without `--resources`, and every worker has a CPU.
+
+    Raises
+    ------
+    ClusterError
+        If a step needs another resource that no worker declares.
     """
     missing = {need.step.fingerprint: set(need.missing) for need in plan}
     layers: dict[str, MaterializedLayer] = {}
@@ -121,6 +128,13 @@ def build_graph(plan: Plan, root: str, run: str, *, declared: frozenset[str] | N
             waits = [TaskRef((_group(s, run), shard)) for s in aligned if shard in missing[s.fingerprint]]
             tasks[group, shard] = Task((group, shard), make_shard, job, shard, *barriers, *waits)
         asked = {k: v for k, v in step.resources.items() if declared is None or k in declared}
+        if lacking := step.resources.keys() - asked.keys() - {"CPU"}:
+            name = lacking.pop()
+            raise ClusterError(
+                f"the step {step.name} needs a worker with a {name}",
+                got=f"workers that declare {', '.join(sorted(declared or ())) or 'no resources'}",
+                fix=f"start workers with --resources {name}=1, or choose --device cpu",
+            )
         layers[group] = MaterializedLayer(tasks, annotations={"resources": asked} if asked else None)
         dependencies[group] = {_group(s, run) for s in aligned} | {ref.key[0] for ref in barriers}
         receipts = List(*(TaskRef(key) for key in tasks))

@@ -60,14 +60,14 @@ def test_the_released_graph(name, golden, weights):
     other = by_place(truth["boxes"], truth["scales"])
     np.testing.assert_array_equal(found.boxes[order], truth["boxes"][other])
     np.testing.assert_array_equal(found.scales[order], truth["scales"][other])
-    np.testing.assert_allclose(found.scores[order], truth["scores"][other, 0], rtol=2e-5)
-    np.testing.assert_allclose(found.features[order], truth["features"][other], atol=5e-5)
+    np.testing.assert_allclose(found.scores[order], truth["scores"][other, 0], rtol=1e-4)
+    np.testing.assert_allclose(found.features[order], truth["features"][other], atol=1e-4)
 
     described = extractor.describe(torch.from_numpy(found.features)).numpy()
-    np.testing.assert_allclose(described[order], expected[f"{name}/descriptors"][other], atol=2e-6)
+    np.testing.assert_allclose(described[order], expected[f"{name}/descriptors"][other], atol=1e-5)
     whitening = DelfExtractor(weights, whiten=True)
     described = whitening.describe(torch.from_numpy(found.features)).numpy()
-    np.testing.assert_allclose(described[order], expected[f"{name}/descriptors_whitened"][other], atol=2e-6)
+    np.testing.assert_allclose(described[order], expected[f"{name}/descriptors_whitened"][other], atol=1e-5)
 
     (local,) = extractor([photos[name]])
     assert local.descriptor.dtype == np.float16
@@ -81,11 +81,11 @@ def test_the_strongest_and_all(name, golden, weights):
     cases, expected, photos = golden
     threshold = next(case["threshold"] for case in cases["cases"] if case["photo"] == name)
     (found,) = DelfExtractor(weights, threshold=threshold, max_features=50).detect([photos[name]])
-    np.testing.assert_allclose(found.scores, expected[f"{name}/max50/scores"][:, 0], rtol=2e-5)
+    np.testing.assert_allclose(found.scores, expected[f"{name}/max50/scores"][:, 0], rtol=1e-4)
     assert {tuple(b) for b in found.boxes} == {tuple(b) for b in expected[f"{name}/max50/boxes"]}
     (every,) = DelfExtractor(weights, threshold=-1, max_features=10**6).detect([photos[name]])
     truth = np.sort(expected[f"{name}/all_scores_sorted"])[::-1]
-    np.testing.assert_allclose(every.scores, truth, rtol=2e-5, atol=1e-7)
+    np.testing.assert_allclose(every.scores, truth, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.7071])
@@ -98,13 +98,13 @@ def test_single_layers(scale, golden, weights):
         maps = extractor.network.features(images)
         logits = extractor.network.logits(maps)
     key = f"photo_b/scale{scale}"
-    np.testing.assert_allclose(logits[0].numpy(), expected[f"{key}/logit"][..., 0], rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(logits[0].numpy(), expected[f"{key}/logit"][..., 0], rtol=1e-4, atol=1e-4)
     if scale == 1.0:
         block3 = maps[0, ::4].permute(1, 2, 0).numpy()
-        np.testing.assert_allclose(block3, expected[f"{key}/block3_every_4th_channel"], atol=5e-5)
+        np.testing.assert_allclose(block3, expected[f"{key}/block3_every_4th_channel"], atol=1e-4)
     else:
         every_4th = images[0, :, ::4, ::4].permute(1, 2, 0).numpy()
-        np.testing.assert_allclose(every_4th, expected[f"{key}/resized_every_4th_pixel"], atol=2e-6)
+        np.testing.assert_allclose(every_4th, expected[f"{key}/resized_every_4th_pixel"], atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_batches_of_mixed_sizes_give_what_single_photos_give(quick, golden):
     for one, together in zip(mixed, quick(mixed), strict=True):
         (alone,) = quick([one])
         assert 0 < len(alone.score) <= 60
-        np.testing.assert_allclose(together.score, alone.score, rtol=1e-5)
+        np.testing.assert_allclose(together.score, alone.score, rtol=1e-4)
         np.testing.assert_array_equal(together.xy, alone.xy)
         np.testing.assert_allclose(together.descriptor, alone.descriptor, atol=1e-3)
     assert quick([]) == []

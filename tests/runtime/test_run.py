@@ -219,3 +219,31 @@ def test_each_input_needs_its_own_shard_only(tmp_path):
         (tmp_path / "run" / step.folder / step.fingerprint / "part-00001.parquet").unlink()
     run([second], root, Where(), Quiet())
     assert calls_of(calls, "numbers") == calls_of(calls, "scaled") == [0, 1, 1, 2, 3]
+
+
+def test_a_step_that_needs_a_gpu_is_refused_where_no_worker_has_one(tmp_path):
+    from dataclasses import replace
+
+    from lmr.errors import ClusterError
+    from lmr.runtime.graph import build_graph, needed
+
+    first, _, _ = workflow(tmp_path)
+    plan = needed([replace(first, resources={"GPU": 1})], "memory://nowhere")
+    with pytest.raises(
+        ClusterError, match=r"numbers needs a worker with a GPU\ngot: workers that declare CPU"
+    ):
+        build_graph(plan, "memory://nowhere", "r", declared=frozenset({"CPU"}))
+    assert build_graph(plan, "memory://nowhere", "r", declared=None)
+    # A cluster whose workers declare nothing still runs steps that ask for a CPU only.
+    built = build_graph(needed([first], "memory://nowhere"), "memory://nowhere", "r", declared=frozenset())
+    assert built.graph.layers[built.groups["numbers"]].annotations is None
+
+
+@pytest.mark.cluster
+def test_a_scheduler_at_an_address(tmp_path):
+    from distributed import LocalCluster
+
+    steps = workflow(tmp_path / "calls")
+    with LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=":0") as cluster:
+        run([steps[-1]], str(tmp_path / "run"), Where(scheduler=cluster.scheduler_address), Quiet())
+    assert total_of(steps[-1], str(tmp_path / "run")) == 2 * sum(range(40))

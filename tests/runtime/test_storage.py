@@ -6,27 +6,6 @@ from lmr.errors import StorageError
 from lmr.runtime import storage
 
 
-@pytest.fixture
-def moto_s3(monkeypatch):
-    """A real HTTP server that speaks S3, on loopback, and an empty bucket on it."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    import s3fs
-
-    s3fs.S3FileSystem.clear_instance_cache()
-    s3fs.S3FileSystem().call_s3("create_bucket", Bucket="photos")
-    yield "s3://photos/run"
-    s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
-
-
 def check_objects(root):
     url = storage.join(root, "a", "b.bin")
     assert not storage.exists(url)

@@ -157,3 +157,26 @@ def test_two_photos_of_one_id_are_refused(world, tmp_path):
         LmrError, match=r"two photos of the gallery have the id 'a'\ngot: a\.jpg and more/a\.png"
     ):
         lmr(*arguments(tmp_path / "photos", tmp_path / "run"))
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_run_on_s3_gives_what_a_folder_gives(world, finished, moto_s3):
+    import s3fs
+
+    s3 = s3fs.S3FileSystem()
+    for name in ("gallery", "queries"):
+        s3.put(str(world / name), f"photos/world/{name}", recursive=True)
+    printed = lmr(
+        "run",
+        "workflows/retrieval.py",
+        *("--gallery", "s3://photos/world/gallery", "--queries", "s3://photos/world/queries"),
+        *("--out", moto_s3, "--workers", "2", "--set", "ingest.photos_per_shard=10"),
+    )
+    assert "3 photo(s) could not be used" in printed
+    lines = s3.cat_file("photos/run/submission.csv").decode().splitlines()
+    ours = {line.split(",")[0]: line.split(",")[1].split() for line in lines[1:]}
+    assert ours == submission(finished[0])
+    assert not [path for path in s3.find("photos/run") if "attempts" in path or path.endswith(".tmp")]
