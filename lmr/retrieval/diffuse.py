@@ -22,7 +22,7 @@ from lmr.retrieval.neighbours import spans
 
 __all__ = ["after_diffusion", "diffuse", "diffuse_cut", "generalised_max_weights", "pool_regions", "restart"]
 
-CHUNK_ENTRIES = 2**19  # of cuts per job: at truncation 1000, 520 nodes, whose part of the graph is some MB
+CHUNK_ENTRIES = 2**20  # of cuts per job: at truncation 1000, 1040 nodes, whose part of the graph is some MB
 
 Scores = NDArray[np.float32] | NDArray[np.float64]
 

@@ -1,11 +1,11 @@
 """Extract global: one descriptor per photo and one per region of it, whitened on the gallery itself.
 
-Two descriptors stand behind the same dataset: VLAD, aggregated from the local features and needing no
-network, and GeM, from a network whose weights come in a file.
+Three descriptors stand behind the same dataset: VLAD and triangulation embedding, aggregated from the local
+features and needing no network, and GeM, from a network whose weights come in a file.
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +13,10 @@ from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
 from lmr.errors import SettingsError
+from lmr.features import triangulate, vlad
 from lmr.features.decode import decode_photo
 from lmr.features.extractors import GemSettings, global_extractor
 from lmr.features.regions import rmac_boxes
-from lmr.features.vlad import Vocabulary, train_vocabulary, vlad_photos, vlad_regions
 from lmr.features.whiten import Whitening, learn_whitening
 from lmr.retrieval.descriptors import to_float
 from lmr.runtime.cache import named_arrays
@@ -34,20 +34,20 @@ __all__ = ["DescribeSettings", "extract_global"]
 class DescribeSettings(Settings):
     """Settings of `extract_global`."""
 
-    descriptor: Literal["vlad", "gem"] = "vlad"
+    descriptor: Literal["vlad", "triangulation", "gem"] = "vlad"
     """Which descriptor."""
     dimension: Annotated[int, Ge(2)] = 256
     """Dimensions after whitening."""
     power: Annotated[float, Ge(0), Le(1)] = 0.25
     """Whitening: coordinates are divided by eigenvalue ** power. 0.5 whitens fully, 0 only rotates."""
     words: Annotated[int, Ge(1)] = 64
-    """Visual words of VLAD."""
+    """Visual words of VLAD (32 are enough for triangulation)."""
     gem: GemSettings = field(default_factory=GemSettings)
     """The network of GeM."""
     region_scales: Annotated[int, Ge(1)] = 3
     """Scales of the R-MAC grid that regions come from."""
     sample_features: Annotated[int, Ge(1)] = 500_000
-    """Local features that VLAD's words are learned from."""
+    """Local features that words are learned from."""
     sample_photos: Annotated[int, Ge(2)] = 5_000
     """Gallery photos that the whitening is learned from."""
     seed: int = 0
@@ -62,18 +62,18 @@ def extract_global(
     Columns: `photo`, `descriptor` (float16, unit; zeros for a photo without descriptor), `regions` (a list of
     float16 descriptors per photo).
     """
-    if settings.descriptor == "vlad":
-        return _vlad(images, local, settings)
-    return _gem(images, settings, inputs)
+    if settings.descriptor == "gem":
+        return _gem(images, settings, inputs)
+    return _aggregated(images, local, settings)
 
 
-def _vlad(
+def _aggregated(
     images: tuple[Step, Step], local: tuple[Step, Step], settings: DescribeSettings
 ) -> tuple[Step, Step]:
     model = Step(
-        name="learn_vlad",
+        name="learn_words",
         folder="vocabulary",
-        make=learn_vlad_shard,
+        make=learn_words_shard,
         settings=settings,
         inputs={"local": Whole(local[0])},
         shards=1,
@@ -83,7 +83,7 @@ def _vlad(
         return Step(
             name="extract_global" if name == "gallery" else f"extract_global_{name}",
             folder=f"global/{name}",
-            make=vlad_shard,
+            make=aggregate_shard,
             settings=settings,
             inputs={"images": Each(images), "local": Each(local), "model": Whole(model)},
             shards=images.shards,
@@ -147,11 +147,12 @@ def _bytes_per_photo(settings: DescribeSettings) -> float:
     return 4.0 + 2.0 * settings.dimension * (1 + 20)
 
 
-def learn_vlad_shard(shard: int, settings: DescribeSettings, *, local: Dataset) -> pa.Table:
-    """Learn visual words, then the whitening of whole photos' VLAD, from samples of the gallery."""
+def learn_words_shard(shard: int, settings: DescribeSettings, *, local: Dataset) -> pa.Table:
+    """Learn visual words, then the whitening of whole photos' vectors, from samples of the gallery."""
+    learn, describe_photos, _, _ = _aggregation(settings)
     counts = [local.facts(i)["rows"] for i in range(local.shards)]
     sample = sample_rows(local, "descriptor", settings.sample_features, sum(counts), settings.seed)
-    vocabulary = train_vocabulary(to_float(sample), settings.words, settings.seed)
+    vocabulary = learn(to_float(sample), settings.words, settings.seed)
     described: list[NDArray[np.float32]] = []
     for i in np.random.default_rng(settings.seed).permutation(local.shards).tolist():
         if sum(map(len, described)) >= settings.sample_photos:
@@ -159,25 +160,28 @@ def learn_vlad_shard(shard: int, settings: DescribeSettings, *, local: Dataset) 
         features = local.read(i, ["photo", "descriptor"])
         _, per_photo = np.unique(column(features, "photo"), return_counts=True)
         if len(per_photo):
-            described.append(vlad_photos(to_float(column(features, "descriptor")), per_photo, vocabulary))
+            described.append(describe_photos(to_float(column(features, "descriptor")), per_photo, vocabulary))
     whitening = learn_whitening(np.concatenate(described), settings.dimension, power=settings.power)
-    return array_table(
-        {
-            "words": vocabulary.words,
-            "feature_mean": vocabulary.mean,
-            "feature_projection": vocabulary.projection,
-            "mean": whitening.mean,
-            "projection": whitening.projection,
-        }
-    )
+    learned = {f"vocabulary_{name}": array for name, array in vars(vocabulary).items()}
+    return array_table({**learned, "mean": whitening.mean, "projection": whitening.projection})
 
 
-def vlad_shard(
+def _aggregation(settings: DescribeSettings) -> tuple[Any, Any, Any, Any]:
+    """Return what learns a vocabulary, describes photos and regions by it, and holds it."""
+    if settings.descriptor == "vlad":
+        return vlad.train_vocabulary, vlad.vlad_photos, vlad.vlad_regions, vlad.Vocabulary
+    names = triangulate
+    return names.train_vocabulary, names.triangulate_photos, names.triangulate_regions, names.Vocabulary
+
+
+def aggregate_shard(
     shard: int, settings: DescribeSettings, *, images: Dataset, local: Dataset, model: Dataset
 ) -> pa.Table:
-    """Describe the photos of one shard by VLAD."""
+    """Describe the photos of one shard by what their local features add up to."""
     arrays = named_arrays(model)
-    vocabulary = Vocabulary(arrays["words"], arrays["feature_mean"], arrays["feature_projection"])
+    _, _, describe_regions, kind = _aggregation(settings)
+    prefix = "vocabulary_"
+    vocabulary = kind(**{k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)})
     whitening = Whitening(arrays["mean"], arrays["projection"])
     photos = images.read(shard, ["photo", "width", "height"])
     features = _by_photo(local.read(shard, ["photo", "xy", "descriptor"]))
@@ -189,7 +193,7 @@ def vlad_shard(
             continue
         xy, descriptors = features[photo]
         boxes = rmac_boxes(int(width), int(height), scales=settings.region_scales)
-        vectors = whitening.apply(vlad_regions(xy, descriptors, vocabulary, boxes))
+        vectors = whitening.apply(describe_regions(xy, descriptors, vocabulary, boxes))
         described.append(vectors[:1])  # the grid's first box is the whole photo
         regions.append(_present(vectors))
     return _described(column(photos, "photo"), np.concatenate(described), regions)

@@ -17,7 +17,8 @@ def part(tmp_path_factory):
     """Twelve landmarks with all their photos, and some distractors, as links into the shared folder."""
     photos = shared("data/landmarks")
     folder = tmp_path_factory.mktemp("photos")
-    rows = list(csv.DictReader(open(photos / "photos.csv")))  # noqa: SIM115
+    with open(photos / "photos.csv") as file:
+        rows = list(csv.DictReader(file))
     of_query = {r["id"]: r["landmark"] for r in rows if r["set"] == "query"}
     wanted = sorted({name for name in of_query.values() if name})[::6][:LANDMARKS]
     distractors = [r["id"] for r in rows if r["set"] == "gallery" and not r["landmark"]][:DISTRACTORS]
