@@ -82,8 +82,9 @@ def bytes_touched(s: csr_array, cuts: NDArray[np.int32]) -> tuple[float, float]:
     From memory: each list, its result, and the graph's rows, once per pack of `LANES` nodes. In the
     iterations: 12 bytes and a row of lanes per edge, and 12 rows of lanes per node of the pack.
     """
-    cuts = cuts[pack_rows(cuts, s.shape[0])]
-    part = cut_out(s.indptr.astype(np.int64), s.indices, s.data, cuts, cuts[:, :1])
+    graph = s.indptr.astype(np.int64), s.indices, s.data
+    cuts = cuts[pack_rows(*graph, cuts[:, 0].copy())]
+    part = cut_out(*graph, cuts, cuts[:, :1])
     scores, one = np.empty(cuts.shape, dtype=np.float32), np.ones((len(cuts), 1), dtype=np.float32)
     work = solve_cuts(*part, one, False, ALPHA, TOLERANCE, ITERATIONS, scores)
     nodes, edges, products = work / len(cuts)

@@ -8,9 +8,10 @@ neighbours are, so that lists are as uneven as with real photos and every query 
 of no meaning. The same features of the same queries go through voting (each code and number of probes),
 through ASMK, and through an exhaustive search whose neighbours vote alike, on the same number of threads.
 
-Time is wall clock per query, of the median of three searches (exhaustive: one). The projection to 1e9
-descriptors takes the processor time per visited list and per compared code from two sub-indexes of this run.
-It projects cost only: recall at 1e9 is not known from here.
+Times of searches are processor time, summed over threads, of the median of three searches (exhaustive: one):
+what a query costs, and steadier than the clock on a shared machine. The projection to 1e9 descriptors takes
+the time per visited list and per compared code from two sub-indexes of this run. It projects cost only:
+recall at 1e9 is not known from here.
 """
 
 import argparse
@@ -83,12 +84,12 @@ def blocks(
 
 
 def timed(work: Callable[[], Any], repeats: int = 1) -> tuple[Any, float]:
-    """Return what `work` returns and its median seconds."""
+    """Return what `work` returns and the median of its processor seconds."""
     seconds = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.process_time()
         result = work()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     return result, statistics.median(seconds)
 
 
@@ -144,13 +145,13 @@ def exhaustive(
 
 def search_cost(path: Path, queries: Queries, k: int, probes: int) -> tuple[float, float, float]:
     """Return processor seconds, visited lists and compared codes of a search of one sub-index, one thread."""
-    seconds = []
-    for _ in range(3):
+
+    def search() -> None:
         faiss.cvar.indexIVF_stats.reset()
-        start = time.process_time()
         search_index([open_index(path)], queries.descriptors, k=k, probes=probes)
-        seconds.append(time.process_time() - start)
-    return statistics.median(seconds), faiss.cvar.indexIVF_stats.nlist, faiss.cvar.indexIVF_stats.ndis
+
+    _, seconds = timed(search, 3)
+    return seconds, faiss.cvar.indexIVF_stats.nlist, faiss.cvar.indexIVF_stats.ndis
 
 
 def voting(

@@ -55,8 +55,13 @@ def run_command(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="step.field=value; may be repeated.")
     ] = None,
-    local: Annotated[str | None, typer.Option(help="Local features: rootsift.")] = None,
-    global_: Annotated[str | None, typer.Option("--global", help="Global descriptor: vlad or gem.")] = None,
+    local: Annotated[
+        str | None, typer.Option(help="Local features: rootsift, delf, xfeat, aliked-t16 or aliked-n16.")
+    ] = None,
+    local_weights: Annotated[str | None, typer.Option(help="Weights of the local features' network.")] = None,
+    global_: Annotated[
+        str | None, typer.Option("--global", help="Global descriptor: vlad, triangulation or gem.")
+    ] = None,
     weights: Annotated[str | None, typer.Option(help="File of the network's weights, for gem.")] = None,
     device: Annotated[str, typer.Option(help="Where networks run: cpu or cuda.")] = "cpu",
     scheduler: Annotated[
@@ -91,6 +96,7 @@ def run_command(
         queries=photos[1],
         solution=truth,
         weights=Weights.of(weights) if weights else None,
+        local_weights=Weights.of(local_weights) if local_weights else None,
         device=device,
     )
     flow = module.build(inputs, settings)

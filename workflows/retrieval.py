@@ -47,6 +47,7 @@ class Settings:
 PRESETS = {
     # Calibrated on development photos (docs/stages.md); the option --global chooses between them.
     "vlad": Settings(),
+    "triangulation": Settings(describe=DescribeSettings(descriptor="triangulation", words=32)),
     "gem": Settings(
         describe=DescribeSettings(descriptor="gem"),
         expand=ExpandSettings(vote_weight=0.2),
@@ -67,7 +68,10 @@ PRESETS = {
 def build(inputs: Inputs, settings: Settings) -> Workflow:
     """Declare the workflow; nothing runs before all of it is declared and checked."""
     images = ingest(inputs.gallery, settings.ingest), ingest(inputs.queries, settings.ingest)
-    local = extract_local(images[0], settings.local), extract_local(images[1], settings.local)
+    local = (
+        extract_local(images[0], settings.local, inputs),
+        extract_local(images[1], settings.local, inputs),
+    )
     described = extract_global(images, local, settings.describe, inputs)
 
     # 1 local search

@@ -1,5 +1,7 @@
 """Extractors by name. A network's module is imported when it is asked for, so that torch stays optional."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,9 +12,18 @@ from annotated_types import Gt
 from lmr.errors import ClusterError
 from lmr.features.interfaces import GlobalExtractor, LocalExtractor
 
-__all__ = ["GemSettings", "LocalKind", "global_extractor", "local_extractor"]
+__all__ = ["DIMENSIONS", "GemSettings", "LocalKind", "global_extractor", "local_extractor"]
 
-LocalKind = Literal["rootsift"]
+LocalKind = Literal["rootsift", "delf", "xfeat", "aliked-t16", "aliked-n16"]
+
+DIMENSIONS: dict[LocalKind, int] = {
+    "rootsift": 128,
+    "delf": 40,
+    "xfeat": 64,
+    "aliked-t16": 64,
+    "aliked-n16": 128,
+}
+"""Numbers in a descriptor of each kind; RootSIFT's are stored as uint8, the others as float16."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,15 +33,17 @@ class GemSettings:
     architecture: str = "mobilenet_v2"
     """Of a torchvision state dict; the published checkpoints know their own."""
     input: Literal["imagenet", "half"] = "half"
-    """How pixels are normalised, of a torchvision state dict: ImageNet's mean and deviation, or to -1 .. 1."""
+    """How pixels are normalised, of a torchvision state dict: by ImageNet's figures, or to -1 .. 1."""
     p: Annotated[float, Gt(0)] = 3.0
     """GeM's power, of a torchvision state dict."""
     sizes_px: tuple[int, ...] = (640, 320)
     """Long sides at which a photo is described; regions come from the largest."""
 
 
-@lru_cache(maxsize=4)
-def local_extractor(kind: LocalKind, max_features: int, max_side_px: int) -> LocalExtractor:
+@lru_cache(maxsize=2)
+def local_extractor(
+    kind: LocalKind, max_features: int, max_side_px: int, weights: str, device: str
+) -> LocalExtractor:
     """Return a local extractor, the same one for the same arguments (a worker loads a network once).
 
     Parameters
@@ -41,10 +54,33 @@ def local_extractor(kind: LocalKind, max_features: int, max_side_px: int) -> Loc
         Features kept per photo, the strongest first.
     max_side_px
         Long side, pixels, to which photos are shrunk before extraction.
-    """
-    from lmr.features.rootsift import RootSift
+    weights
+        File (of DELF, the folder of the released model) on this machine or on storage that it mounts; not
+        looked at for RootSIFT.
+    device
+        "cpu" or "cuda".
 
-    return RootSift(max_features=max_features, max_side_px=max_side_px)
+    Raises
+    ------
+    ClusterError
+        If the kind is a network and torch is not installed on this worker.
+    LmrError
+        If the weights cannot be read or are not of this kind.
+    """
+    if kind == "rootsift":
+        from lmr.features.rootsift import RootSift
+
+        return RootSift(max_features=max_features, max_side_px=max_side_px)
+    with _needs_torch():
+        from lmr.features.delf import load_delf
+        from lmr.features.learned import load_aliked, load_xfeat
+
+    path = Path(weights)
+    if kind == "delf":
+        return load_delf(path, max_features=max_features, max_side_px=max_side_px, device=device)
+    if kind == "xfeat":
+        return load_xfeat(path, max_features=max_features, max_side_px=max_side_px, device=device)
+    return load_aliked(path, variant=kind, max_features=max_features, max_side_px=max_side_px, device=device)
 
 
 @lru_cache(maxsize=2)
@@ -81,3 +117,15 @@ def global_extractor(settings: GemSettings, weights: str, device: str) -> Global
         sizes_px=settings.sizes_px,
         device=device,
     )
+
+
+@contextmanager
+def _needs_torch() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ClusterError(
+            "this worker cannot run networks",
+            got=str(error),
+            fix="install the extra on it: pip install 'lmr[features]'",
+        ) from error

@@ -233,40 +233,56 @@ def solve_cuts(
 
 
 @njit(nogil=True, cache=True)
-def pack_rows(cuts: Any, n: Any) -> Any:
-    """Order the rows of `cuts`, (rows, t) over n nodes, so that those with similar cuts stand together.
+def pack_rows(indptr: Any, indices: Any, data: Any, homes: Any) -> Any:
+    """Order systems so that those with similar cuts share lanes; each has a home, the node nearest to it.
 
-    A row is at home at its cut's first node; a pack's first row calls the rows at home nearest to its own
-    cut's head.
+    From a home, the next one is always the home most strongly joined to those already in the pack.
+
+    Parameters
+    ----------
+    indptr, indices, data
+        CSR of the whole graph, (n, n).
+    homes
+        (rows,) nodes, -1 for none.
+
+    Returns
+    -------
+    (rows,) int64, a permutation.
     """
-    rows = len(cuts)
+    n, rows = len(indptr) - 1, len(homes)
     first, following = np.full(n, -1, dtype=np.int32), np.full(rows, -1, dtype=np.int32)
     for row in range(rows - 1, -1, -1):
-        if cuts.shape[1] > 0 and cuts[row, 0] >= 0:
-            following[row] = first[cuts[row, 0]]
-            first[cuts[row, 0]] = row
-    order, taken = np.empty(rows, dtype=np.int64), np.zeros(rows, dtype=np.bool_)
-    count, next_row, leader = 0, 0, -1
-    while count < rows:
-        while leader < 0:
-            leader = -1 if taken[next_row] else next_row
-            next_row += 1
-        taken[leader] = True
-        order[count] = leader
-        count += 1
-        caller, leader = leader, -1
-        for node in cuts[caller]:
-            row = first[node] if node >= 0 else -1
-            while row >= 0 and leader < 0:
-                if not taken[row] and count % LANES == 0:
-                    leader = row
-                elif not taken[row]:
-                    taken[row] = True
-                    order[count] = row
-                    count += 1
+        if homes[row] >= 0:
+            following[row] = first[homes[row]]
+            first[homes[row]] = row
+    order, count = np.empty(rows, dtype=np.int64), 0
+    strength = np.zeros(n)
+    waiting = np.empty(n, dtype=np.int32)
+    for root in range(rows):
+        if homes[root] < 0:
+            order[count] = root
+            count += 1
+        node, waits = homes[root], 0
+        while node >= 0 and first[node] >= 0:
+            pack = count // LANES
+            row, first[node] = first[node], -1  # its rows are taken
+            while row >= 0:
+                order[count] = row
+                count += 1
                 row = following[row]
-            if leader >= 0:
-                break
+            for e in range(indptr[node], indptr[node + 1]):
+                if first[indices[e]] >= 0:
+                    if strength[indices[e]] == 0:
+                        waiting[waits] = indices[e]
+                        waits += 1
+                    strength[indices[e]] += data[e]
+            node, best = -1, 0.0
+            for w in range(waits):
+                if first[waiting[w]] >= 0 and strength[waiting[w]] > best:
+                    node, best = waiting[w], strength[waiting[w]]
+            if count // LANES != pack or node < 0:
+                strength[waiting[:waits]] = 0
+                waits = 0
     return order
 
 

@@ -172,7 +172,8 @@ def diffuse_cut(
             fix="give one list of the graph's nodes per query",
         )
     scores = np.empty(cuts.shape, dtype=matrix.dtype)
-    order = pack_rows(np.ascontiguousarray(cuts), matrix.shape[0])
+    homes = cuts[:, 0].copy() if cuts.shape[1] else np.full(len(cuts), -1, dtype=np.int32)
+    order = pack_rows(*system, homes)
     chunk = max(1, CHUNK_ENTRIES // (LANES * max(1, cuts.shape[1]))) * LANES
 
     def part(span: tuple[int, int]) -> None:

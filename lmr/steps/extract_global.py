@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from lmr.errors import SettingsError
 from lmr.features import triangulate, vlad
-from lmr.features.decode import decode_photo
 from lmr.features.extractors import GemSettings, global_extractor
+from lmr.features.pipeline import extract_photos
 from lmr.features.regions import rmac_boxes
 from lmr.features.whiten import Whitening, learn_whitening
 from lmr.retrieval.descriptors import to_float
@@ -25,6 +25,7 @@ from lmr.runtime.shards import Dataset
 from lmr.runtime.steps import Each, Step, Whole
 from lmr.runtime.tables import Ragged, array_table, column, ragged, table
 from lmr.steps.build_index import sample_rows
+from lmr.steps.ingest import read_usable
 from lmr.steps.workflow import Inputs
 
 __all__ = ["DescribeSettings", "extract_global"]
@@ -204,19 +205,14 @@ def network_shard(
 ) -> pa.Table:
     """Describe the photos of one shard by a network, before whitening."""
     extractor = global_extractor(settings, weights, device)
-    rows = images.read(shard, ["photo", "image", "reason"])
-    described, regions = [], []
-    for image, reason in zip(
-        rows.column("image").to_pylist(), rows.column("reason").to_pylist(), strict=True
-    ):
-        if reason:
-            described.append(np.zeros((1, extractor.dimension), np.float32))
-            regions.append(np.empty((0, extractor.dimension), np.float32))
-            continue
-        found = extractor([decode_photo(image)])[0]
-        described.append(found.descriptor[None])
-        regions.append(found.regions)
-    return _described(column(rows, "photo"), np.concatenate(described), regions)
+    photos = column(images.read(shard, ["photo"]), "photo")
+    usable = read_usable(images, shard)
+    described = np.zeros((len(photos), extractor.dimension), np.float32)
+    regions = [np.empty((0, extractor.dimension), np.float32)] * len(photos)
+    found = extract_photos(extractor, usable.images, usable.sizes)
+    for photo, features in zip(usable.photos - photos[0], found, strict=True):
+        described[photo], regions[photo] = features.descriptor, features.regions
+    return _described(photos, described, regions)
 
 
 def learn_whitening_shard(shard: int, settings: DescribeSettings, *, raw: Dataset) -> pa.Table:

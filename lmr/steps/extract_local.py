@@ -7,12 +7,15 @@ import numpy as np
 import pyarrow as pa
 from annotated_types import Ge, Le
 
-from lmr.features.decode import decode_photo
-from lmr.features.extractors import LocalKind, local_extractor
+from lmr.errors import SettingsError
+from lmr.features.extractors import DIMENSIONS, LocalKind, local_extractor
+from lmr.features.pipeline import extract_photos
 from lmr.runtime.settings import Settings
 from lmr.runtime.shards import Dataset
 from lmr.runtime.steps import Each, Step
 from lmr.runtime.tables import table
+from lmr.steps.ingest import read_usable
+from lmr.steps.workflow import Inputs
 
 __all__ = ["LocalSettings", "extract_local", "extract_local_shard"]
 
@@ -29,14 +32,26 @@ class LocalSettings(Settings):
     """Photos are shrunk to this long side before extraction; coordinates stay those of the photo."""
 
 
-def extract_local(images: Step, settings: LocalSettings) -> Step:
+def extract_local(images: Step, settings: LocalSettings, inputs: Inputs) -> Step:
     """Declare the step that extracts local features from a dataset `images`.
 
     Each row is a feature: `photo` (row of its photo), `xy` (pixels in the upright photo), `scale` (pixels),
     `orientation` (radians), `score`, `descriptor` (uint8 or float16). Rows of a photo stand together.
+
+    Raises
+    ------
+    SettingsError
+        If the features come from a network and there are no weights for it.
     """
     name = images.folder.rsplit("/", 1)[-1]
-    extractor = local_extractor(settings.features, settings.max_features, settings.max_side_px)
+    network = settings.features != "rootsift"
+    weights = inputs.local_weights if network else None
+    if network and weights is None:
+        raise SettingsError(
+            f"{settings.features} needs the weights of its network",
+            got="no --local-weights",
+            fix="give --local-weights FILE, or use --local rootsift",
+        )
     return Step(
         name="extract_local" if name == "gallery" else f"extract_local_{name}",
         folder=f"local/{name}",
@@ -45,20 +60,22 @@ def extract_local(images: Step, settings: LocalSettings) -> Step:
         inputs={"images": Each(images)},
         shards=images.shards,
         rows=images.rows * settings.max_features,
-        bytes_per_row=24.0 + extractor.dimension * extractor.storage.itemsize,
-        resources={"GPU": 1} if extractor.needs_gpu else {"CPU": 1},
+        bytes_per_row=24.0 + DIMENSIONS[settings.features] * (2 if network else 1),
+        weights=weights.digest if weights else "",
+        resources={"GPU": 1} if network and inputs.device != "cpu" else {"CPU": 1},
+        placement={"weights": weights.path if weights else "", "device": inputs.device},
     )
 
 
-def extract_local_shard(shard: int, settings: LocalSettings, *, images: Dataset) -> pa.Table:
+def extract_local_shard(
+    shard: int, settings: LocalSettings, *, images: Dataset, weights: str, device: str
+) -> pa.Table:
     """Extract the local features of the photos of one shard."""
-    extractor = local_extractor(settings.features, settings.max_features, settings.max_side_px)
-    rows = images.read(shard, ["photo", "image", "reason"])
-    photos, found = [], []
-    for photo, image, reason in zip(*(rows.column(c).to_pylist() for c in rows.column_names), strict=True):
-        if not reason:
-            photos.append(photo)
-            found.extend(extractor([decode_photo(image)]))
+    kind = settings.features
+    extractor = local_extractor(kind, settings.max_features, settings.max_side_px, weights, device)
+    rows = read_usable(images, shard)
+    photos = rows.photos.tolist()
+    found = extract_photos(extractor, rows.images, rows.sizes)
     counts = [len(f.score) for f in found]
     empty = np.empty((0, extractor.dimension), extractor.storage)
     return table(

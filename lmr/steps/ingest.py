@@ -6,7 +6,9 @@ from typing import Annotated, Any
 import fsspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from annotated_types import Ge
+from numpy.typing import NDArray
 
 from lmr.errors import PhotoError
 from lmr.features.decode import probe_photo
@@ -14,10 +16,10 @@ from lmr.runtime import storage
 from lmr.runtime.settings import Settings
 from lmr.runtime.shards import Dataset
 from lmr.runtime.steps import Step
-from lmr.runtime.tables import table
+from lmr.runtime.tables import column, table
 from lmr.steps.photos import Photos
 
-__all__ = ["IngestSettings", "ingest", "ingest_shard"]
+__all__ = ["IngestSettings", "UsablePhotos", "ingest", "ingest_shard", "read_usable"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,33 @@ def ingest_shard(shard: int, settings: IngestSettings, *, photos: Dataset, url: 
             "reason": [r[3] for r in rows],
         }
     )
+
+
+@dataclass(frozen=True)
+class UsablePhotos:
+    """The photos of a shard that can be decoded.
+
+    Attributes
+    ----------
+    photos
+        (n,) int32 rows.
+    images
+        The bytes of each.
+    sizes
+        (height, width) of each, pixels, upright.
+    """
+
+    photos: NDArray[np.int32]
+    images: list[bytes]
+    sizes: list[tuple[int, int]]
+
+
+def read_usable(images: Dataset, shard: int) -> UsablePhotos:
+    """Read the photos of one shard of a dataset `images`, without those that have a reason against them."""
+    rows = images.read(shard)
+    good = rows.filter(pc.equal(rows.column("reason"), ""))
+    sizes = zip(column(good, "height").tolist(), column(good, "width").tolist(), strict=True)
+    return UsablePhotos(column(good, "photo"), good.column("image").to_pylist(), list(sizes))
 
 
 def _checked(content: bytes | Exception) -> tuple[bytes, int, int, str]:

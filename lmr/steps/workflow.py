@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,14 +24,14 @@ __all__ = ["Inputs", "Unusable", "Weights", "Workflow", "read_scores", "read_unu
 
 @dataclass(frozen=True)
 class Weights:
-    """A file of weights.
+    """A file of weights, or a folder of files (DELF as released).
 
     Attributes
     ----------
     path
         Where workers find it.
     digest
-        SHA-256 of its bytes; the part that counts for fingerprints.
+        SHA-256 of its bytes (and of the names, in a folder); the part that counts for fingerprints.
     """
 
     path: str
@@ -44,6 +46,12 @@ class Weights:
         StorageError
             If the file is missing or cannot be read.
         """
+        if storage.is_local(url) and os.path.isdir(path := storage.local_path(url)):
+            total = hashlib.sha256()
+            for file in sorted(file for file in Path(path).rglob("*") if file.is_file()):
+                total.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
+                total.update(file.read_bytes())
+            return cls(url, total.hexdigest())
         return cls(url, hashlib.sha256(storage.read(url)).hexdigest())
 
 
@@ -57,8 +65,8 @@ class Inputs:
         The photos.
     solution
         Which photos are right for which query, if known.
-    weights
-        Of the global descriptor's network, if it needs any.
+    weights, local_weights
+        Of the global descriptor's and of the local features' network, where they are networks.
     device
         Where networks run: "cpu", "cuda".
     """
@@ -67,6 +75,7 @@ class Inputs:
     queries: Photos
     solution: Given | None = None
     weights: Weights | None = None
+    local_weights: Weights | None = None
     device: str = "cpu"
 
 

@@ -63,3 +63,14 @@ def test_the_steps_find_landmarks_with_a_network(part, tmp_path):
     found = run(part, tmp_path / "run", *more)
     assert found["rank"] > 0.5
     assert found["diffuse"] > found["search"]
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_learned_local_features_do_the_same_job(part, tmp_path):
+    pytest.importorskip("kornia")
+    weights = shared("weights/xfeat/xfeat_folded.npz")
+    more = ("--local", "xfeat", "--local-weights", str(weights), "--set", "local.max_features=600")
+    found = run(part, tmp_path / "run", *more)
+    assert found["search"] > 0.4
+    assert found["diffuse"] > 0.4

@@ -180,3 +180,26 @@ def test_a_run_on_s3_gives_what_a_folder_gives(world, finished, moto_s3):
     ours = {line.split(",")[0]: line.split(",")[1].split() for line in lines[1:]}
     assert ours == submission(finished[0])
     assert not [path for path in s3.find("photos/run") if "attempts" in path or path.endswith(".tmp")]
+
+
+def test_networks_without_weights_are_refused_before_any_work(world, tmp_path):
+    with pytest.raises(
+        SettingsError, match=r"xfeat needs the weights of its network\ngot: no --local-weights"
+    ):
+        lmr(*arguments(world, tmp_path / "run", "--local", "xfeat"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_worker_without_torch_says_which_extra_it_lacks(monkeypatch):
+    import sys
+
+    from lmr.errors import ClusterError
+    from lmr.features.extractors import GemSettings, global_extractor, local_extractor
+
+    for name in ("lmr.features.gem", "lmr.features.delf", "lmr.features.learned"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ClusterError, match=r"pip install 'lmr\[features\]'"):
+        global_extractor(GemSettings(), "none.pth", "cpu")
+    with pytest.raises(ClusterError, match=r"pip install 'lmr\[features\]'"):
+        local_extractor("xfeat", 10, 100, "none.npz", "cpu")
