@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, csr_matrix, eye_array
 from scipy.sparse.linalg import cg
 
-from lmr.retrieval.conjugate import LANES, cut_out, pack_rows, solve_cuts
+from lmr.retrieval.conjugate import LANES, pack_rows, solve_cuts
 from lmr.retrieval.diffuse import diffuse_cut
 from lmr.retrieval.graph import affinity, transition
 from lmr.retrieval.neighbours import top_k
@@ -84,9 +84,8 @@ def bytes_touched(s: csr_array, cuts: NDArray[np.int32]) -> tuple[float, float]:
     """
     graph = s.indptr.astype(np.int64), s.indices, s.data
     cuts = cuts[pack_rows(*graph, cuts[:, 0].copy())]
-    part = cut_out(*graph, cuts, cuts[:, :1])
     scores, one = np.empty(cuts.shape, dtype=np.float32), np.ones((len(cuts), 1), dtype=np.float32)
-    work = solve_cuts(*part, one, False, ALPHA, TOLERANCE, ITERATIONS, scores)
+    work = solve_cuts(*graph, cuts, cuts[:, :1], one, False, ALPHA, TOLERANCE, ITERATIONS, scores)
     nodes, edges, products = work / len(cuts)
     per_row = s.nnz / s.shape[0]
     print(

@@ -35,7 +35,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--global", dest="descriptor", choices=["vlad", "triangulation", "gem"], default="vlad")
+    kinds = ["vlad", "triangulation", "gem"]
+    parser.add_argument("--global", dest="descriptor", choices=kinds, default="vlad")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--prune", type=int, help="only the first N shards of gallery and queries")
     parser.add_argument("--out", help="keep the runs in this folder (default: a temporary one)")

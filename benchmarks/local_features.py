@@ -66,7 +66,7 @@ def read_landmarks(folder: Path) -> dict[str, list[Path]]:
 def choose_pairs(
     landmarks: dict[str, list[Path]], count: int, rng: np.random.Generator
 ) -> tuple[list[tuple[Path, Path]], list[tuple[Path, Path]]]:
-    """Return `count` pairs of one landmark (fewer if there are fewer), and as many of two, of the same photos.
+    """Return `count` pairs of one landmark (fewer if there are fewer); as many of two, of the same photos.
 
     Every landmark gives one pair before any gives a second, and none more than four.
     """
@@ -95,7 +95,7 @@ def separation(same: NDArray[Any], different: NDArray[Any]) -> float:
 
 
 def best_threshold(same: NDArray[Any], different: NDArray[Any]) -> tuple[int, float] | None:
-    """Return the least t such that "more than t" has the precision asked for, and its recall; None if none."""
+    """Return the least t for which "more than t" has the precision, and its recall; None if there is none."""
     for t in range(int(same.max(initial=0))):
         right, wrong = int((same > t).sum()), int((different > t).sum())
         if right >= PRECISION * (right + wrong):
@@ -247,7 +247,7 @@ def main() -> None:
                 "meaningful": name != MEANINGLESS,
             } | {recipe: judge(all_features, pairs, settings) for recipe, settings in RECIPES.items()}
     print(
-        f"{len(paths)} photos at {args.side} px, {len(same)} pairs of one landmark and {len(different)} of two; "
+        f"{len(paths)} photos at {args.side} px, {len(same)} pairs of one landmark, {len(different)} of two; "
         f"{args.threads} thread(s), {os.cpu_count()} cores, load {load_before:.1f} to {load_after:.1f}"
     )
     show(result)

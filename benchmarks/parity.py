@@ -1,11 +1,11 @@
 """Measure how far DELF, GeM and DIR are from the outputs of the code that was published with them.
 
-    python benchmarks/parity.py [--families delf_v1 gem_cirtorch dir_naver]
+    python benchmarks/parity.py [--families delf_v1 gem_cirtorch dir_naver] [--device cuda]
 
-Every array of the golden files is computed again, from checkpoints that their rules make anew in the original's
-file form, and compared. A row of the table is one kind of output and the worst of its arrays: the largest
-difference of two numbers, and the length of the difference over the length of the golden array. Arrays that
-nothing was compared with are named.
+Every array of the golden files is computed again, from checkpoints that their rules make anew in the
+original's file form, and compared. A row of the table is one kind of output and the worst of its arrays: the
+largest difference of two numbers, and the length of the difference over the length of the golden array.
+Arrays that nothing was compared with are named.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import types
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,41 +54,44 @@ TRANSFORMS = {  # deep-image-retrieval's, as settings of the extractor; of scale
 }
 
 
-def delf(cases: Mapping[str, Any], golden: Mapping[str, Array], photos: dict[str, Photo]) -> Computed:
+def delf(
+    cases: Mapping[str, Any], golden: Mapping[str, Array], photos: dict[str, Photo], device: str
+) -> Computed:
     with tempfile.TemporaryDirectory() as folder:
         for file in ("variables.index", "mean.datum", "pca_proj_mat.datum", "pca_variances.datum"):
             shutil.copy(shared("golden/delf_v1") / file, folder)
         write_delf_variables(cases, Path(folder) / "variables.data-00000-of-00001")
         weights = read_delf_weights(Path(folder))
+    released = partial(DelfExtractor, weights, device=device, precision="float32")
     for case in cases["cases"]:
         name, photo = case["photo"], [photos[case["photo"]]]
-        extractor = DelfExtractor(weights, threshold=case["threshold"])
+        extractor = released(threshold=case["threshold"])
         (found,), (local,) = extractor.detect(photo), extractor(photo)
         # By place: neighbouring scores are too close to sort by.
         order = in_order_of((found.boxes, found.scales), (golden[f"{name}/boxes"], golden[f"{name}/scales"]))
-        features = torch.from_numpy(found.features)
-        whitened = DelfExtractor(weights, whiten=True).describe(features).numpy()
+        features = torch.from_numpy(found.features).to(extractor.device)
+        whitened = released(whiten=True).describe(features).cpu().numpy()
         for key, ours in (
             ("boxes", found.boxes),
             ("scales", found.scales),
             ("scores", found.scores[:, None]),
             ("features", found.features),
-            ("descriptors", extractor.describe(features).numpy()),
+            ("descriptors", extractor.describe(features).cpu().numpy()),
             ("descriptors_whitened", whitened),
             ("locations", local.xy[:, ::-1]),
         ):
             yield key, f"{name}/{key}", ours[order]
         yield "descriptors, stored as float16", f"{name}/descriptors", local.descriptor[order]
-        (few,) = DelfExtractor(weights, threshold=case["threshold"], max_features=50).detect(photo)
+        (few,) = released(threshold=case["threshold"], max_features=50).detect(photo)
         order = in_order_of((few.boxes,), (golden[f"{name}/max50/boxes"],))
         yield "max50/boxes", f"{name}/max50/boxes", few.boxes[order]
         yield "max50/scores", f"{name}/max50/scores", few.scores[order, None]
-        (every,) = DelfExtractor(weights, threshold=-1, max_features=10**6).detect(photo)
+        (every,) = released(threshold=-1, max_features=10**6).detect(photo)
         ascending = golden[f"{name}/all_scores_sorted"][0] < golden[f"{name}/all_scores_sorted"][-1]
         scores = every.scores[::-1] if ascending else every.scores
         yield "all_scores_sorted", f"{name}/all_scores_sorted", scores
     for scale in (1.0, 0.7071):
-        extractor, key = DelfExtractor(weights, image_scales=[scale]), f"scale{scale}"
+        extractor, key = released(image_scales=[scale]), f"scale{scale}"
         with torch.inference_mode():
             pixels = upload([photos["photo_b"]], extractor.device).sub_(128).div_(128)
             ((_, images),) = extractor._pyramid(pixels)
@@ -101,7 +105,7 @@ def delf(cases: Mapping[str, Any], golden: Mapping[str, Array], photos: dict[str
         }
         for layer, ours in layers.items():
             if f"photo_b/{key}/{layer}" in golden:
-                yield f"{key}/{layer}", f"photo_b/{key}/{layer}", ours.numpy()
+                yield f"{key}/{layer}", f"photo_b/{key}/{layer}", ours.cpu().numpy()
 
 
 def in_order_of(ours: tuple[Array, ...], theirs: tuple[Array, ...]) -> NDArray[np.int64]:
@@ -112,10 +116,13 @@ def in_order_of(ours: tuple[Array, ...], theirs: tuple[Array, ...]) -> NDArray[n
     return order[np.argsort(other)]
 
 
-def cirtorch(cases: Mapping[str, Any], golden: Mapping[str, Array], photos: dict[str, Photo]) -> Computed:
+def cirtorch(
+    cases: Mapping[str, Any], golden: Mapping[str, Array], photos: dict[str, Photo], device: str
+) -> Computed:
     for net in cases["nets"]:
         with tempfile.TemporaryDirectory() as folder:
             weights = Path(folder) / "net.pth"
+            load = partial(load_gem, weights, device=device, precision="float32")
             torch.save(cirtorch_checkpoint(net), weights)
             for output in net["outputs"]:
                 key, mode, size = output["key"], output["mode"], output["image_size"]
@@ -124,7 +131,7 @@ def cirtorch(cases: Mapping[str, Any], golden: Mapping[str, Array], photos: dict
                     left, top, right, bottom = output["bbx"]
                     size = int(size * max(right - left, bottom - top) / max(photo.shape[:2]))
                     photo = photo[top:bottom, left:right]
-                extractor = load_gem(weights, max_side_px=size, scales=SCALES[mode])
+                extractor = load(max_side_px=size, scales=SCALES[mode])
                 (found,) = extractor([photo])
                 kind = f"{net['tag']}/{mode}"
                 yield kind, key, found.descriptor
@@ -140,19 +147,22 @@ def cirtorch(cases: Mapping[str, Any], golden: Mapping[str, Array], photos: dict
                     yield "pixels after shrinking", pixels, extractor._prepared(photo)
 
 
-def naver(cases: Mapping[str, Any], golden: Mapping[str, Array], photos: dict[str, Photo]) -> Computed:
+def naver(
+    cases: Mapping[str, Any], golden: Mapping[str, Array], photos: dict[str, Photo], device: str
+) -> Computed:
     pca_class = scikit_learn_pca()
     for net in cases["nets"]:
         checkpoint = naver_checkpoint(net, pca_class)
         with tempfile.TemporaryDirectory() as folder:
             weights = Path(folder) / "net.pt"
+            load = partial(load_gem, weights, device=device, precision="float32")
             torch.save(checkpoint, weights)
             for output in net["outputs"]:
                 key, case = output["key"], output["key"].rpartition("/")[2]
                 pair = [photos[name] for name in output["photos"]]
                 if case == "scale480":
                     pair = [short_side(photo, 480) for photo in pair]
-                extractor = load_gem(weights, **TRANSFORMS[case])
+                extractor = load(**TRANSFORMS[case])
                 if output["pooling"] == "mean":
                     extractor.scale_power = 1.0
                 rows = np.stack([one.descriptor for one in extractor(pair)])
@@ -167,7 +177,7 @@ def naver(cases: Mapping[str, Any], golden: Mapping[str, Array], photos: dict[st
                     yield f"{key}, whitened", whitened["key"], ours
                 for i, scale in enumerate(TRANSFORMS[case].get("scales", ())):
                     if f"{key}/trf{i}" in golden:
-                        alone = load_gem(weights, scales=[scale])(pair)
+                        alone = load(scales=[scale])(pair)
                         ours = np.stack([one.descriptor for one in alone])
                         yield f"{key}, each scale", f"{key}/trf{i}", ours
     yield from expansions(cases, golden)
@@ -224,9 +234,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--families", nargs="+", choices=list(FAMILIES), default=list(FAMILIES))
+    parser.add_argument("--device", default="cpu", help="cpu or cuda; both in whole float32")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    result: dict[str, Any] = {"torch": torch.__version__, "machine": platform.machine()}
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # not TF32, its default
+    result: dict[str, Any] = {
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "device": args.device,
+    }
     for family in args.families:
         folder = shared(f"golden/{family}")
         cases = json.loads((folder / "cases.json").read_text())
@@ -236,7 +252,7 @@ def main() -> None:
         with np.load(next(folder.glob("*.npz"))) as file:
             golden = dict(file)
         found: dict[str, dict[str, tuple[float, float]]] = {}
-        for kind, key, ours in FAMILIES[family](cases, golden, photos):
+        for kind, key, ours in FAMILIES[family](cases, golden, photos, args.device):
             found.setdefault(kind, {})[key] = differences(key, ours, golden[key])
         print(f"\n{family}\n\n| output | arrays | largest difference | relative |\n|---|---|---|---|")
         worst = {kind: np.max(list(arrays.values()), axis=0) for kind, arrays in found.items()}

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from lmr import __version__, console
+from lmr.cli_weights import weights_app
 from lmr.errors import LmrError, SettingsError
 from lmr.evaluation import kaggle, scorers
 from lmr.runtime.cluster import Where
@@ -28,6 +29,7 @@ from lmr.steps.workflow import Inputs, Weights, read_scores, read_unusable, stor
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
 )
+app.add_typer(weights_app, name="weights")
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 

@@ -104,10 +104,10 @@ def _naver(name: str, file: str, drive: str, trained_on: str = "ImageNet, Landma
 
 
 def _delf(name: str, trained_on: str) -> Checkpoint:
-    # Addresses: tensorflow/models, research/delf/README.md. Licence: Apache-2.0, the repository's.
+    # Addresses: tensorflow/models, research/delf/README.md (there with http). Licence: the repository's.
     return Checkpoint(
         name=name,
-        url=f"http://storage.googleapis.com/delf/{name}.tar.gz",
+        url=f"https://storage.googleapis.com/delf/{name}.tar.gz",
         file=f"{name}.tar.gz",
         format="DELF",
         licence="Apache-2.0",

@@ -198,6 +198,10 @@ def read_global_checkpoint(
         If the file cannot be read, or is of no known family.
     """
     if path.suffix == ".safetensors":
+        from lmr.features.convert import read_converted
+
+        if (converted := read_converted(path)) is not None:
+            return converted
         content: Any = read_safetensors(path)
     else:
         content = read_torch_file(path)

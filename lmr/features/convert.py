@@ -46,6 +46,7 @@ def convert(source: Path, out: Path) -> int:
     LmrError
         If the source cannot be read or holds other than tensors, or `out` exists or cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     if out.suffix != ".safetensors" or out.exists():
@@ -64,7 +65,7 @@ def convert(source: Path, out: Path) -> int:
         if back.keys() != tensors.keys() or not all(_same(back[n], tensors[n]) for n in tensors):
             raise LmrError(f"{out} differs from {source} when read back", fix="check the disk")
         os.replace(temporary, out)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise LmrError(f"cannot write {out}", got=str(error), fix="give another folder") from error
     finally:
         temporary.unlink(missing_ok=True)

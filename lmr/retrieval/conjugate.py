@@ -12,7 +12,7 @@ from numba import njit
 
 from lmr.retrieval._lanes import LANES, add_product, load, splat, store
 
-__all__ = ["LANES", "cut_out", "pack_rows", "solve", "solve_cuts"]
+__all__ = ["LANES", "pack_rows", "solve", "solve_cuts"]
 
 
 @njit(nogil=True, cache=True)
@@ -160,8 +160,7 @@ def solve_cuts(
     iterations.
     """
     n = len(indptr) - 1
-    # One bit per lane: nodes in the lane's cut that it has not reached, nodes that it has, nodes that it
-    # left.
+    # One bit per lane: nodes of its cut still ahead, nodes that it has reached, nodes that it has left.
     ahead, reached = np.zeros(n, dtype=np.uint8), np.zeros(n, dtype=np.uint8)
     left = np.zeros(n, dtype=np.uint8)
     place = np.zeros(n, dtype=np.int32)  # in the pack's system, counted from 1; 0 for all nodes outside
@@ -284,63 +283,6 @@ def pack_rows(indptr: Any, indices: Any, data: Any, homes: Any) -> Any:
                 strength[waiting[:waits]] = 0
                 waits = 0
     return order
-
-
-@njit(nogil=True, cache=True)
-def cut_out(indptr: Any, indices: Any, data: Any, cuts: Any, restart_ids: Any) -> Any:
-    """Cut the part of a graph out that some cuts cover together, numbered in the order in which they name it.
-
-    On a graph larger than the caches most time would go into waiting for rows from all over the memory; in
-    the part, what is needed together lies together.
-
-    Parameters
-    ----------
-    indptr, indices, data
-        CSR of the whole graph, (n, n).
-    cuts
-        (rows, t) nodes, -1 for none.
-    restart_ids
-        (rows, s) nodes, -1 for none.
-
-    Returns
-    -------
-    indptr, indices, data, cuts, restart_ids
-        The same of the part. Restarts outside the part are -1.
-    """
-    n = len(indptr) - 1
-    number = np.full(n, -1, dtype=np.int32)
-    nodes = np.empty(min(n, cuts.size), dtype=np.int32)
-    part_cuts = np.full(cuts.shape, -1, dtype=np.int32)
-    count = 0
-    for row in range(len(cuts)):
-        for c in range(cuts.shape[1]):
-            node = cuts[row, c]
-            if node >= 0:
-                if number[node] < 0:
-                    number[node] = count
-                    nodes[count] = node
-                    count += 1
-                part_cuts[row, c] = number[node]
-    part_restarts = np.full(restart_ids.shape, -1, dtype=np.int32)
-    for row in range(len(restart_ids)):
-        for s in range(restart_ids.shape[1]):
-            if restart_ids[row, s] >= 0:
-                part_restarts[row, s] = number[restart_ids[row, s]]
-    part_indptr = np.zeros(count + 1, dtype=np.int64)
-    room = 0
-    for i in range(count):
-        room += indptr[nodes[i] + 1] - indptr[nodes[i]]
-    part_indices, part_data = np.empty(room, dtype=np.int32), np.empty(room, dtype=data.dtype)
-    edges = 0
-    for i in range(count):
-        for e in range(np.uint64(indptr[nodes[i]]), np.uint64(indptr[nodes[i] + 1])):
-            j = number[np.uint64(indices[e])]
-            if j >= 0:
-                part_indices[edges] = j
-                part_data[edges] = data[e]
-                edges += 1
-        part_indptr[i + 1] = edges
-    return part_indptr, part_indices[:edges], part_data[:edges], part_cuts, part_restarts
 
 
 @njit(nogil=True, cache=True)

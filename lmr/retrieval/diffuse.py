@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from lmr.errors import LmrError
-from lmr.retrieval.conjugate import LANES, cut_out, pack_rows, solve, solve_cuts
+from lmr.retrieval.conjugate import LANES, pack_rows, solve, solve_cuts
 from lmr.retrieval.neighbours import spans
 
 __all__ = ["after_diffusion", "diffuse", "diffuse_cut", "generalised_max_weights", "pool_regions", "restart"]
 
-CHUNK_ENTRIES = 2**20  # of cuts per job: at truncation 1000, 1040 nodes, whose part of the graph is some MB
+ROWS_PER_JOB = 1024  # of systems that a thread solves in one go; a multiple of LANES
 
 Scores = NDArray[np.float32] | NDArray[np.float64]
 
@@ -156,7 +156,7 @@ def diffuse_cut(
     alpha, tolerance, iterations
         As in `diffuse`.
     threads
-        Threads, each with 4 bytes of work space per node of the graph and some 20 MB.
+        Threads, each with 7 bytes of work space per node of the graph.
 
     Returns
     -------
@@ -174,17 +174,16 @@ def diffuse_cut(
     scores = np.empty(cuts.shape, dtype=matrix.dtype)
     homes = cuts[:, 0].copy() if cuts.shape[1] else np.full(len(cuts), -1, dtype=np.int32)
     order = pack_rows(*system, homes)
-    chunk = max(1, CHUNK_ENTRIES // (LANES * max(1, cuts.shape[1]))) * LANES
 
     def part(span: tuple[int, int]) -> None:
         rows = order[slice(*span)]
-        part_system = cut_out(*system, cuts[rows], restart_ids[rows])
         found = np.empty((len(rows), cuts.shape[1]), dtype=matrix.dtype)
-        solve_cuts(*part_system, restart_values[rows], renormalise, alpha, tolerance, iterations, found)
+        y = restart_ids[rows], restart_values[rows]
+        solve_cuts(*system, cuts[rows], *y, renormalise, alpha, tolerance, iterations, found)
         scores[rows] = found
 
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(part, spans(len(order), chunk)))
+        list(pool.map(part, spans(len(order), ROWS_PER_JOB)))
     return scores
 
 

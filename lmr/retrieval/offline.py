@@ -43,7 +43,7 @@ def offline_columns(
     alpha, tolerance, iterations
         As in `lmr.retrieval.diffuse.diffuse`.
     threads
-        Threads, each with 4 bytes of work space per node of the graph and some 20 MB.
+        Threads, each with 7 bytes of work space per node of the graph.
 
     Returns
     -------

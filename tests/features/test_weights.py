@@ -23,6 +23,7 @@ from lmr.features import weights
 from lmr.features.checkpoints import GlobalCheckpoint, Whitening, read_global_checkpoint
 from lmr.features.convert import convert, read_converted
 from lmr.features.delf import read_delf_weights
+from tests.features.rule_weights import write_delf_variables
 from tests.shared import shared
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
@@ -312,7 +313,8 @@ def cirtorch():
         "whiten.weight": torch.rand(5, 4),
         "whiten.bias": torch.rand(5),
     }
-    whitening = {"m": np.random.rand(4, 1), "P": np.random.rand(4, 4)}
+    random = np.random.default_rng(0)
+    whitening = {"m": random.random((4, 1)), "P": random.random((4, 4))}
     meta = {
         "architecture": "resnet18",
         "pooling": "gem",
@@ -368,9 +370,8 @@ def test_a_delf_release_is_converted(tmp_path):
     folder.mkdir()
     for file in ("variables.index", "mean.datum", "pca_proj_mat.datum", "pca_variances.datum"):
         (folder / file).symlink_to(golden / file)
-    from tests.features.rule_weights import write_delf_variables
-
-    write_delf_variables(folder, json.loads((golden / "cases.json").read_text()))
+    cases = json.loads((golden / "cases.json").read_text())
+    write_delf_variables(cases, folder / "variables.data-00000-of-00001")
     expected = read_delf_weights(folder)
     assert convert(folder, tmp_path / "delf.safetensors") == len(expected)
     found = read_delf_weights(tmp_path / "delf.safetensors")

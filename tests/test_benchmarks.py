@@ -1,0 +1,80 @@
+"""Benchmarks start, say what they do, and end as they promise; what they compute beyond lmr is checked."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+SCRIPTS = sorted(path.name for path in FOLDER.glob("*.py") if not path.name.startswith("_"))
+
+
+def start(script, *arguments, **environment):
+    return subprocess.run(
+        [sys.executable, FOLDER / script, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | environment,
+    )
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_benchmark_says_what_it_is(script):
+    done = start(script, "--help")
+    assert done.returncode == 0, done.stderr
+    usage, _, description = done.stdout.partition("\n\n")
+    assert usage.startswith(f"usage: {script}")
+    assert len(description) > 80
+
+
+def test_without_the_shared_data_a_benchmark_is_skipped_in_so_many_words(tmp_path):
+    done = start("local_features.py", LMR_SHARED=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    said, last = done.stdout.splitlines()
+    assert said.startswith("skipped")
+    assert not (tmp_path / json.loads(last)["skipped"]).exists()
+
+
+@pytest.fixture
+def local_features(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    import local_features
+
+    return local_features
+
+
+def test_pairs_are_spread_over_landmarks_and_different_ones_differ(local_features):
+    landmarks = {
+        name: [Path(f"{name}{i}") for i in range(n)] for name, n in zip("abc", (2, 3, 9), strict=True)
+    }
+    same, different = local_features.choose_pairs(landmarks, 100, np.random.default_rng(3))
+    names = [a.name[0] for a, b in same]
+    assert all(a.name[0] == b.name[0] and a != b for a, b in same)
+    assert len(set(same)) == len(same)
+    assert {name: names.count(name) for name in "abc"} == {"a": 1, "b": 3, "c": 4}
+    assert set(names[:3]) == set("abc")
+    assert len(different) == len(same)
+    assert all(a.name[0] != b.name[0] for a, b in different)
+    assert {path for pair in different for path in pair} <= {path for pair in same for path in pair}
+    assert local_features.choose_pairs(landmarks, 100, np.random.default_rng(3)) == (same, different)
+
+
+@pytest.mark.parametrize(
+    ("same", "different", "expected", "auc"),
+    [
+        ([5, 9, 30], [4, 5, 2], (5, 2 / 3), 8.5 / 9),
+        ([5, 9, 30], [0, 0, 0], (0, 1.0), 1.0),
+        ([3, 3], [3, 8], None, 0.25),
+        ([0, 0], [0, 0], None, 0.5),
+        ([9] * 198, [1, 1, 20], (1, 1.0), 2 / 3),  # one wrong in 199 is precise enough
+    ],
+)
+def test_the_least_precise_threshold_and_the_separation(local_features, same, different, expected, auc):
+    counts = np.array(same), np.array(different)
+    assert local_features.best_threshold(*counts) == expected
+    assert local_features.separation(*counts) == pytest.approx(auc)
