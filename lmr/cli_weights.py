@@ -40,7 +40,8 @@ def list_command() -> None:
     cache = cache_folder()
     table = Table(title=f"weights, kept in {cache}", title_justify="left")
     for name in ("name", "size", "licence", "trained on", "format", "SHA-256", "here"):
-        table.add_column(name, justify="right" if name == "size" else "left", overflow="fold")
+        whole = name == "name"  # what is typed back stays in one piece
+        table.add_column(name, justify="right" if name == "size" else "left", overflow="fold", no_wrap=whole)
     for checkpoint in CHECKPOINTS:
         table.add_row(
             checkpoint.name,

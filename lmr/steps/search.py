@@ -8,7 +8,7 @@ import pyarrow as pa
 from annotated_types import Ge
 
 from lmr.retrieval.descriptors import to_float
-from lmr.retrieval.index import search_index
+from lmr.retrieval.index import nearest_lists, search_index
 from lmr.retrieval.vote import vote
 from lmr.runtime.limits import threads
 from lmr.runtime.settings import Settings
@@ -27,8 +27,11 @@ class SearchSettings(Settings):
 
     candidates: Annotated[int, Ge(1)] = 100
     """Gallery photos kept per query."""
-    neighbours: Annotated[int, Ge(2)] = 10
+    neighbours: Annotated[int, Ge(2)] = 20
     """Nearest gallery features that each query feature votes with."""
+    burst: Annotated[float, Ge(0)] = 0.5
+    """The n features of a query that fall into one inverted list and vote for one photo count as their sum
+    divided by n ** burst (Jégou et al. 2009); 0 counts all in full."""
     probes: Annotated[int, Ge(1)] = 16
     """Inverted lists visited per query feature."""
 
@@ -53,15 +56,22 @@ def search_shard(
     """Search with the queries of one shard."""
     queries = column(images.read(shard, ["photo"]), "photo")
     features = local.read(shard, ["photo", "descriptor"])
+    descriptors = to_float(column(features, "descriptor"))
     distances, photos = search_index(
         open_sub_indexes(index),
-        to_float(column(features, "descriptor")),
+        descriptors,
         k=settings.neighbours,
         probes=settings.probes,
         threads=threads(),
     )
     query_of_feature = (column(features, "photo") - queries[0]).astype(np.int64)
     ranked, votes = vote(
-        query_of_feature, distances, photos, n_queries=len(queries), candidates=settings.candidates
+        query_of_feature,
+        distances,
+        photos,
+        n_queries=len(queries),
+        candidates=settings.candidates,
+        words=nearest_lists(next(open_sub_indexes(index)), descriptors, threads=threads()),
+        burst=settings.burst,
     )
     return Ranking(queries, ranked, votes).table()
