@@ -26,7 +26,7 @@ __all__ = ["VerifySettings", "inliers_of_pair", "verify", "verify_shard"]
 
 @dataclass(frozen=True, kw_only=True)
 class VerifySettings(Settings):
-    """Settings of `verify` and of `rerank`."""
+    """Settings of `verify` and `rerank`."""
 
     min_inliers: Annotated[int, Ge(0)] = 10
     """A pair with more inliers is a confident match. The paper's 40 is for DELF."""
@@ -50,9 +50,9 @@ class VerifySettings(Settings):
     """Of each pair's own random numbers."""
 
     @property
-    def recipe(self) -> Recipe:
-        """The numerics' part of the settings."""
-        return Recipe(
+    def of_pairs(self) -> "PairSettings":
+        """What the verification of a pair depends on: all but `min_inliers`."""
+        recipe = Recipe(
             model=self.model,
             max_residual_px=self.max_residual_px,
             max_distance=self.max_distance,
@@ -62,6 +62,17 @@ class VerifySettings(Settings):
             max_trials=self.max_trials,
             seed=self.seed,
         )
+        return PairSettings(recipe=recipe, frame_side_px=self.frame_side_px)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairSettings(Settings):
+    """Settings of the step `verify`; another `min_inliers` does not verify anything again."""
+
+    recipe: Recipe
+    """How a pair is matched and verified."""
+    frame_side_px: int
+    """As in `VerifySettings`."""
 
 
 def verify(
@@ -88,7 +99,7 @@ def verify(
         name="verify",
         folder="pairs",
         make=verify_shard,
-        settings=settings,
+        settings=settings.of_pairs,
         inputs={
             "candidates": Whole(candidates),
             "local_gallery": Each(gallery_local),
@@ -104,7 +115,7 @@ def verify(
 
 def verify_shard(
     shard: int,
-    settings: VerifySettings,
+    settings: PairSettings,
     *,
     candidates: Dataset,
     local_gallery: Dataset,

@@ -78,6 +78,14 @@ def test_a_changed_setting_redoes_only_later_steps(world, finished, tmp_path):
     assert re.findall(r"^│ (\w+)", steps, re.MULTILINE) == ["expand", "diffuse", "submit"]
 
 
+def test_another_threshold_verifies_nothing_again(world, finished, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(finished[0], out)
+    printed = lmr(*arguments(world, out, "--workers", "0", "--set", "verify.min_inliers=30"))
+    steps = printed.split("steps")[1].split("photo(s)")[0]
+    assert re.findall(r"^│ (\w+)", steps, re.MULTILINE) == ["rerank", "expand", "diffuse", "submit"]
+
+
 @pytest.mark.cluster
 def test_a_cluster_gives_what_one_process_gives(world, finished, tmp_path):
     out = tmp_path / "run"
