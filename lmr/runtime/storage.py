@@ -19,6 +19,14 @@ from lmr.errors import StorageError
 __all__ = ["delete", "exists", "folder_sizes", "is_local", "join", "local_path", "open_read", "put", "read"]
 
 
+# botocore waits a minute per try, and s3fs tries again: a wrong address would look like a hang. What
+# the user's own fsspec configuration says goes first.
+fsspec.config.conf.setdefault("s3", {}).setdefault(
+    "config_kwargs",
+    {"connect_timeout": 5, "read_timeout": 60, "retries": {"max_attempts": 2, "mode": "standard"}},
+)
+
+
 def join(url: str, *parts: str) -> str:
     """Join path parts to a URL with single slashes."""
     return "/".join([url.rstrip("/"), *(part.strip("/") for part in parts if part)])

@@ -48,6 +48,21 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
     assert (tmp_path / "x").read_bytes() == b"old"
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+def test_an_s3_server_that_is_not_there_is_named_within_a_minute(monkeypatch):
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(
+        StorageError, match=r"cannot look for s3://nope/x(.|\n)*check that the storage is reachable"
+    ):
+        storage.exists("s3://nope/x")
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
 def test_an_unknown_scheme_is_named():
     with pytest.raises(StorageError, match=r"cannot read nowhere://x(.|\n)*check the URL's scheme"):
         storage.read("nowhere://x")
