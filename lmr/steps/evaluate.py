@@ -11,7 +11,8 @@ from lmr.runtime.settings import Settings, digest
 from lmr.runtime.shards import Dataset
 from lmr.runtime.steps import Given, Step, Whole
 from lmr.steps.photos import Photos
-from lmr.steps.submit import named
+from lmr.steps.ranking import read_ranking
+from lmr.steps.submit import ids_of, named
 
 __all__ = ["evaluate", "evaluate_shard", "solution_for"]
 
@@ -101,10 +102,11 @@ def evaluate_shard(
     rows = solution.read(0).to_pydict()
     truth = dict(zip(rows["id"], rows["images"], strict=True))
     columns: dict[str, object] = {"id": rows["id"]}
+    ids = ids_of(gallery), ids_of(queries)
     for name, ranking in rankings.items():
         predictions: dict[str, list[str]] = {}
         for i in range(ranking.shards):
-            part = named(ranking, i, gallery, queries).to_pydict()
+            part = named(read_ranking(ranking, i), *ids).to_pydict()
             predictions.update(zip(part["id"], part["images"], strict=True))
         known = {query: images for query, images in predictions.items() if query in truth}
         columns[name.removeprefix("ranking_")] = np.asarray(map_at_100(known, truth).per_query)

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from lmr.errors import PhotoError
 from lmr.evaluation.pictures import data_uri, match_picture, thumbnail
@@ -25,6 +26,7 @@ from lmr.runtime import storage
 from lmr.runtime.graph import Plan
 from lmr.runtime.shards import Dataset
 from lmr.runtime.steps import Step
+from lmr.steps.ranking import read_ranking
 from lmr.steps.submit import named
 from lmr.steps.verify import inliers_of_pair
 from lmr.steps.workflow import Workflow, read_unusable
@@ -161,7 +163,7 @@ class _Photos:
         sets = {"gallery": flow.inputs.gallery, "queries": flow.inputs.queries}
         self.rows = {name: {i: row for row, i in enumerate(p.ids)} for name, p in sets.items()}
         self.images = dict(zip(sets, (s.dataset(root) for s in flow.images), strict=True))
-        self.lists = [p.given(flow.photos_per_shard).dataset(root) for p in sets.values()]
+        self.ids = [pa.chunked_array([list(photos.ids)]) for photos in sets.values()]
 
     def place(self, name: str, photo_id: str) -> tuple[int, int]:
         """Return the shard of a photo, and its row."""
@@ -185,6 +187,6 @@ class _Photos:
     def ranked(self, step: Step, query_id: str) -> list[str]:
         """Return a query's list of gallery ids in one ranking."""
         shard, row = self.place("queries", query_id)
-        rows = named(step.dataset(self.root), shard, *self.lists)
+        rows = named(read_ranking(step.dataset(self.root), shard), *self.ids)
         images: list[str] = rows.column("images")[row % self.flow.photos_per_shard].as_py()
         return images

@@ -7,9 +7,9 @@ from lmr.runtime.settings import Settings
 from lmr.runtime.shards import Dataset
 from lmr.runtime.steps import Each, Step
 from lmr.steps.photos import Photos
-from lmr.steps.ranking import read_ranking
+from lmr.steps.ranking import Ranking, read_ranking
 
-__all__ = ["submit", "submit_shard"]
+__all__ = ["ids_of", "named", "submit", "submit_shard"]
 
 MAX_PHOTOS = 100
 """Photos per query in a submission, as the challenge has it."""
@@ -37,14 +37,16 @@ def submit_shard(
     shard: int, settings: Settings, *, ranked: Dataset, gallery: Dataset, queries: Dataset
 ) -> pa.Table:
     """Name the photos of the queries of one shard."""
-    return named(ranked, shard, gallery, queries)
+    return named(read_ranking(ranked, shard), ids_of(gallery), ids_of(queries))
 
 
-def named(ranked: Dataset, shard: int, gallery: Dataset, queries: Dataset) -> pa.Table:
-    """Return a shard of a ranking with ids in place of rows."""
-    ranking = read_ranking(ranked, shard)
-    gallery_ids = gallery.read(0, ["id"]).column("id")
-    query_ids = queries.read(0, ["id"]).column("id")
+def ids_of(photos: Dataset) -> pa.ChunkedArray:
+    """Read the ids of all photos of a set, in order of their rows."""
+    return photos.read(0, ["id"]).column("id")
+
+
+def named(ranking: Ranking, gallery_ids: pa.ChunkedArray, query_ids: pa.ChunkedArray) -> pa.Table:
+    """Return a ranking with ids in place of rows: columns `id`, `images`."""
     photos = ranking.photos[:, :MAX_PHOTOS]
     counts = (photos >= 0).sum(axis=1)
     images = gallery_ids.take(pa.array(photos[photos >= 0])).combine_chunks()
