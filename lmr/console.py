@@ -42,6 +42,7 @@ def plan_table(plan: Plan) -> Table:
         ("to make", 1),
         ("rows", 1),
         ("size, expected", 1),
+        ("memory of a task", 1),
         ("on", 0),
     ):
         table.add_column(name, justify="right" if right else "left")
@@ -58,6 +59,7 @@ def plan_table(plan: Plan) -> Table:
             f"{len(need.missing):,}",
             rows,
             bytes_text(size) if size else "–",
+            bytes_text(step.peak_bytes) if step.peak_bytes else "–",
             on,
         )
     table.add_section()

@@ -28,6 +28,7 @@ from lmr.runtime.shards import Dataset
 
 __all__ = [
     "MAX_DEATHS",
+    "PROCESS_BYTES",
     "Each",
     "Job",
     "Receipt",
@@ -38,6 +39,9 @@ __all__ = [
     "make_shard",
     "summarise",
 ]
+
+PROCESS_BYTES = 400_000_000
+"""What a worker process holds before it makes a shard: Python and the libraries that a step loads."""
 
 MAX_DEATHS = 3
 """A shard that killed this many worker processes in one run is set aside and reported."""
@@ -63,6 +67,9 @@ class Step:
         How many shards it makes.
     rows, bytes_per_row
         Expected size of the whole, for the plan.
+    peak_bytes
+        Expected peak memory of one of its tasks: the process with its libraries (`PROCESS_BYTES`) and what
+        the task holds, mapped files not counted. For the plan; 0: not known.
     revision
         Raised by hand when the code changes what the shards hold.
     weights
@@ -81,6 +88,7 @@ class Step:
     shards: int
     rows: int = 0
     bytes_per_row: float = 0.0
+    peak_bytes: float = 0.0
     revision: int = 1
     weights: str = ""
     resources: Mapping[str, float] = field(default_factory=lambda: {"CPU": 1})
