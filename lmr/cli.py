@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from lmr import __version__, console
+from lmr.cli_cluster import Tls, cluster_app, dashboard
 from lmr.cli_weights import weights_app
 from lmr.errors import LmrError, SettingsError
 from lmr.evaluation import kaggle, scorers
@@ -30,6 +31,8 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
 )
 app.add_typer(weights_app, name="weights")
+app.add_typer(cluster_app, name="cluster")
+app.command()(dashboard)
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
@@ -69,6 +72,7 @@ def run_command(
     scheduler: Annotated[
         str | None, typer.Option(envvar="DASK_SCHEDULER_ADDRESS", help="Address of a Dask scheduler.")
     ] = None,
+    tls: Tls = None,
     workers: Annotated[
         int | None, typer.Option(help="Worker processes on this machine; 0: none. Default: one per core.")
     ] = None,
@@ -108,7 +112,7 @@ def run_command(
     if workers is None:
         workers = 0 if scheduler else len(os.sched_getaffinity(0))
     resources = {"CPU": 1, "GPU": 1} if device != "cpu" else {"CPU": 1}
-    where = Where(scheduler=scheduler, workers=workers, resources=resources)
+    where = Where(scheduler=scheduler, tls=tls, workers=workers, resources=resources)
     with console.ProgressBars(out) as bars:
         outcome = run_steps(flow.targets, out_, where, bars)
     if outcome.summaries:

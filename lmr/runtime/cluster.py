@@ -16,10 +16,11 @@ from dask.callbacks import Callback
 
 from lmr.errors import ClusterError
 from lmr.runtime.graph import RunGraph
-from lmr.runtime.limits import threads
+from lmr.runtime.limits import thread_environment
+from lmr.runtime.security import security, why_unreachable
 from lmr.runtime.steps import Summary
 
-__all__ = ["Counts", "Executor", "Where", "open_executor"]
+__all__ = ["Counts", "Executor", "Where", "connect", "open_executor"]
 
 Counts = Mapping[str, int]
 """Step name to number of its tasks that are done."""
@@ -33,6 +34,8 @@ class Where:
     ----------
     scheduler
         Address of a Dask scheduler (`tcp://…`, `tls://…`), or None.
+    tls
+        Folder of the client's certificate, for a `tls://` address.
     workers
         Without a scheduler: worker processes to start on this machine; 0 runs in this very process.
     resources
@@ -40,6 +43,7 @@ class Where:
     """
 
     scheduler: str | None = None
+    tls: str | None = None
     workers: int = 0
     resources: Mapping[str, float] | None = None
 
@@ -65,7 +69,7 @@ def open_executor(where: Where) -> Iterator[Executor]:
         If the scheduler cannot be reached or has other versions of Dask than this machine.
     """
     if where.scheduler is not None:
-        with _connect(where.scheduler) as client:
+        with connect(where.scheduler, where.tls) as client:
             yield _Cluster(client)
     elif where.workers:
         with _local_cluster(where) as cluster, distributed.Client(cluster) as client:
@@ -132,15 +136,15 @@ def _done_tasks(groups: dict[str, str], dask_scheduler: Any) -> dict[str, int]:
 
 
 @contextmanager
-def _connect(address: str) -> Iterator[distributed.Client]:
+def connect(address: str, tls: str | None) -> Iterator[distributed.Client]:
+    """Connect to a scheduler of the same versions; `tls` is the folder of certificates, if it needs them."""
+    credentials = security(address, tls)
     try:
-        client = distributed.Client(address, timeout="10s", name=f"lmr-{uuid.uuid4().hex[:6]}")
+        client = distributed.Client(
+            address, security=credentials, timeout="10s", name=f"lmr-{uuid.uuid4().hex[:6]}"
+        )
     except (OSError, ValueError, TypeError, TimeoutError) as error:
-        raise ClusterError(
-            f"cannot reach a Dask scheduler at {address}",
-            got=" ".join(f"{type(error).__name__}: {error}".split())[:200],
-            fix="check the address (tcp://host:8786 or tls://host:8786) and that the scheduler runs",
-        ) from error
+        raise why_unreachable(address, credentials, error) from error
     with client:
         _check_versions(client)
         yield client
@@ -168,12 +172,11 @@ def _check_versions(client: distributed.Client) -> None:
 
 @contextmanager
 def _local_cluster(where: Where) -> Iterator[distributed.LocalCluster]:
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
     config = {
         # A worker's death counts against every task assigned to it, not only the one that runs. Shards that
         # kill workers are counted in storage instead (lmr.runtime.steps).
         "distributed.scheduler.allowed-failures": 1000,
-        "distributed.nanny.pre-spawn-environ": dict.fromkeys(names, str(threads())),
+        "distributed.nanny.pre-spawn-environ": thread_environment(),
         # Memory is bounded by the steps; a worker that spills would spill tens of bytes.
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from threadpoolctl import threadpool_limits
 
-__all__ = ["limit_threads", "threads"]
+__all__ = ["limit_threads", "thread_environment", "threads"]
 
 
 def threads() -> int:
@@ -19,6 +19,12 @@ def threads() -> int:
     with suppress(ValueError):
         return max(1, int(os.environ.get("LMR_THREADS", "1")))
     return 1
+
+
+def thread_environment() -> dict[str, str]:
+    """Return the environment that holds libraries to `threads()` from their first import on."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+    return dict.fromkeys(names, str(threads()))
 
 
 def limit_threads() -> None:

@@ -1,0 +1,107 @@
+"""The way from a laptop to a dashboard that listens on a private address."""
+
+import json
+import shlex
+import shutil
+import subprocess
+from dataclasses import dataclass
+from typing import Any
+
+from lmr.errors import ClusterError
+from lmr.runtime.cluster import connect
+
+__all__ = ["Place", "dashboard_place", "run", "shown", "tunnel_command"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a dashboard listens, as seen from the scheduler's machine."""
+
+    host: str
+    port: int
+
+
+def dashboard_place(scheduler: str, tls: str | None) -> Place:
+    """Ask a scheduler where its dashboard listens.
+
+    Raises
+    ------
+    ClusterError
+        If it cannot be reached, or has no dashboard.
+    """
+    with connect(scheduler, tls) as client:
+        bound: tuple[str, int] | None = client.run_on_scheduler(_bound)
+    if bound is None:
+        raise ClusterError(
+            f"the scheduler at {scheduler} has no dashboard",
+            got="a scheduler without bokeh, or started with --no-dashboard",
+            fix="start it with `lmr cluster scheduler`",
+        )
+    host, port = bound
+    return Place("127.0.0.1" if host in ("0.0.0.0", "::") else host, port)
+
+
+def _bound(dask_scheduler: Any) -> tuple[str, int] | None:
+    """Tell where the dashboard really listens; runs on the scheduler."""
+    server = dask_scheduler.services.get("dashboard")
+    return (server.address, server.port) if server is not None else None
+
+
+def tunnel_command(
+    place: Place, *, ssh: str | None = None, ssm: str | None = None, local_port: int = 8787
+) -> list[str]:
+    """Return the command that makes a dashboard appear at a port of this machine.
+
+    Parameters
+    ----------
+    place
+        Where it listens.
+    ssh
+        The scheduler's machine, as `ssh` knows it.
+    ssm
+        Or its EC2 instance, reached through AWS Systems Manager without any open port.
+    local_port
+        The port on this machine.
+    """
+    if ssh and ssm:
+        raise ClusterError("one tunnel at a time", got="--ssh and --ssm", fix="give one of them")
+    if ssh:
+        forward = f"127.0.0.1:{local_port}:{place.host}:{place.port}"
+        return ["ssh", "-N", "-o", "ExitOnForwardFailure=yes", "-L", forward, ssh]
+    document = "AWS-StartPortForwardingSession"
+    parameters = {"portNumber": [str(place.port)], "localPortNumber": [str(local_port)]}
+    if place.host not in ("127.0.0.1", "localhost", "::1"):
+        document += "ToRemoteHost"
+        parameters["host"] = [place.host]
+    options = ["--target", ssm or "", "--document-name", document, "--parameters", json.dumps(parameters)]
+    return ["aws", "ssm", "start-session", *options]
+
+
+def shown(command: list[str]) -> str:
+    """Return a command as it is typed in a shell."""
+    return shlex.join(command)
+
+
+def run(command: list[str]) -> int:
+    """Run a tunnel until it ends; return its exit code.
+
+    Raises
+    ------
+    ClusterError
+        If `ssh`, or `aws` or its session manager plug-in, is not installed.
+    """
+    needs = {
+        "ssh": {"ssh": "install OpenSSH's client"},
+        "aws": {
+            "aws": "install the AWS command line",
+            "session-manager-plugin": "install the Session Manager plug-in of the AWS command line",
+        },
+    }
+    for program, fix in needs[command[0]].items():
+        if shutil.which(program) is None:
+            raise ClusterError(
+                f"the tunnel needs {program}",
+                got="no such program on this machine",
+                fix=f"{fix}, or run elsewhere: {shown(command)}",
+            )
+    return subprocess.run(command, check=False).returncode
