@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from lmr import __version__, console
+from lmr import __version__, cli_aws, console
 from lmr.cli_cluster import Tls, cluster_app, dashboard
 from lmr.cli_weights import weights_app
 from lmr.errors import LmrError, SettingsError
@@ -23,7 +23,6 @@ from lmr.runtime.graph import needed
 from lmr.runtime.run import run as run_steps
 from lmr.runtime.settings import layer, parse_overrides, read_toml
 from lmr.steps.evaluate import solution_for
-from lmr.steps.generations import recall, remember
 from lmr.steps.photos import list_photos
 from lmr.steps.report import store_report
 from lmr.steps.workflow import Inputs, Weights, read_scores, read_unusable, store_submission
@@ -34,6 +33,7 @@ app = typer.Typer(
 app.add_typer(weights_app, name="weights")
 app.add_typer(cluster_app, name="cluster")
 app.command()(dashboard)
+cli_aws.add_to(cluster_app)
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
@@ -93,11 +93,7 @@ def run_command(
         read_toml(config) if config else {},
         parse_overrides(set_ or []),
     )
-    known = (
-        recall(list_photos("gallery", gallery), out_),
-        recall(list_photos("queries", queries), out_),
-    )
-    photos = known[0].photos, known[1].photos
+    photos = list_photos("gallery", gallery), list_photos("queries", queries)
     if prune:
         per_shard = prune * settings.ingest.photos_per_shard
         photos = photos[0].first(per_shard), photos[1].first(per_shard)
@@ -111,15 +107,9 @@ def run_command(
         device=device,
     )
     flow = module.build(inputs, settings)
-    for recalled in known:
-        if recalled.news:
-            out.print(recalled.news)
     if plan:
         out.print(console.plan_table(needed(flow.targets, out_)))
         return
-    if not prune:
-        for listed in photos:
-            remember(listed, out_, settings.ingest.photos_per_shard)
     if workers is None:
         workers = 0 if scheduler else len(os.sched_getaffinity(0))
     resources = {"CPU": 1, "GPU": 1} if device != "cpu" else {"CPU": 1}

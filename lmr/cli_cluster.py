@@ -13,7 +13,7 @@ from lmr.runtime.certificates import make_certificates
 
 __all__ = ["cluster_app", "dashboard"]
 
-cluster_app = typer.Typer(no_args_is_help=True, help="Start and secure a cluster: certs, scheduler, worker.")
+cluster_app = typer.Typer(no_args_is_help=True, help="Clusters: certs, scheduler, worker; on AWS: up, down.")
 out = Console(highlight=False, markup=False)
 
 GOES_WHERE = {

@@ -1,7 +1,6 @@
 """What the command line shows: the plan, progress, scores. Only text; decides nothing."""
 
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
@@ -11,7 +10,6 @@ from rich.table import Table
 
 from lmr.runtime.cluster import Counts
 from lmr.runtime.graph import Plan
-from lmr.runtime.joined import by_name
 from lmr.runtime.steps import Summary
 from lmr.steps.workflow import Unusable
 
@@ -47,19 +45,18 @@ def plan_table(plan: Plan) -> Table:
         ("memory of a task", 1),
         ("on", 0),
     ):
-        table.add_column(name, justify="right" if right else "left", no_wrap=name == "step")
+        table.add_column(name, justify="right" if right else "left")
     total = 0.0
-    missing = {need.step.fingerprint: len(need.missing) for need in plan}
-    for source in by_name(need.step for need in plan):
-        step = source.parts[0]
-        size = source.rows * source.bytes_per_row
+    for need in plan:
+        step = need.step
+        size = step.rows * step.bytes_per_row
         total += size
         on = ", ".join(step.resources)
-        rows = f"{source.rows:,}" if source.rows else "–"
+        rows = f"{step.rows:,}" if step.rows else "–"
         table.add_row(
             step.name,
-            f"{source.shards:,}",
-            f"{sum(missing[part.fingerprint] for part in source.parts):,}",
+            f"{step.shards:,}",
+            f"{len(need.missing):,}",
             rows,
             bytes_text(size) if size else "–",
             bytes_text(step.peak_bytes) if step.peak_bytes else "–",
@@ -138,12 +135,10 @@ class ProgressBars:
 
     def planned(self, plan: Plan) -> None:
         """Make a bar per step that has something to do."""
-        missing: Counter[str] = Counter()
         for need in plan:
-            missing[need.step.name] += len(need.missing)
-        for name, total in missing.items():
-            if total:
-                self.bars[name] = self.progress.add_task(name, total=total, start=False)
+            if need.missing:
+                total = len(need.missing)
+                self.bars[need.step.name] = self.progress.add_task(need.step.name, total=total, start=False)
 
     def connected(self, dashboard: str | None) -> None:
         """Say where the dashboard is, then show the bars."""

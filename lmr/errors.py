@@ -3,7 +3,15 @@
 This is the ground under every other module: it imports nothing, and all of `lmr` may import it.
 """
 
-__all__ = ["LmrError", "SettingsError", "StorageError", "ShardError", "ClusterError", "PhotoError"]
+__all__ = [
+    "LmrError",
+    "SettingsError",
+    "StorageError",
+    "ShardError",
+    "ClusterError",
+    "CloudError",
+    "PhotoError",
+]
 
 
 class LmrError(Exception):
@@ -54,6 +62,10 @@ class ShardError(StorageError):
 
 class ClusterError(LmrError):
     """The scheduler or its workers cannot do what the run asks for."""
+
+
+class CloudError(LmrError):
+    """The cloud refused, would cost too much, or lacks what a cluster needs."""
 
 
 class PhotoError(LmrError):

@@ -14,6 +14,7 @@ MAY_IMPORT = {
     "features": {"lmr.errors", "lmr.features"},
     "evaluation": {"lmr.errors", "lmr.evaluation"},
     "synthetic": {"lmr.errors", "lmr.synthetic"},
+    "cloud": {"lmr.errors", "lmr.cloud"},
     "steps": {"lmr.errors", "lmr.runtime", "lmr.retrieval", "lmr.features", "lmr.evaluation", "lmr.steps"},
 }
 ONLY_IN = {
@@ -22,6 +23,8 @@ ONLY_IN = {
     "torch": "features",
     "torchvision": "features",
     "kornia": "features",
+    "boto3": "cloud",
+    "botocore": "cloud",
 }
 
 

@@ -5,9 +5,8 @@ L1-normalised descriptor is from Arandjelovic and Zisserman, *Three things every
 object retrieval* (CVPR 2012): its dot product is the Hellinger kernel of two SIFT histograms.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -19,14 +18,6 @@ from lmr.features.interfaces import LocalFeatures, Photo
 __all__ = ["RootSift", "store"]
 
 STORED_PER_UNIT = 512  # elements of real unit rows stay below 255 / 512
-
-
-@dataclass(frozen=True)
-class GreyPhoto:
-    """A photo in grey, shrunk, and how many pixels of the photo make one of its: (x, y)."""
-
-    grey: NDArray[np.uint8]
-    zoom: NDArray[np.float64]
 
 
 class RootSift:
@@ -83,22 +74,14 @@ class RootSift:
         LmrError
             If a photo is not (height, width, 3) uint8.
         """
-        return list(self.stream(self.prepare(photo) for photo in photos))
+        return [self._extract(photo) for photo in photos]
 
-    def prepare(self, photo: Photo) -> GreyPhoto:
-        """Return the photo in grey, shrunk to `max_side_px`."""
-        return _shrunk(photo, self.max_side_px)
-
-    def stream(self, photos: Iterable[GreyPhoto]) -> Iterator[LocalFeatures]:
-        """Yield the features of photos that `prepare` returned."""
-        return map(self._extract, photos)
-
-    def _extract(self, photo: GreyPhoto) -> LocalFeatures:
-        zoom = photo.zoom
+    def _extract(self, photo: Photo) -> LocalFeatures:
+        grey, zoom = _shrunk(photo, self.max_side_px)
         # OpenCV counts a place once per orientation; few places have two, so twice the number is enough.
         asked = self.max_features if self.orientations == "all" else 2 * self.max_features
         sift = cv2.SIFT.create(asked, contrastThreshold=self.contrast, enable_precise_upscale=True)
-        points, histograms = sift.detectAndCompute(photo.grey, None)
+        points, histograms = sift.detectAndCompute(grey, None)
         if not points:
             return _none(self.dimension)
         # Columns x, y, size, angle, score.
@@ -132,7 +115,8 @@ def store(histograms: NDArray[np.float32]) -> NDArray[np.uint8]:
     return rounded
 
 
-def _shrunk(photo: Photo, max_side_px: int) -> GreyPhoto:
+def _shrunk(photo: Photo, max_side_px: int) -> tuple[Any, NDArray[np.float64]]:
+    """Return the photo in grey, shrunk to `max_side_px`, and how many photo pixels make one of its (x, y)."""
     if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
         raise LmrError(
             "this is not a decoded photo",
@@ -142,13 +126,12 @@ def _shrunk(photo: Photo, max_side_px: int) -> GreyPhoto:
     height, width = photo.shape[:2]
     shrink = min(1.0, max_side_px / max(width, height, 1))
     if width == 0 or height == 0:
-        return GreyPhoto(np.zeros((1, 1), np.uint8), np.ones(2))
-    grey = np.asarray(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), np.uint8)
+        return np.zeros((1, 1), np.uint8), np.ones(2)
+    grey = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
     if shrink == 1.0:
-        return GreyPhoto(grey, np.ones(2))
+        return grey, np.ones(2)
     size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
-    small = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
-    return GreyPhoto(small, np.array([width / size[0], height / size[1]]))
+    return cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.array([width / size[0], height / size[1]])
 
 
 def _first_of_place(places: NDArray[np.float32]) -> NDArray[np.bool_]:
