@@ -37,7 +37,7 @@ from lmr.features.rootsift import RootSift
 from lmr.retrieval.asmk import aggregate, build_asmk, random_rotation, search_asmk
 from lmr.retrieval.descriptors import to_float
 from lmr.retrieval.index import (
-    SAMPLE_PER_LIST,
+    SAMPLE_PER_CENTROID,
     build_index,
     default_lists,
     open_index,
@@ -165,7 +165,7 @@ def voting(
     """Index the gallery, search it by voting, and project the cost to 1e9 descriptors."""
     lists, k, threads = default_lists(total), arguments.neighbours, arguments.threads
     rng = np.random.default_rng(arguments.seed)
-    sample = real[rng.choice(len(real), min(SAMPLE_PER_LIST * lists, len(real)), replace=False)]
+    sample = real[rng.choice(len(real), min(SAMPLE_PER_CENTROID * lists, len(real)), replace=False)]
     trained, train_s = timed(
         lambda: train_quantiser(sample, lists=lists, code_bytes=code_bytes, seed=arguments.seed)
     )

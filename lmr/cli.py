@@ -23,6 +23,7 @@ from lmr.runtime.graph import needed
 from lmr.runtime.run import run as run_steps
 from lmr.runtime.settings import layer, parse_overrides, read_toml
 from lmr.steps.evaluate import solution_for
+from lmr.steps.generations import recall, remember
 from lmr.steps.photos import list_photos
 from lmr.steps.report import store_report
 from lmr.steps.workflow import Inputs, Weights, read_scores, read_unusable, store_submission
@@ -93,7 +94,11 @@ def run_command(
         read_toml(config) if config else {},
         parse_overrides(set_ or []),
     )
-    photos = list_photos("gallery", gallery), list_photos("queries", queries)
+    known = (
+        recall(list_photos("gallery", gallery), out_),
+        recall(list_photos("queries", queries), out_),
+    )
+    photos = known[0].photos, known[1].photos
     if prune:
         per_shard = prune * settings.ingest.photos_per_shard
         photos = photos[0].first(per_shard), photos[1].first(per_shard)
@@ -107,9 +112,15 @@ def run_command(
         device=device,
     )
     flow = module.build(inputs, settings)
+    for recalled in known:
+        if recalled.news:
+            out.print(recalled.news)
     if plan:
         out.print(console.plan_table(needed(flow.targets, out_)))
         return
+    if not prune:
+        for listed in photos:
+            remember(listed, out_, settings.ingest.photos_per_shard)
     if workers is None:
         workers = 0 if scheduler else len(os.sched_getaffinity(0))
     resources = {"CPU": 1, "GPU": 1} if device != "cpu" else {"CPU": 1}

@@ -1,6 +1,7 @@
 """What the command line shows: the plan, progress, scores. Only text; decides nothing."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
@@ -10,6 +11,7 @@ from rich.table import Table
 
 from lmr.runtime.cluster import Counts
 from lmr.runtime.graph import Plan
+from lmr.runtime.joined import by_name
 from lmr.runtime.steps import Summary
 from lmr.steps.workflow import Unusable
 
@@ -45,18 +47,19 @@ def plan_table(plan: Plan) -> Table:
         ("memory of a task", 1),
         ("on", 0),
     ):
-        table.add_column(name, justify="right" if right else "left")
+        table.add_column(name, justify="right" if right else "left", no_wrap=name == "step")
     total = 0.0
-    for need in plan:
-        step = need.step
-        size = step.rows * step.bytes_per_row
+    missing = {need.step.fingerprint: len(need.missing) for need in plan}
+    for source in by_name(need.step for need in plan):
+        step = source.parts[0]
+        size = source.rows * source.bytes_per_row
         total += size
         on = ", ".join(step.resources)
-        rows = f"{step.rows:,}" if step.rows else "–"
+        rows = f"{source.rows:,}" if source.rows else "–"
         table.add_row(
             step.name,
-            f"{step.shards:,}",
-            f"{len(need.missing):,}",
+            f"{source.shards:,}",
+            f"{sum(missing[part.fingerprint] for part in source.parts):,}",
             rows,
             bytes_text(size) if size else "–",
             bytes_text(step.peak_bytes) if step.peak_bytes else "–",
@@ -135,10 +138,12 @@ class ProgressBars:
 
     def planned(self, plan: Plan) -> None:
         """Make a bar per step that has something to do."""
+        missing: Counter[str] = Counter()
         for need in plan:
-            if need.missing:
-                total = len(need.missing)
-                self.bars[need.step.name] = self.progress.add_task(need.step.name, total=total, start=False)
+            missing[need.step.name] += len(need.missing)
+        for name, total in missing.items():
+            if total:
+                self.bars[name] = self.progress.add_task(name, total=total, start=False)
 
     def connected(self, dashboard: str | None) -> None:
         """Say where the dashboard is, then show the bars."""

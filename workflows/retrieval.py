@@ -2,7 +2,7 @@
 
 | | step | what it does |
 |---|---|---|
-| 1 | local search | local features of the query vote for gallery photos; 100 candidates stay |
+| 1 | local search | gallery photos with features like the query's, by votes or ASMK; 100 candidates stay |
 | 2 | spatial verification | RANSAC on those; many inliers make a confident match (local guidance) |
 | 3 | global search with DBA | global descriptors, the gallery's averaged with their neighbours |
 | 4 | query expansion | query + top of 3 + confident matches of 2, searched again (global expansion) |
@@ -11,8 +11,9 @@
 
 from dataclasses import dataclass, field
 
+from lmr.steps.asmk import AsmkSettings
 from lmr.steps.augment import AugmentSettings, augment
-from lmr.steps.build_index import IndexSettings, index_local
+from lmr.steps.build_index import IndexSettings
 from lmr.steps.diffuse import DiffuseSettings, GraphSettings, build_graph, diffuse
 from lmr.steps.expand import ExpandSettings, expand
 from lmr.steps.extract_global import DescribeSettings, extract_global
@@ -34,6 +35,7 @@ class Settings:
     local: LocalSettings = field(default_factory=LocalSettings)
     index: IndexSettings = field(default_factory=IndexSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
+    asmk: AsmkSettings = field(default_factory=AsmkSettings)
     verify: VerifySettings = field(default_factory=VerifySettings)
     describe: DescribeSettings = field(default_factory=DescribeSettings)
     neighbours: NeighbourSettings = field(default_factory=NeighbourSettings)
@@ -75,8 +77,7 @@ def build(inputs: Inputs, settings: Settings) -> Workflow:
     described = extract_global(images, local, settings.describe, inputs)
 
     # 1 local search
-    index = index_local(local[0], settings.index)
-    candidates = search(images[1], local[1], index, settings.search)
+    candidates = search(images[1], local, settings.search, settings.index, settings.asmk)
 
     # 2 spatial verification
     pairs = verify(candidates, local, images, settings.verify)

@@ -1,24 +1,84 @@
-"""Photos in batches of equal size, as large as memory allows, in the order in which they came."""
+"""Photos in batches of equal size, as large as memory allows, in the order in which they came.
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+A batch is launched, then the one before it is finished: on a GPU the host uploads and queues the next
+batch while the device works, and waits only for results that are needed.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from lmr.errors import LmrError
 from lmr.features.interfaces import Photo
 
-__all__ = ["Batches", "checked", "resized", "shrunk", "shrunk_size", "upload"]
+__all__ = [
+    "Batches",
+    "Landing",
+    "Prepared",
+    "checked",
+    "download",
+    "extract_each",
+    "resized",
+    "shrunk",
+    "shrunk_size",
+    "upload",
+]
 
 Result = TypeVar("Result")
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A photo as a network takes it; those with images of equal shapes can share a batch.
+
+    Attributes
+    ----------
+    images
+        The photo at each size that is made before the network, (height, width, 3) uint8 each.
+    size
+        (height, width) of the photo as it was given, pixels.
+    """
+
+    images: tuple[Photo, ...]
+    size: tuple[int, int]
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of the images."""
+        return tuple(image.shape for image in self.images)
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the largest image."""
+        return max(height * width for height, width, _ in self.shapes)
+
+
+@dataclass(frozen=True)
+class Landing:
+    """Results on their way from the device, in the order in which they were queued."""
+
+    tensors: tuple[Tensor, ...]
+    landed: torch.cuda.Event | None
+
+    def arrays(self) -> list[NDArray[Any]]:
+        """Wait for them, and for nothing that was queued later."""
+        if self.landed is not None:
+            self.landed.synchronize()
+        return [tensor.numpy() for tensor in self.tensors]
+
+
+Launch = Callable[[list[Prepared]], Landing]
+Finish = Callable[[Landing, list[Prepared]], Sequence[Result]]
+
+
 class Batches:
-    """Runs a function over photos, in batches of photos of one size.
+    """Runs a network over photos, in batches of consecutive photos of one size.
 
     When the device's memory runs out, the batch is halved, and later ones stay as small.
 
@@ -31,57 +91,96 @@ class Batches:
     def __init__(self, pixels: int) -> None:
         self.pixels = pixels
 
-    def run(
-        self, photos: Sequence[Photo], function: Callable[[list[Photo]], Sequence[Result]]
-    ) -> list[Result]:
-        """Return the function's result for each photo.
+    def run(self, photos: Iterable[Prepared], launch: Launch, finish: Finish[Result]) -> Iterator[Result]:
+        """Yield the result of each photo, in order.
 
         Parameters
         ----------
         photos
-            Decoded photos of any sizes.
-        function
-            Takes photos of one size and returns a result for each.
+            Taken from the iterable as they are needed: at most two batches are held.
+        launch
+            Queues the network's work on photos of equal shapes.
+        finish
+            Makes a result for each photo of a batch that was launched.
 
         Raises
         ------
         LmrError
             If memory does not suffice for a single photo.
         """
-        by_size: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
-        for position, photo in enumerate(photos):
-            by_size[photo.shape].append(position)
-        results: dict[int, Result] = {}
-        for (height, width, _), waiting in by_size.items():
-            while waiting:
-                batch = waiting[: max(1, self.pixels // (height * width))]
-                try:
-                    outputs = function([photos[position] for position in batch])
-                except torch.OutOfMemoryError as error:
-                    if len(batch) == 1:
-                        raise LmrError(
-                            "the device has too little memory for one photo",
-                            got=f"{width} x {height} px; {error}",
-                            fix="give a smaller max_side_px, or leave the device to one process",
-                        ) from error
-                    self.pixels = len(batch) // 2 * height * width
+        flying: tuple[Landing, list[Prepared]] | None = None
+        for rest in self._alike(photos):
+            while rest:
+                batch = rest[: self._room(rest[0])]
+                landing, lacking = _launched(launch, batch)
+                if flying is not None:
+                    yield from finish(*flying)
+                    flying = None
+                elif lacking is not None and len(batch) == 1:
+                    height, width = batch[0].size
+                    raise LmrError(
+                        "the device has too little memory for one photo",
+                        got=f"{width} x {height} px; {lacking}",
+                        fix="give a smaller max_side_px, or leave the device to one process",
+                    )
+                if landing is None:
+                    self.pixels = max(1, len(batch) // 2) * batch[0].pixels
                     torch.cuda.empty_cache()
                     continue
-                results.update(zip(batch, outputs, strict=True))
-                waiting = waiting[len(batch) :]
-        return [results[position] for position in range(len(photos))]
+                flying, rest = (landing, batch), rest[len(batch) :]
+        if flying is not None:
+            yield from finish(*flying)
+
+    def _alike(self, photos: Iterable[Prepared]) -> Iterator[list[Prepared]]:
+        """Yield consecutive photos of equal shapes, as many as fill a batch."""
+        waiting: list[Prepared] = []
+        for photo in photos:
+            if waiting and photo.shapes != waiting[0].shapes:
+                yield waiting
+                waiting = []
+            waiting.append(photo)
+            if len(waiting) >= self._room(photo):
+                yield waiting
+                waiting = []
+        if waiting:
+            yield waiting
+
+    def _room(self, photo: Prepared) -> int:
+        return max(1, self.pixels // photo.pixels)
 
 
-def checked(photos: Sequence[Photo]) -> Sequence[Photo]:
-    """Return the photos if they are all (height, width, 3) uint8 and not empty; else raise an LmrError."""
-    for photo in photos:
-        if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or photo.size == 0:
-            raise LmrError(
-                "this is not a decoded photo",
-                got=f"an array {photo.shape} of {photo.dtype}",
-                fix="give (height, width, 3) uint8, as lmr.features.decode.decode_photo does",
-            )
-    return photos
+def _launched(launch: Launch, batch: list[Prepared]) -> tuple[Landing | None, str | None]:
+    """Return what was launched, or what torch said of its memory.
+
+    The error itself ends here: its traceback holds the tensors that made memory run out.
+    """
+    try:
+        return launch(batch), None
+    except torch.OutOfMemoryError as error:
+        return None, str(error)
+
+
+def extract_each(
+    photos: Sequence[Photo],
+    prepare: Callable[[Photo], Prepared],
+    stream: Callable[[Iterable[Prepared]], Iterator[Result]],
+) -> list[Result]:
+    """Return the result of each photo, in order; those of equal shapes share batches."""
+    prepared = [prepare(photo) for photo in photos]
+    order = sorted(range(len(photos)), key=lambda i: prepared[i].shapes)
+    results = dict(zip(order, stream(prepared[i] for i in order), strict=True))
+    return [results[i] for i in range(len(photos))]
+
+
+def checked(photo: Photo) -> Photo:
+    """Return the photo if it is (height, width, 3) uint8 and not empty; else raise an LmrError."""
+    if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or photo.size == 0:
+        raise LmrError(
+            "this is not a decoded photo",
+            got=f"an array {photo.shape} of {photo.dtype}",
+            fix="give (height, width, 3) uint8, as lmr.features.decode.decode_photo does",
+        )
+    return photo
 
 
 def resized(
@@ -95,21 +194,34 @@ def resized(
 
 def shrunk(photo: Photo, max_side_px: int) -> Photo:
     """Return the photo with a long side of at most this many pixels."""
-    height, width = shrunk_size(photo, max_side_px)
+    height, width = shrunk_size(photo.shape[:2], max_side_px)
     return resized(photo, width, height)
 
 
-def shrunk_size(photo: Photo, max_side_px: int) -> tuple[int, int]:
-    """Return the height and width, rounded, that `shrunk` makes."""
-    height, width = photo.shape[:2]
+def shrunk_size(size: tuple[int, ...], max_side_px: int) -> tuple[int, int]:
+    """Return the height and width, rounded, that `shrunk` makes of a photo of this height and width."""
+    height, width = size
     shrink = min(1.0, max_side_px / max(height, width))
     return max(1, int(0.5 + shrink * height)), max(1, int(0.5 + shrink * width))
 
 
 def upload(photos: Sequence[Photo], device: torch.device) -> Tensor:
-    """Return photos of one size as (n, 3, height, width) float32 in 0 .. 255 on the device, channels last."""
-    pixels = torch.from_numpy(np.stack(photos))
-    if device.type == "cuda":
-        pixels = pixels.pin_memory()
+    """Return photos of one size as (n, 3, height, width) float32 in 0 .. 255 on the device, channels last.
+
+    To a GPU they travel from pinned memory, and the host does not wait for them.
+    """
     # (n, height, width, 3) in memory is "channels last" to torch, and a quarter of the bytes of float32.
+    shape = (len(photos), *photos[0].shape)
+    pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
+    np.stack(photos, out=pixels.numpy())
     return pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float()
+
+
+def download(*tensors: Tensor) -> Landing:
+    """Queue the copies of tensors to the host, behind the work that makes them."""
+    if tensors[0].device.type != "cuda":
+        return Landing(tensors, None)
+    copies = tuple(tensor.to("cpu", non_blocking=True) for tensor in tensors)  # into pinned memory
+    landed = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    landed.record()
+    return Landing(copies, landed)

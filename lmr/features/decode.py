@@ -2,6 +2,7 @@
 
 import io
 import re
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -132,14 +133,37 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+class _Quiet:
+    """Silences Pillow's warnings while any thread decodes; `catch_warnings` alone is for one thread."""
+
+    def __init__(self) -> None:
+        self.lock, self.threads = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if self.threads == 0:
+                self.caught = warnings.catch_warnings()
+                self.caught.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+            self.threads += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.threads -= 1
+            if self.threads == 0:
+                self.caught.__exit__(None, None, None)
+
+
+_QUIET = _Quiet()
+
+
 @contextmanager
 def _reasons(data: bytes) -> Iterator[None]:
     """Turn whatever a decoder raises into a PhotoError with a short, stable reason; silence its warnings."""
     if not data:
         raise PhotoError("empty file")
     kind = next((k for k, start in SIGNATURES.items() if re.match(start, data, re.DOTALL)), None)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
+    with _QUIET:
         try:
             yield
         except (PhotoError, MemoryError):  # no memory is no fault of the photo

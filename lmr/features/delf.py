@@ -4,8 +4,9 @@ Noh, Araujo, Sim, Weyand and Han, *Large-scale image retrieval with attentive de
 2017).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,17 @@ from torch import Tensor
 from torch.nn.functional import normalize, softplus
 
 from lmr.errors import LmrError
-from lmr.features.batches import Batches, checked, shrunk, shrunk_size, upload
+from lmr.features.batches import (
+    Batches,
+    Landing,
+    Prepared,
+    checked,
+    download,
+    extract_each,
+    shrunk,
+    shrunk_size,
+    upload,
+)
 from lmr.features.checkpoints import read_safetensors
 from lmr.features.delf_network import DEPTH, DelfNetwork, Weights, weight_of
 from lmr.features.devices import Precision, compute_device, compute_dtype
@@ -27,12 +38,6 @@ __all__ = ["RELEASED_SCALES", "DelfExtractor", "Detections", "load_delf", "read_
 RELEASED_SCALES = (0.25, 0.3536, 0.5, 0.7071, 1.0, 1.4142, 2.0)
 RELEASED_THRESHOLD = 100.0
 STRIDE_PX, PADDING_PX, FIELD_PX = 32, 145, 291  # of the third block: its grid and receptive field
-UNITS = (
-    (3, 64),
-    (4, 128),
-    (6, 256),
-)  # of each block: how many, and their inner depth; outside it is fourfold
-NORM_EPSILON = 1.001e-5
 BATCH_PIXELS = {"cuda": 8 * 1024 * 1024, "cpu": 512 * 1024}
 PCA = {
     "pca/mean": "mean.datum",
@@ -116,61 +121,94 @@ class DelfExtractor:
         LmrError
             If a photo is not (height, width, 3) uint8, memory does not suffice for one, or float16 overflows.
         """
-        found = self._run(photos, lambda features: self.describe(features).half())
-        return [self._local(photo, one) for photo, one in zip(photos, found, strict=True)]
+        return extract_each(photos, self.prepare, self.stream)
+
+    def prepare(self, photo: Photo) -> Prepared:
+        """Return the photo as the network takes it: shrunk to `max_side_px`."""
+        return Prepared((shrunk(checked(photo), self.max_side_px),), photo.shape[:2])
+
+    def stream(self, photos: Iterable[Prepared]) -> Iterator[LocalFeatures]:
+        """Yield the features of photos that `prepare` returned."""
+        launch = partial(self._launch, rows=lambda features: self.describe(features).half())
+        return self.batches.run(photos, launch, self._local)
 
     def detect(self, photos: Sequence[Photo]) -> list[Detections]:
         """Return what the released graph returns, in pixels of the photos shrunk to `max_side_px`."""
-        return self._run(photos, lambda features: features)
+        launch = partial(self._launch, rows=lambda features: features)
+        return extract_each(
+            photos, self.prepare, lambda prepared: self.batches.run(prepared, launch, self._detections)
+        )
 
     def describe(self, features: Tensor) -> Tensor:
         """Return the descriptors, (..., dimension) unit rows, of features (..., 1024)."""
         return normalize((normalize(features, dim=-1) - self.pca_mean) @ self.pca_projection.T, dim=-1)
 
-    def _run(self, photos: Sequence[Photo], finish: Callable[[Tensor], Tensor]) -> list[Detections]:
-        prepared = [shrunk(photo, self.max_side_px) for photo in checked(photos)]
-        with torch.inference_mode():
-            return self.batches.run(prepared, lambda batch: self._extract(batch, finish))
+    def inputs(self, batch: Sequence[Prepared]) -> Iterator[tuple[float, Tensor]]:
+        """Yield each scale, and the network's input at it, of photos of one size."""
+        pixels = upload([photo.images[0] for photo in batch], self.device).sub_(128).div_(128)
+        yield from self._pyramid(pixels)
 
-    def _extract(self, photos: list[Photo], finish: Callable[[Tensor], Tensor]) -> list[Detections]:
-        """Return the strongest features of photos of one size, over all scales; `finish` makes the rows."""
-        pixels = upload(photos, self.device).sub_(128).div_(128)
-        features, scores, boxes, scales = [], [], [], []
-        for image_scale, images in self._pyramid(pixels):
-            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                maps = self.network.features(images)
-            maps = maps.float()
-            scores.append(softplus(self.network.logits(maps)).flatten(1))
-            features.append(maps.permute(0, 2, 3, 1).flatten(1, 2))
-            boxes.append(_boxes(*maps.shape[2:]) / np.float32(image_scale))
-            scales.append(np.full(len(boxes[-1]), np.float32(1) / np.float32(image_scale)))
-        # Equal scores stay in the order of scales, rows and columns, as in the original.
-        strongest, order = torch.cat(scores, 1).sort(dim=1, descending=True, stable=True)
-        strongest, order = strongest[:, : self.max_features], order[:, : self.max_features]
-        kept = torch.cat(features, 1).gather(1, order[:, :, None].expand(-1, -1, DEPTH))
-        rows = finish(kept).cpu().numpy()
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the features (n, 1024, rows, columns) and attention (n, rows, columns) of an input."""
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            maps = self.network.features(images)
+        maps = maps.float()
+        return maps, softplus(self.network.logits(maps))
+
+    def _launch(self, batch: list[Prepared], rows: Callable[[Tensor], Tensor]) -> Landing:
+        """Queue the choice of the strongest features over all scales; `rows` makes what is kept of each."""
+        features, scores = [], []
+        with torch.inference_mode():
+            for _, images in self.inputs(batch):
+                maps, attention = self.forward(images)
+                scores.append(attention.flatten(1))
+                features.append(maps.permute(0, 2, 3, 1).flatten(1, 2))
+            # Equal scores stay in the order of scales, rows and columns, as in the original.
+            strongest, order = torch.cat(scores, 1).sort(dim=1, descending=True, stable=True)
+            strongest, order = strongest[:, : self.max_features], order[:, : self.max_features]
+            kept = torch.cat(features, 1).gather(1, order[:, :, None].expand(-1, -1, DEPTH))
+            return download(strongest, order, rows(kept))
+
+    def _detections(self, landing: Landing, batch: list[Prepared]) -> list[Detections]:
+        scores, order, rows = landing.arrays()
         if not np.isfinite(rows).all():
             raise LmrError(
                 "the network's numbers overflow",
                 got=f"{self.dtype} on {self.device}",
                 fix='give precision="bfloat16" or "float32"',
             )
-        every_box, every_scale = np.concatenate(boxes), np.concatenate(scales)
+        boxes, scales = self._places(*batch[0].images[0].shape[:2])
         return [
-            _above(self.threshold, Detections(every_box[places], every_scale[places], score, row))
-            for score, places, row in zip(strongest.cpu().numpy(), order.cpu().numpy(), rows, strict=True)
+            _above(self.threshold, Detections(boxes[places], scales[places], score, row))
+            for score, places, row in zip(scores, order, rows, strict=True)
         ]
 
-    def _pyramid(self, images: Tensor) -> Iterator[tuple[float, Tensor]]:
-        height, width = images.shape[2:]
+    def _places(self, height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the boxes (n, 4) and scales (n,) of all cells, in the order of the network's outputs."""
+        boxes, scales = [], []
+        for image_scale, sides in self._sizes(height, width):
+            rows, columns = (-(-side // STRIDE_PX) for side in sides)
+            boxes.append(_boxes(rows, columns) / np.float32(image_scale))
+            scales.append(np.full(len(boxes[-1]), np.float32(1) / np.float32(image_scale)))
+        return np.concatenate(boxes), np.concatenate(scales)
+
+    def _sizes(self, height: int, width: int) -> Iterator[tuple[float, tuple[int, int]]]:
         for scale in self.image_scales:
             rows, columns = (int(np.rint(np.float32(side) * np.float32(scale))) for side in (height, width))
-            yield scale, _resized_as_tensorflow_1(images, max(1, rows), max(1, columns))
+            yield scale, (max(1, rows), max(1, columns))
 
-    def _local(self, photo: Photo, found: Detections) -> LocalFeatures:
+    def _pyramid(self, images: Tensor) -> Iterator[tuple[float, Tensor]]:
+        for scale, (rows, columns) in self._sizes(*images.shape[2:]):
+            yield scale, _resized_as_tensorflow_1(images, rows, columns)
+
+    def _local(self, landing: Landing, batch: list[Prepared]) -> list[LocalFeatures]:
+        found = self._detections(landing, batch)
+        return [self._placed(photo.size, one) for photo, one in zip(batch, found, strict=True)]
+
+    def _placed(self, size: tuple[int, int], found: Detections) -> LocalFeatures:
         """Return detections whose features are descriptors, in the frame of the photo as it was given."""
-        height, width = shrunk_size(photo, self.max_side_px)
-        zoom = np.array([photo.shape[1] / width, photo.shape[0] / height], np.float32)
+        height, width = shrunk_size(size, self.max_side_px)
+        zoom = np.array([size[1] / width, size[0] / height], np.float32)
         yx = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2
         return LocalFeatures(
             # The centre of the first pixel is 0 in both frames, its left edge -0.5.
@@ -278,15 +316,23 @@ def _resized_as_tensorflow_1(images: Tensor, rows: int, columns: int) -> Tensor:
         length = images.shape[axis]
         if size == length:
             continue
-        at = np.arange(size, dtype=np.float32) * (np.float32(length) / np.float32(size))
-        low = np.minimum(at.astype(np.int64), length - 1)
-        lower, upper = (
-            images.index_select(axis, torch.from_numpy(index).to(images.device))
-            for index in (low, np.minimum(low + 1, length - 1))
-        )
-        weight = torch.from_numpy(at - low.astype(np.float32)).to(images.device)
+        low, high, weight = _samples(length, size, images.device)
+        lower, upper = images.index_select(axis, low), images.index_select(axis, high)
         images = torch.lerp(lower, upper, weight if axis == 3 else weight[:, None])
     return images
+
+
+@lru_cache(maxsize=256)
+def _samples(length: int, size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Return which two pixels of `length` each of `size` lies between, and how near it is to the second.
+
+    Kept on the device: a copy to it would wait for all that is queued there.
+    """
+    at = np.arange(size, dtype=np.float32) * (np.float32(length) / np.float32(size))
+    low = np.minimum(at.astype(np.int64), length - 1)
+    samples = low, np.minimum(low + 1, length - 1), at - low.astype(np.float32)
+    first, second, weight = (torch.from_numpy(array).to(device) for array in samples)
+    return first, second, weight
 
 
 def _boxes(rows: int, columns: int) -> NDArray[np.float32]:

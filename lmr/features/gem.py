@@ -5,7 +5,7 @@ Gordo, Almazán, Revaud and Larlus, *End-to-end learning of deep visual represen
 (IJCV 2017), whose released checkpoints give the same descriptors here as in the code published with them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from math import sqrt
@@ -21,7 +21,17 @@ from torch.nn.functional import interpolate, normalize
 
 from lmr.errors import LmrError
 from lmr.features._torchvision import torchvision
-from lmr.features.batches import Batches, checked, resized, shrunk, upload
+from lmr.features.batches import (
+    Batches,
+    Landing,
+    Prepared,
+    checked,
+    download,
+    extract_each,
+    resized,
+    shrunk,
+    upload,
+)
 from lmr.features.checkpoints import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -107,7 +117,7 @@ class GemNetwork(nn.Module):
             )
         rows, columns = features.shape[1:3]
         # The means over all boxes are one matrix product.
-        means = torch.from_numpy(_means(rows, columns)[: len(boxes)]).to(features.device)
+        means = _means(rows, columns, features.device)[: len(boxes)]
         if self.pooling == "avg":
             return means @ features.flatten(1, 2)
         return (means @ features.clamp(min=LEAST).pow(self.p).flatten(1, 2)).pow(1 / self.p)
@@ -164,23 +174,55 @@ class GemExtractor:
         LmrError
             If a photo is not (height, width, 3) uint8, memory does not suffice for one, or float16 overflows.
         """
-        prepared = [self._prepared(photo) for photo in checked(photos)]
-        with torch.inference_mode():
-            return self.batches.run(prepared, self._extract)
+        return extract_each(photos, self.prepare, self.stream)
 
-    def _extract(self, photos: list[Photo]) -> list[GlobalFeatures]:
-        """Extract from photos of one size."""
+    def prepare(self, photo: Photo) -> Prepared:
+        """Return the photo as the network takes it: shrunk, and at every scale that is not made behind."""
+        shrunk_photo = self._shrunk(checked(photo))
+        if self.resize == "input":
+            return Prepared((shrunk_photo,), photo.shape[:2])
+        height, width = shrunk_photo.shape[:2]
+        sides = [
+            [max(SMALLEST_SIDE_PX, int(0.5 + s * side)) for side in (width, height)] for s in self.scales
+        ]
+        return Prepared(tuple(resized(shrunk_photo, w, h) for w, h in sides), photo.shape[:2])
+
+    def stream(self, photos: Iterable[Prepared]) -> Iterator[GlobalFeatures]:
+        """Yield the descriptors of photos that `prepare` returned."""
+        return self.batches.run(photos, self._launch, self._descriptors)
+
+    def inputs(self, batch: Sequence[Prepared]) -> Iterator[Tensor]:
+        """Yield the network's input, (n, 3, height, width), at each scale, of photos of one size."""
+        at_sizes = (self._input(images) for images in zip(*(photo.images for photo in batch), strict=True))
+        if self.resize == "photo":
+            yield from at_sizes
+            return
+        (images,) = at_sizes
+        for scale in self.scales:
+            # The scale itself, not the ratio of the rounded sides, places the samples: so the original does.
+            yield images if scale == 1 else interpolate(images, scale_factor=scale, mode="bilinear")
+
+    def forward(self, images: Tensor, *, regions: bool) -> tuple[Tensor, Tensor]:
+        """Return the unit descriptors of an input, (n, d), and of its regions, (n, r, d)."""
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            features = self.network.features(images)
+        return self.network.describe(features.float(), regions=regions)
+
+    def _launch(self, batch: list[Prepared]) -> Landing:
+        """Queue the descriptors of photos of one size."""
         largest = int(np.argmax(self.scales))
-        total = torch.zeros(())
-        for position, images in enumerate(self._pyramid(photos)):
-            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                features = self.network.features(images)
-            whole, cells = self.network.describe(features.float(), regions=position == largest)
-            total = total.to(whole) + self._power(whole, self.scale_power)
-            if position == largest:
-                regions = cells
-        descriptors = normalize(self._power(total / len(self.scales), 1 / self.scale_power), dim=-1)
-        descriptor, region = descriptors.cpu().numpy(), regions.cpu().numpy()
+        powers = []
+        with torch.inference_mode():
+            for position, images in enumerate(self.inputs(batch)):
+                whole, cells = self.forward(images, regions=position == largest)
+                powers.append(self._power(whole, self.scale_power))
+                if position == largest:
+                    regions = cells
+            mean = sum(powers[1:], start=powers[0]) / len(powers)
+            return download(normalize(self._power(mean, 1 / self.scale_power), dim=-1), regions)
+
+    def _descriptors(self, landing: Landing, batch: list[Prepared]) -> list[GlobalFeatures]:
+        descriptor, region = landing.arrays()
         if not np.isfinite(descriptor).all():
             raise LmrError(
                 "the network's numbers overflow",
@@ -194,23 +236,10 @@ class GemExtractor:
             return vectors
         return vectors.sign() * vectors.abs().clamp(min=self.scale_least).pow(power)
 
-    def _pyramid(self, photos: list[Photo]) -> Iterator[Tensor]:
-        """Yield the network's input, (n, 3, height, width), at each scale."""
-        height, width = photos[0].shape[:2]
-        if self.resize == "photo":
-            for scale in self.scales:
-                w, h = (max(SMALLEST_SIDE_PX, int(0.5 + scale * side)) for side in (width, height))
-                yield self._input([resized(photo, w, h) for photo in photos])
-            return
-        images = self._input(photos)
-        for scale in self.scales:
-            # The scale itself, not the ratio of the rounded sides, places the samples: so the original does.
-            yield images if scale == 1 else interpolate(images, scale_factor=scale, mode="bilinear")
-
-    def _input(self, photos: list[Photo]) -> Tensor:
+    def _input(self, photos: Sequence[Photo]) -> Tensor:
         return upload(photos, self.device).div_(255).sub_(self.mean).div_(self.std)
 
-    def _prepared(self, photo: Photo) -> Photo:
+    def _shrunk(self, photo: Photo) -> Photo:
         """Shrink to the longest side allowed; stretch a side that the smallest scale would lose."""
         least = int(np.ceil(SMALLEST_SIDE_PX / min(self.scales)))
         if self.resize == "photo":
@@ -330,13 +359,16 @@ def _layer(tensors: Linear | None) -> nn.Linear | None:
 
 
 @lru_cache(maxsize=64)
-def _means(rows: int, columns: int) -> NDArray[np.float32]:
-    """Return (r, rows * columns) float32: each of R-MAC's boxes as the weights of the mean over its cells."""
+def _means(rows: int, columns: int, device: torch.device) -> Tensor:
+    """Return (r, rows * columns) float32: each of R-MAC's boxes as the weights of the mean over its cells.
+
+    Kept on the device: a copy to it would wait for all that is queued there.
+    """
     boxes = rmac_boxes(columns, rows)
     weights = np.zeros((len(boxes), rows, columns), np.float32)
     for weight, (left, top, right, bottom) in zip(weights, boxes.astype(int), strict=True):
         weight[top:bottom, left:right] = 1 / ((bottom - top) * (right - left))
-    return weights.reshape(len(boxes), -1)
+    return torch.from_numpy(weights.reshape(len(boxes), -1)).to(device)
 
 
 def _center_weights(features: Tensor, bias: float) -> Tensor:

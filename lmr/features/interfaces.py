@@ -1,8 +1,8 @@
 """The two small interfaces behind which every extractor stands, and what they return."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +66,14 @@ class LocalExtractor(Protocol):
         """Return one `LocalFeatures` per photo, in order."""
         ...
 
+    def prepare(self, photo: Photo) -> Any:
+        """Do what can be done of one photo beside the network; called from several threads."""
+        ...
+
+    def stream(self, photos: Iterable[Any]) -> Iterator[LocalFeatures]:
+        """Yield one `LocalFeatures` per prepared photo, in order, taking photos as they are needed."""
+        ...
+
 
 class GlobalExtractor(Protocol):
     """Extracts global and regional descriptors from decoded photos."""
@@ -76,4 +84,12 @@ class GlobalExtractor(Protocol):
 
     def __call__(self, photos: Sequence[Photo]) -> list[GlobalFeatures]:
         """Return one `GlobalFeatures` per photo, in order."""
+        ...
+
+    def prepare(self, photo: Photo) -> Any:
+        """Do what can be done of one photo beside the network; called from several threads."""
+        ...
+
+    def stream(self, photos: Iterable[Any]) -> Iterator[GlobalFeatures]:
+        """Yield one `GlobalFeatures` per prepared photo, in order, taking photos as they are needed."""
         ...

@@ -5,17 +5,28 @@ Potje, Cadar, Araujo, Martins and Nascimento, *XFeat: accelerated features for l
 transformation* (IEEE TIM 2023). Weights are read from files; nothing is fetched.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from kornia.feature import ALIKED, XFeat
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lmr.errors import LmrError
-from lmr.features.batches import Batches, checked, shrunk, shrunk_size, upload
+from lmr.features.batches import (
+    Batches,
+    Landing,
+    Prepared,
+    checked,
+    download,
+    extract_each,
+    shrunk,
+    shrunk_size,
+    upload,
+)
 from lmr.features.checkpoints import read_safetensors, read_torch_file
 from lmr.features.devices import compute_device
 from lmr.features.interfaces import LocalFeatures, Photo
@@ -62,43 +73,54 @@ class LearnedExtractor:
         LmrError
             If a photo is not (height, width, 3) uint8, or memory does not suffice for one.
         """
-        prepared = [shrunk(photo, self.max_side_px) for photo in checked(photos)]
+        return extract_each(photos, self.prepare, self.stream)
+
+    def prepare(self, photo: Photo) -> Prepared:
+        """Return the photo as the network takes it: shrunk to `max_side_px`."""
+        return Prepared((shrunk(checked(photo), self.max_side_px),), photo.shape[:2])
+
+    def stream(self, photos: Iterable[Prepared]) -> Iterator[LocalFeatures]:
+        """Yield the features of photos that `prepare` returned."""
+        return self.batches.run(photos, self._launch, self._local)
+
+    def inputs(self, batch: Sequence[Prepared]) -> Tensor:
+        """Return the network's input of photos of one size."""
+        return upload([photo.images[0] for photo in batch], self.device).div_(255)
+
+    def _launch(self, batch: list[Prepared]) -> Landing:
+        """Queue the features of photos of one size, strongest first: xy, score, descriptor of each photo."""
+        if min(batch[0].shapes[0][:2]) < SMALLEST_SIDE_PX:
+            none = (torch.empty(0, 2), torch.empty(0), torch.empty(0, self.dimension, dtype=torch.half))
+            return download(*none * len(batch))
         with torch.inference_mode():
-            found = self.batches.run(prepared, self._extract)
-        return [self._local(photo, one) for photo, one in zip(photos, found, strict=True)]
+            tensors = []
+            for xy, score, descriptor in self.detect(self.inputs(batch)):
+                order = score.argsort(descending=True, stable=True)
+                tensors += [xy[order].float(), score[order], descriptor[order].half()]
+            return download(*tensors)
 
-    def _extract(self, photos: list[Photo]) -> list[LocalFeatures]:
-        """Extract from photos of one size, in their own frame."""
-        if min(photos[0].shape[:2]) < SMALLEST_SIDE_PX:
-            none = (torch.empty(0, 2), torch.empty(0), torch.empty(0, self.dimension))
-            detected = [none] * len(photos)
-        else:
-            detected = self.detect(upload(photos, self.device).div_(255))
-        features = []
-        for xy, score, descriptor in detected:
-            order = score.argsort(descending=True, stable=True)
-            features.append(
-                LocalFeatures(
-                    xy=xy[order].cpu().numpy().astype(np.float32, copy=False),
-                    scale=np.full(len(order), self.patch_px, np.float32),
-                    orientation=np.zeros(len(order), np.float32),
-                    score=score[order].cpu().numpy(),
-                    descriptor=descriptor[order].half().cpu().numpy(),
-                )
-            )
-        return features
+    def _local(self, landing: Landing, batch: list[Prepared]) -> list[LocalFeatures]:
+        arrays = landing.arrays()
+        found = zip(batch, arrays[::3], arrays[1::3], arrays[2::3], strict=True)
+        return [self._placed(photo.size, *one) for photo, *one in found]
 
-    def _local(self, photo: Photo, found: LocalFeatures) -> LocalFeatures:
+    def _placed(
+        self,
+        size: tuple[int, int],
+        xy: NDArray[np.float32],
+        score: NDArray[np.float32],
+        descriptor: NDArray[np.float16],
+    ) -> LocalFeatures:
         """Return features in the frame of the photo as it was given."""
-        height, width = shrunk_size(photo, self.max_side_px)
-        zoom = np.array([photo.shape[1] / width, photo.shape[0] / height], np.float32)
+        height, width = shrunk_size(size, self.max_side_px)
+        zoom = np.array([size[1] / width, size[0] / height], np.float32)
         return LocalFeatures(
             # The centre of the first pixel is 0 in both frames, its left edge -0.5.
-            xy=((found.xy + 0.5) * zoom - 0.5).astype(np.float32),
-            scale=found.scale * np.float32(np.sqrt(zoom.prod())),
-            orientation=found.orientation,
-            score=found.score,
-            descriptor=found.descriptor,
+            xy=((xy + 0.5) * zoom - 0.5).astype(np.float32),
+            scale=np.full(len(xy), self.patch_px * np.sqrt(zoom.prod()), np.float32),
+            orientation=np.zeros(len(xy), np.float32),
+            score=score,
+            descriptor=descriptor,
         )
 
 

@@ -5,8 +5,9 @@ L1-normalised descriptor is from Arandjelovic and Zisserman, *Three things every
 object retrieval* (CVPR 2012): its dot product is the Hellinger kernel of two SIFT histograms.
 """
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -18,6 +19,14 @@ from lmr.features.interfaces import LocalFeatures, Photo
 __all__ = ["RootSift", "store"]
 
 STORED_PER_UNIT = 512  # elements of real unit rows stay below 255 / 512
+
+
+@dataclass(frozen=True)
+class GreyPhoto:
+    """A photo in grey, shrunk, and how many pixels of the photo make one of its: (x, y)."""
+
+    grey: NDArray[np.uint8]
+    zoom: NDArray[np.float64]
 
 
 class RootSift:
@@ -74,14 +83,22 @@ class RootSift:
         LmrError
             If a photo is not (height, width, 3) uint8.
         """
-        return [self._extract(photo) for photo in photos]
+        return list(self.stream(self.prepare(photo) for photo in photos))
 
-    def _extract(self, photo: Photo) -> LocalFeatures:
-        grey, zoom = _shrunk(photo, self.max_side_px)
+    def prepare(self, photo: Photo) -> GreyPhoto:
+        """Return the photo in grey, shrunk to `max_side_px`."""
+        return _shrunk(photo, self.max_side_px)
+
+    def stream(self, photos: Iterable[GreyPhoto]) -> Iterator[LocalFeatures]:
+        """Yield the features of photos that `prepare` returned."""
+        return map(self._extract, photos)
+
+    def _extract(self, photo: GreyPhoto) -> LocalFeatures:
+        zoom = photo.zoom
         # OpenCV counts a place once per orientation; few places have two, so twice the number is enough.
         asked = self.max_features if self.orientations == "all" else 2 * self.max_features
         sift = cv2.SIFT.create(asked, contrastThreshold=self.contrast, enable_precise_upscale=True)
-        points, histograms = sift.detectAndCompute(grey, None)
+        points, histograms = sift.detectAndCompute(photo.grey, None)
         if not points:
             return _none(self.dimension)
         # Columns x, y, size, angle, score.
@@ -115,8 +132,7 @@ def store(histograms: NDArray[np.float32]) -> NDArray[np.uint8]:
     return rounded
 
 
-def _shrunk(photo: Photo, max_side_px: int) -> tuple[Any, NDArray[np.float64]]:
-    """Return the photo in grey, shrunk to `max_side_px`, and how many photo pixels make one of its (x, y)."""
+def _shrunk(photo: Photo, max_side_px: int) -> GreyPhoto:
     if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
         raise LmrError(
             "this is not a decoded photo",
@@ -126,12 +142,13 @@ def _shrunk(photo: Photo, max_side_px: int) -> tuple[Any, NDArray[np.float64]]:
     height, width = photo.shape[:2]
     shrink = min(1.0, max_side_px / max(width, height, 1))
     if width == 0 or height == 0:
-        return np.zeros((1, 1), np.uint8), np.ones(2)
-    grey = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
+        return GreyPhoto(np.zeros((1, 1), np.uint8), np.ones(2))
+    grey = np.asarray(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), np.uint8)
     if shrink == 1.0:
-        return grey, np.ones(2)
+        return GreyPhoto(grey, np.ones(2))
     size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
-    return cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.array([width / size[0], height / size[1]])
+    small = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return GreyPhoto(small, np.array([width / size[0], height / size[1]]))
 
 
 def _first_of_place(places: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -1,11 +1,13 @@
 """Local descriptors as stored, and the unit rows that searching and matching compare."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from lmr.errors import LmrError
 
-__all__ = ["to_float"]
+__all__ = ["check_descriptors", "to_float"]
 
 
 def to_float(descriptor: NDArray[np.generic]) -> NDArray[np.float32]:
@@ -42,3 +44,39 @@ def to_float(descriptor: NDArray[np.generic]) -> NDArray[np.float32]:
     rows[~usable] = 0.0
     rows /= np.where(usable, norms, 1.0).astype(np.float32)[:, None]
     return rows
+
+
+def check_descriptors(
+    descriptors: NDArray[np.float32], *, dimension: int | None = None, unit: bool = False
+) -> None:
+    """Refuse descriptors that are not (n, d) float32, finite, of the wanted dimension and, if asked, unit.
+
+    A row of zeros passes as unit: it stands for a descriptor that cannot be used.
+    """
+    if descriptors.ndim != 2 or descriptors.dtype != np.float32:
+        raise LmrError(
+            "descriptors must be a table of float32",
+            got=f"{descriptors.dtype} of shape {descriptors.shape}",
+            fix="convert the stored descriptors to float32 and normalise each row",
+        )
+    if dimension is not None and descriptors.shape[1] != dimension:
+        raise LmrError(
+            f"descriptors must have {dimension} dimensions",
+            got=f"{descriptors.shape[1]} dimensions",
+            fix="extract queries and gallery with one extractor, and build the index again if it changed",
+        )
+    norms = np.einsum("nd,nd->n", descriptors, descriptors)
+    finite = np.isfinite(norms)
+    if not finite.all():
+        raise LmrError(
+            "descriptors must be finite",
+            got=f"{np.count_nonzero(~finite)} of {len(norms)} rows with NaN or infinity, "
+            f"the first is row {np.argmin(finite)}",
+            fix="extract the photos of these rows again",
+        )
+    if unit and not ((np.abs(norms - 1) < 0.01) | (norms == 0)).all():
+        raise LmrError(
+            "descriptors must have unit length",
+            got=f"lengths from {math.sqrt(norms.min()):.3g} to {math.sqrt(norms.max()):.3g}",
+            fix="divide each row by its L2 norm after converting to float32",
+        )

@@ -10,8 +10,7 @@ A descriptor costs its code and 8 bytes of photo row: 16 + 8 = 24 bytes with pro
 """
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +19,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmr.errors import LmrError
+from lmr.retrieval.codebook import (
+    MIN_SAMPLE_PER_CENTROID,
+    coarse_quantiser,
+    faiss_threads,
+    train_centroids,
+)
+from lmr.retrieval.descriptors import check_descriptors
 
 __all__ = [
     "default_lists",
-    "train_centroids",
     "train_quantiser",
     "build_index",
     "open_index",
     "search_index",
     "nearest_lists",
     "list_sizes",
-    "check_descriptors",
 ]
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Ivf = Any  # a faiss.IndexIVF; faiss's stubs know neither its members nor the Python form of its methods
 
-SAMPLE_PER_LIST = 64  # training descriptors per list; k-means gains little beyond, and faiss warns below 39
 MAX_LISTS = 1 << 20
-FLAT_COARSE_LISTS = 1 << 16  # above, comparing with every centroid costs more than a walk of a graph
 BUILD_ROWS = 1 << 16
 PQ_CENTROIDS = 256  # of each sub-quantiser: one byte
 
@@ -48,87 +50,15 @@ def default_lists(n_descriptors: int) -> int:
     """Return the number of inverted lists for a gallery of `n_descriptors`.
 
     It is the power of two nearest to 4 * sqrt(n), lowered until every list has 39 descriptors to be trained
-    from, and raised no further than a million. A sample of `SAMPLE_PER_LIST` times as many descriptors trains
-    it.
+    from, and raised no further than a million. A sample of 64 times as many descriptors trains it.
     """
     if n_descriptors < 1:
         raise LmrError(
             "an index needs descriptors", got="0 descriptors", fix="check that the photos have local features"
         )
     wanted = round(math.log2(4 * math.sqrt(n_descriptors)))
-    trainable = math.floor(math.log2(max(n_descriptors / 39, 1)))
+    trainable = math.floor(math.log2(max(n_descriptors / MIN_SAMPLE_PER_CENTROID, 1)))
     return int(min(1 << wanted, 1 << trainable, MAX_LISTS))
-
-
-def train_centroids(sample: Floats, count: int, *, seed: int) -> Floats:
-    """Cluster descriptors in two levels: about sqrt(count) cells, each divided by its own k-means.
-
-    Plain k-means costs sample × count distances per round, which at 131,072 centroids is hours; two levels
-    cost sample × 2 sqrt(count). A cell gets centroids in proportion to its descriptors.
-
-    Parameters
-    ----------
-    sample
-        (n, d) float32. At most `SAMPLE_PER_LIST` * count of them are used, chosen by the seed.
-    count
-        Number of centroids, at most n.
-    seed
-        The same sample and seed give the same centroids.
-
-    Returns
-    -------
-    (count, d) float32 centroids.
-
-    Raises
-    ------
-    LmrError
-        Fewer descriptors than centroids, or descriptors that are not finite.
-    """
-    check_descriptors(sample)
-    if count < 1 or len(sample) < count:
-        raise LmrError(
-            f"{count} centroids cannot be trained from {len(sample)} descriptors",
-            got=f"{len(sample)} descriptors",
-            fix=f"give a sample of {SAMPLE_PER_LIST * max(count, 1)} descriptors, or ask for fewer centroids",
-        )
-    rng = np.random.default_rng(seed)
-    if len(sample) > SAMPLE_PER_LIST * count:
-        sample = sample[np.sort(rng.choice(len(sample), SAMPLE_PER_LIST * count, replace=False))]
-    if count < 256:
-        return _kmeans(sample, count, seed)
-    cells = _kmeans(sample, round(math.sqrt(count)), seed)
-    cell = faiss.knn(sample, cells, 1)[1][:, 0]
-    sizes = np.bincount(cell, minlength=len(cells))
-    shares = _shares(sizes, count)
-    parts = [_kmeans(sample[cell == c], int(shares[c]), seed) for c in np.flatnonzero(shares)]
-    return np.concatenate(parts)
-
-
-def _kmeans(sample: Floats, count: int, seed: int) -> Floats:
-    if count >= len(sample):
-        return sample[:count].copy()
-    # faiss prints a warning for few points per centroid; the callers here know and have chosen.
-    kmeans = faiss.Kmeans(
-        sample.shape[1],
-        count,
-        niter=12,
-        seed=seed,
-        min_points_per_centroid=1,
-        max_points_per_centroid=1 << 20,
-    )
-    kmeans.train(sample)
-    return np.asarray(kmeans.centroids, np.float32)
-
-
-def _shares(sizes: Ints, count: int) -> Ints:
-    """Divide `count` among cells in proportion to `sizes`, by largest remainder, at most a cell's size."""
-    exact = sizes * (count / sizes.sum())
-    shares: Ints = np.minimum(np.floor(exact).astype(np.int64), sizes)
-    while missing := count - int(shares.sum()):
-        open_cells = np.flatnonzero(shares < sizes)
-        order = open_cells[np.argsort((shares - exact)[open_cells], kind="stable")]
-        shares[order[:missing]] += 1
-    return shares
 
 
 def train_quantiser(sample: Floats, *, lists: int, code_bytes: int | None, seed: int) -> bytes:
@@ -137,10 +67,10 @@ def train_quantiser(sample: Floats, *, lists: int, code_bytes: int | None, seed:
     Parameters
     ----------
     sample
-        (n, d) float32 unit rows, drawn from the gallery; `SAMPLE_PER_LIST` * lists are enough, fewer are
-        accepted.
+        (n, d) float32 unit rows, drawn from the gallery; `SAMPLE_PER_CENTROID` * lists are enough, fewer
+        are accepted.
     lists
-        Number of inverted lists, see `default_lists`. Above 65,536 the nearest lists are found by HNSW.
+        Number of inverted lists, see `default_lists`.
     code_bytes
         Bytes of a residual product-quantised code (it must divide d, 256 or more training descriptors), or
         None for 8-bit scalars, d bytes, nearly lossless.
@@ -172,9 +102,7 @@ def train_quantiser(sample: Floats, *, lists: int, code_bytes: int | None, seed:
             fix="give a larger sample, or set code_bytes to none for 8-bit scalars",
         )
     centroids = train_centroids(sample, lists, seed=seed)
-    coarse = faiss.IndexFlatL2(d) if lists <= FLAT_COARSE_LISTS else faiss.IndexHNSWFlat(d, 32)
-    with _threads(1):  # HNSW built by several threads differs from run to run
-        coarse.add(centroids)
+    coarse = coarse_quantiser(centroids)
     index: Ivf
     if code_bytes is None:
         kind = faiss.ScalarQuantizer.QT_8bit
@@ -287,7 +215,7 @@ def search_index(
     distances = np.full((len(queries), k), np.inf, np.float32)
     rows = np.full((len(queries), k), -1, np.int32)
     first: Ivf | None = None
-    with _threads(threads):
+    with faiss_threads(threads):
         for index in indexes:
             if first is None:
                 first = index
@@ -314,7 +242,7 @@ def search_index(
 def nearest_lists(index: Ivf, queries: Floats, *, threads: int = 1) -> NDArray[np.int32]:
     """Return the inverted list, (q,) int32, nearest to each query descriptor: its visual word when voting."""
     check_descriptors(queries, dimension=index.d, unit=True)
-    with _threads(threads):
+    with faiss_threads(threads):
         lists: NDArray[np.int32] = index.quantizer.search(queries, 1)[1][:, 0].astype(np.int32)
     return lists
 
@@ -338,48 +266,3 @@ def _same_quantiser(a: Ivf, b: Ivf) -> bool:
         return False
     # Two trainings differ in every centroid: comparing one tells them apart.
     return bool(np.array_equal(a.quantizer.reconstruct(0), b.quantizer.reconstruct(0)))
-
-
-def check_descriptors(descriptors: Floats, *, dimension: int | None = None, unit: bool = False) -> None:
-    """Refuse descriptors that are not (n, d) float32, finite, of the wanted dimension and, if asked, unit.
-
-    A row of zeros passes as unit: it stands for a descriptor that cannot be used.
-    """
-    if descriptors.ndim != 2 or descriptors.dtype != np.float32:
-        raise LmrError(
-            "descriptors must be a table of float32",
-            got=f"{descriptors.dtype} of shape {descriptors.shape}",
-            fix="convert the stored descriptors to float32 and normalise each row",
-        )
-    if dimension is not None and descriptors.shape[1] != dimension:
-        raise LmrError(
-            f"descriptors must have {dimension} dimensions",
-            got=f"{descriptors.shape[1]} dimensions",
-            fix="extract queries and gallery with one extractor, and build the index again if it changed",
-        )
-    norms = np.einsum("nd,nd->n", descriptors, descriptors)
-    finite = np.isfinite(norms)
-    if not finite.all():
-        raise LmrError(
-            "descriptors must be finite",
-            got=f"{np.count_nonzero(~finite)} of {len(norms)} rows with NaN or infinity, "
-            f"the first is row {np.argmin(finite)}",
-            fix="extract the photos of these rows again",
-        )
-    if unit and not ((np.abs(norms - 1) < 0.01) | (norms == 0)).all():
-        raise LmrError(
-            "descriptors must have unit length",
-            got=f"lengths from {math.sqrt(norms.min()):.3g} to {math.sqrt(norms.max()):.3g}",
-            fix="divide each row by its L2 norm after converting to float32",
-        )
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Let faiss use `count` threads when called from this thread."""
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(count)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)

@@ -1,6 +1,9 @@
 """Candidates by voting: each feature of a query votes for the photos of its nearest gallery features."""
 
+from typing import Any
+
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from lmr.errors import LmrError
@@ -64,33 +67,13 @@ def vote(
     _check(query_of_feature, distances, photo_rows, n_queries, words, idf)
     best_rows = np.full((n_queries, candidates), -1, np.int32)
     best_votes = np.zeros((n_queries, candidates), np.float32)
-    feature, rows, weights = _votes(distances, photo_rows)
-    if not len(rows):
-        return best_rows, best_votes
-    queries = query_of_feature[feature]
-    visual_words = np.zeros(len(rows), np.int32) if words is None else words[feature]
-    if idf is not None:
-        weights *= idf[visual_words]
-
-    # Sum each burst, damp it, then sum the bursts of each (query, photo).
-    order = np.lexsort((visual_words, rows, queries))
-    queries, rows, visual_words, weights = queries[order], rows[order], visual_words[order], weights[order]
-    bursts = _starts(queries, rows, visual_words)
-    sizes = np.diff(bursts, append=len(rows))
-    damped = np.add.reduceat(weights, bursts)
-    if words is not None:
-        damped /= sizes.astype(np.float64) ** burst
-    queries, rows = queries[bursts], rows[bursts]
-    pairs = _starts(queries, rows)
-    votes = np.add.reduceat(damped, pairs).astype(np.float32)
-    queries, rows = queries[pairs], rows[pairs]
-
-    order = np.lexsort((rows, -votes, queries))
-    queries, rows, votes = queries[order], rows[order], votes[order]
-    position = np.arange(len(queries)) - np.searchsorted(queries, queries)
-    kept = position < candidates
-    best_rows[queries[kept], position[kept]] = rows[kept]
-    best_votes[queries[kept], position[kept]] = votes[kept]
+    visual_words = np.zeros(len(distances), np.int32) if words is None else words
+    weights = np.ones(1, np.float32) if idf is None else idf
+    damping = 0.0 if words is None else float(burst)
+    bounds = np.searchsorted(query_of_feature, np.arange(n_queries + 1))
+    _vote(
+        bounds, distances, photo_rows, visual_words, weights, idf is not None, damping, best_rows, best_votes
+    )
     return best_rows, best_votes
 
 
@@ -104,29 +87,102 @@ def inverse_frequency(entries: NDArray[np.int64]) -> NDArray[np.float32]:
     return weights
 
 
-def _votes(
-    distances: NDArray[np.float32], photo_rows: NDArray[np.int32]
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
-    """Return feature, photo row and weight of every vote: the nearest of each (feature, photo)."""
-    # A stable sort keeps the nearest of a photo's several neighbours first among them.
-    order = np.argsort(photo_rows, axis=1, kind="stable")
-    rows = np.take_along_axis(photo_rows, order, axis=1)
-    counted = rows >= 0
-    counted[:, 1:] &= rows[:, 1:] != rows[:, :-1]
-    found = photo_rows >= 0
-    length = np.sqrt(np.where(found, np.maximum(distances, 0), 0), dtype=np.float64)
-    weights = np.take_along_axis(length.max(axis=1, keepdims=True, initial=0) - length, order, axis=1)
-    feature, column = np.nonzero(counted)
-    return feature, rows[feature, column], weights[feature, column]
+@njit(nogil=True, cache=True)
+def _vote(
+    bounds: Any,
+    distances: Any,
+    photo_rows: Any,
+    words: Any,
+    weights: Any,
+    weighted: Any,
+    burst: Any,
+    best_rows: Any,
+    best_votes: Any,
+) -> None:
+    """Fill the best photos of each query; a query's sums run in the order of its own features.
+
+    Two hash tables per query, of its photos and of its bursts (photo, word): sorting all votes instead took
+    most of the time of a search.
+    """
+    n_queries, k, most = len(best_rows), distances.shape[1], 0
+    for query in range(n_queries):
+        most = max(most, bounds[query + 1] - bounds[query])
+    size = 16
+    while size < 2 * most * k:
+        size *= 2
+    photo_slots, photos, voters = _table(size)
+    burst_slots, burst_photos, burst_words = _table(size)
+    votes, sums, counts = np.empty(size), np.empty(size), np.empty(size)
+    for query in range(n_queries):
+        n_photos, n_bursts = 0, 0
+        for feature in range(bounds[query], bounds[query + 1]):
+            word = words[feature]
+            weight = np.float64(weights[word]) if weighted else 1.0
+            farthest = 0.0
+            for j in range(k):
+                if photo_rows[feature, j] >= 0:
+                    farthest = max(farthest, _length(distances[feature, j]))
+            for j in range(k):
+                row = photo_rows[feature, j]
+                if row < 0:
+                    continue
+                slot = _slot(photo_slots, photos, photos, row, row)
+                if photo_slots[slot] < 0:
+                    photo_slots[slot], photos[n_photos], voters[n_photos] = n_photos, row, -1
+                    votes[n_photos] = 0.0
+                    n_photos += 1
+                photo = photo_slots[slot]
+                if voters[photo] == feature:  # its nearest neighbour there has voted
+                    continue
+                voters[photo] = feature
+                slot = _slot(burst_slots, burst_photos, burst_words, photo, word)
+                if burst_slots[slot] < 0:
+                    burst_slots[slot], burst_photos[n_bursts], burst_words[n_bursts] = n_bursts, photo, word
+                    sums[n_bursts], counts[n_bursts] = 0.0, 0.0
+                    n_bursts += 1
+                sums[burst_slots[slot]] += (farthest - _length(distances[feature, j])) * weight
+                counts[burst_slots[slot]] += 1.0
+        for i in range(n_bursts):
+            votes[burst_photos[i]] += sums[i] / counts[i] ** burst
+        for i in range(n_photos):
+            _keep(best_rows[query], best_votes[query], photos[i], np.float32(votes[i]))
+        photo_slots[:], burst_slots[:] = -1, -1
 
 
-def _starts(*keys: NDArray[np.int64] | NDArray[np.int32]) -> NDArray[np.int64]:
-    """Return where a new combination of the sorted keys begins."""
-    new = np.ones(len(keys[0]), bool)
-    new[1:] = False
-    for key in keys:
-        new[1:] |= key[1:] != key[:-1]
-    return np.flatnonzero(new)
+@njit(nogil=True, cache=True)
+def _length(square: Any) -> Any:
+    return np.sqrt(max(np.float64(square), 0.0))
+
+
+@njit(nogil=True, cache=True)
+def _table(size: Any) -> Any:
+    """An empty hash table: the entry of each slot, and two columns of entries."""
+    return np.full(size, -1, np.int64), np.empty(size, np.int64), np.empty(size, np.int64)
+
+
+@njit(nogil=True, cache=True)
+def _slot(slots: Any, firsts: Any, seconds: Any, first: Any, second: Any) -> Any:
+    """The slot of the entry (first, second), or the free one where it belongs; `slots` is half empty."""
+    last = len(slots) - 1
+    key = (np.uint64(first) << np.uint64(32)) ^ np.uint64(second)
+    slot = np.int64((key * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)) & last
+    while slots[slot] >= 0 and (firsts[slots[slot]] != first or seconds[slots[slot]] != second):
+        slot = (slot + 1) & last
+    return slot
+
+
+@njit(nogil=True, cache=True)
+def _keep(rows: Any, votes: Any, row: Any, vote: Any) -> None:
+    """Insert a photo into a query's best: more votes first, then the lower row."""
+    at = len(rows)
+    while at > 0 and (
+        rows[at - 1] < 0 or votes[at - 1] < vote or (votes[at - 1] == vote and rows[at - 1] > row)
+    ):
+        if at < len(rows):
+            rows[at], votes[at] = rows[at - 1], votes[at - 1]
+        at -= 1
+    if at < len(rows):
+        rows[at], votes[at] = row, vote
 
 
 def _check(

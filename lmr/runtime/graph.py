@@ -1,4 +1,4 @@
-"""Steps as one Dask graph: a layer per step, a task per shard.
+"""Steps as one Dask graph: a layer per step, a task per shard. Steps of one name share a layer.
 
 Everything that reaches into Dask's graph format is in this file. `delayed` is quadratic at barriers and
 collections lose resource annotations, so each step is one `MaterializedLayer` of one `HighLevelGraph`; a
@@ -6,14 +6,17 @@ barrier is a layer of one task that adds up receipts, which keeps edges linear i
 """
 
 import hashlib
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from dask._task_spec import List, Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from lmr.errors import ClusterError
-from lmr.runtime.steps import Each, Given, Job, Step, Summary, Whole, closure, make_shard, summarise
+from lmr.runtime.shards import locate
+from lmr.runtime.steps import Each, Job, Source, Step, Whole, add_up, closure, make_shard, summarise
 
 __all__ = ["Needed", "Plan", "RunGraph", "build_graph", "needed"]
 
@@ -57,9 +60,11 @@ def needed(targets: Iterable[Step], root: str) -> Plan:
         missing = sorted(wanted[step.fingerprint] - present.keys())
         for source in step.inputs.values():
             if isinstance(source, Each):
-                wanted[source.fingerprint].update(missing)
+                for part, shard in (locate(source.step.parts, i) for i in missing):
+                    wanted[part.fingerprint].add(shard)
             elif isinstance(source, Whole) and missing:
-                wanted[source.fingerprint].update(range(source.step.shards))
+                for part in source.step.parts:
+                    wanted[part.fingerprint].update(range(part.shards))
         plan.append(Needed(step, tuple(missing), len(present)))
     return plan[::-1]
 
@@ -104,63 +109,86 @@ def build_graph(plan: Plan, root: str, run: str, *, declared: frozenset[str] | N
         If a step needs another resource that no worker declares.
     """
     missing = {need.step.fingerprint: set(need.missing) for need in plan}
-    layers: dict[str, MaterializedLayer] = {}
-    dependencies: dict[str, set[str]] = {}
+    keys = _Keys(plan, run)
+    tasks: dict[str, dict[Key, Task]] = defaultdict(dict)
+    annotations: dict[str, dict[str, Any]] = {}
+    dependencies: dict[str, set[str]] = defaultdict(set)
     summaries: list[TaskRef] = []
-    groups: dict[str, str] = {}
+    present: Counter[str] = Counter()
+    for need in plan:
+        present[need.step.name] += need.present
     for need in plan:
         if not need.missing:
             continue
-        step, group = need.step, _group(need.step, run)
-        done = _done(step, run)
+        step, group = need.step, keys.group(need.step.name)
         job = Job.of(step, root, run)
         barriers: list[TaskRef] = []
-        aligned: list[Step] = []
+        aligned: list[Source] = []
         for source in step.inputs.values():
-            if isinstance(source, Given) or not missing[source.fingerprint]:
-                continue
             if isinstance(source, Whole):
-                barriers.append(TaskRef((_done(source.step, run), 0)))
-            else:
+                unfinished = [part for part in source.step.parts if missing[part.fingerprint]]
+                barriers += [TaskRef(keys.done(part)) for part in unfinished]
+            elif isinstance(source, Each):
                 aligned.append(source.step)
-        tasks: dict[Key, Task] = {}
+        made: list[TaskRef] = []
         for shard in need.missing:
-            waits = [TaskRef((_group(s, run), shard)) for s in aligned if shard in missing[s.fingerprint]]
-            tasks[group, shard] = Task((group, shard), make_shard, job, shard, *barriers, *waits)
-        asked = {k: v for k, v in step.resources.items() if declared is None or k in declared}
-        if lacking := step.resources.keys() - asked.keys() - {"CPU"}:
-            name = lacking.pop()
-            raise ClusterError(
-                f"the step {step.name} needs a worker with a {name}",
-                got=f"workers that declare {', '.join(sorted(declared or ())) or 'no resources'}",
-                fix=f"start workers with --resources {name}=1, or choose --device cpu",
-            )
-        layers[group] = MaterializedLayer(tasks, annotations={"resources": asked} if asked else None)
-        dependencies[group] = {_group(s, run) for s in aligned} | {ref.key[0] for ref in barriers}
-        receipts = List(*(TaskRef(key) for key in tasks))
-        layers[done] = MaterializedLayer(
-            {(done, 0): Task((done, 0), summarise, step.name, need.present, receipts)}
-        )
-        dependencies[done] = {group}
-        summaries.append(TaskRef((done, 0)))
-        groups[step.name] = group
+            parts = [locate(source.parts, shard) for source in aligned]
+            waits = [TaskRef(keys.shard(part, i)) for part, i in parts if i in missing[part.fingerprint]]
+            key = keys.shard(step, shard)
+            tasks[group][key] = Task(key, make_shard, job, shard, *barriers, *waits)
+            dependencies[group].update(ref.key[0] for ref in [*barriers, *waits])
+            made.append(TaskRef(key))
+        if asked := _resources(step, declared):
+            annotations[group] = {"resources": asked}
+        done = keys.done(step)
+        # What was there before counts once per name, whichever of its steps comes first.
+        tasks[done[0]][done] = Task(done, summarise, step.name, present.pop(step.name, 0), List(*made))
+        dependencies[done[0]].add(group)
+        summaries.append(TaskRef(done))
     final = (f"finish-{_short(run)}", 0)
-    layers[final[0]] = MaterializedLayer({final: Task(final, _all, List(*summaries))})
+    tasks[final[0]] = {final: Task(final, add_up, List(*summaries))}
     dependencies[final[0]] = {ref.key[0] for ref in summaries}
+    layers = {name: MaterializedLayer(made, annotations.get(name)) for name, made in tasks.items()}
+    groups = {need.step.name: keys.group(need.step.name) for need in plan if need.missing}
     return RunGraph(HighLevelGraph(layers, dependencies), final, groups)
 
 
-def _all(summaries: list[Summary]) -> list[Summary]:
-    return summaries
+def _resources(step: Step, declared: frozenset[str] | None) -> dict[str, float]:
+    """Return what a step's tasks ask of a worker, of what the workers declare."""
+    asked = {k: v for k, v in step.resources.items() if declared is None or k in declared}
+    if lacking := step.resources.keys() - asked.keys() - {"CPU"}:
+        name = lacking.pop()
+        raise ClusterError(
+            f"the step {step.name} needs a worker with a {name}",
+            got=f"workers that declare {', '.join(sorted(declared or ())) or 'no resources'}",
+            fix=f"start workers with --resources {name}=1, or choose --device cpu",
+        )
+    return asked
 
 
-def _group(step: Step, run: str) -> str:
-    # Dask's dashboard drops a last word of eight hex digits: one bar per step name, whatever the run.
-    return f"{step.name}-{_short(run + step.fingerprint)}"
+class _Keys:
+    """Names tasks: a group per step name, in which the shards of all steps of that name are numbered through.
 
+    So the dashboard and the progress bars show one bar per name, whatever the number of generations.
+    """
 
-def _done(step: Step, run: str) -> str:
-    return f"{step.name}_done-{_short(run + step.fingerprint)}"
+    def __init__(self, plan: Plan, run: str) -> None:
+        self.run = run
+        self.first: dict[str, int] = {}
+        shards: Counter[str] = Counter()
+        for need in plan:
+            self.first[need.step.fingerprint] = shards[need.step.name]
+            shards[need.step.name] += need.step.shards
+
+    def group(self, name: str) -> str:
+        # Dask's dashboard drops a last word of eight hex digits: one bar per step name, whatever the run.
+        return f"{name}-{_short(self.run + name)}"
+
+    def shard(self, step: Step, shard: int) -> Key:
+        return self.group(step.name), self.first[step.fingerprint] + shard
+
+    def done(self, step: Step) -> Key:
+        return f"{step.name}_done-{_short(self.run + step.name)}", self.first[step.fingerprint]
 
 
 def _short(text: str) -> str:

@@ -3,13 +3,17 @@
 A dataset is a folder `part-00000.parquet ...` at any fsspec URL. Every shard carries, in its own
 metadata, the schema version, the step and fingerprint that made it, its number and its count of rows; a
 reader refuses by name a shard that is missing, cut short, or written by something else.
+
+Several datasets can be read as one, their shards numbered through: the generations of a gallery that grows.
 """
 
+import bisect
+import itertools
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +21,7 @@ import pyarrow.parquet as pq
 from lmr.errors import ShardError, StorageError
 from lmr.runtime import storage
 
-__all__ = ["SCHEMA_VERSION", "Dataset"]
+__all__ = ["SCHEMA_VERSION", "Dataset", "JoinedDataset", "locate"]
 
 SCHEMA_VERSION = 1
 """Version of the layout of shards; a reader refuses any other."""
@@ -97,10 +101,14 @@ class Dataset:
         storage.put(self.shard_url(shard), memoryview(data))
         return int(data.size)
 
+    def locate(self, shard: int) -> tuple["Dataset", int]:
+        """Return the dataset that stores a shard, and the shard's number there."""
+        return self, shard
+
     def read(
-        self, shard: int, columns: Sequence[str] | None = None, *, row_group: int | None = None
+        self, shard: int, columns: Sequence[str] | None = None, *, rows: range | None = None
     ) -> pa.Table:
-        """Read a shard, or some of its columns.
+        """Read a shard, or some of its columns, or a range of its rows; no more row groups than hold them.
 
         Raises
         ------
@@ -114,9 +122,7 @@ class Dataset:
                 parquet = pq.ParquetFile(file)
                 self._check(parquet, shard, url, remake)
                 names = None if columns is None else list(columns)
-                if row_group is not None:
-                    return parquet.read_row_group(row_group, columns=names)
-                return parquet.read(columns=names)
+                return parquet.read(columns=names) if rows is None else _read_rows(parquet, names, rows)
         except StorageError as error:
             if isinstance(error, ShardError) or not isinstance(error.__cause__, FileNotFoundError):
                 raise
@@ -152,3 +158,75 @@ class Dataset:
             got = f"{url}: {parquet.metadata.num_rows} of {facts['rows']} rows"
             raise ShardError(what, got=got, fix=fix)
         return facts
+
+
+def _read_rows(parquet: pq.ParquetFile, columns: list[str] | None, rows: range) -> pa.Table:
+    sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
+    starts = [0, *itertools.accumulate(sizes)]
+    first = max(bisect.bisect_right(starts, rows.start) - 1, 0)
+    last = bisect.bisect_left(starts, rows.stop)
+    found = parquet.read_row_groups(range(first, min(last, len(sizes))), columns=columns)
+    return found.slice(rows.start - starts[first], len(rows))
+
+
+class _HasShards(Protocol):
+    @property
+    def shards(self) -> int: ...
+
+
+Part = TypeVar("Part", bound=_HasShards)
+
+
+def locate(parts: Sequence[Part], shard: int) -> tuple[Part, int]:
+    """Return the part that a shard of parts numbered through lies in, and its number there."""
+    inside = shard
+    for part in parts:
+        if inside < part.shards:
+            return part, inside
+        inside -= part.shards
+    raise IndexError(f"shard {shard} of {sum(part.shards for part in parts)}")
+
+
+@dataclass(frozen=True)
+class JoinedDataset(Dataset):
+    """Datasets of one kind read as one; each shard stays where it was written.
+
+    Attributes
+    ----------
+    parts
+        The datasets, in order.
+    """
+
+    parts: tuple[Dataset, ...]
+
+    def shard_url(self, shard: int) -> str:
+        """Return the URL of a shard."""
+        part, inside = self.locate(shard)
+        return part.shard_url(inside)
+
+    def present(self) -> dict[int, int]:
+        """List the shards that are there, by one listing per part."""
+        starts = itertools.accumulate((part.shards for part in self.parts), initial=0)
+        listed = zip(starts, self.parts, strict=False)
+        return {start + i: size for start, part in listed for i, size in part.present().items()}
+
+    def write(self, shard: int, rows: pa.Table, *, row_group_rows: int | None = None, **facts: Any) -> int:
+        """Write a shard into the part that it belongs to."""
+        part, inside = self.locate(shard)
+        return part.write(inside, rows, row_group_rows=row_group_rows, **facts)
+
+    def locate(self, shard: int) -> tuple[Dataset, int]:
+        """Return the part that stores a shard, and the shard's number there."""
+        return locate(self.parts, shard)
+
+    def read(
+        self, shard: int, columns: Sequence[str] | None = None, *, rows: range | None = None
+    ) -> pa.Table:
+        """Read a shard, or some of its columns, or a range of its rows."""
+        part, inside = self.locate(shard)
+        return part.read(inside, columns, rows=rows)
+
+    def facts(self, shard: int) -> dict[str, Any]:
+        """Return what a shard's metadata says of it."""
+        part, inside = self.locate(shard)
+        return part.facts(inside)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import psutil
 import pyarrow as pa
@@ -32,9 +32,11 @@ __all__ = [
     "Each",
     "Job",
     "Receipt",
+    "Source",
     "Step",
     "Summary",
     "Whole",
+    "add_up",
     "closure",
     "make_shard",
     "summarise",
@@ -45,6 +47,39 @@ PROCESS_BYTES = 400_000_000
 
 MAX_DEATHS = 3
 """A shard that killed this many worker processes in one run is set aside and reported."""
+
+
+class Source(Protocol):
+    """What a step reads of other steps: one step, or several joined (`lmr.runtime.joined`)."""
+
+    @property
+    def parts(self) -> tuple["Step", ...]:
+        """The steps that make it; their shards are numbered through."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """12 hex digits that stand for what it holds."""
+        ...
+
+    @property
+    def shards(self) -> int:
+        """How many shards it has."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """Expected number of its rows."""
+        ...
+
+    @property
+    def bytes_per_row(self) -> float:
+        """Expected size of a row."""
+        ...
+
+    def dataset(self, root: str) -> Dataset:
+        """Return the dataset below a run's folder."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -108,6 +143,11 @@ class Step:
             }
         )
 
+    @property
+    def parts(self) -> tuple["Step", ...]:
+        """The step itself; see `Source`."""
+        return (self,)
+
     def dataset(self, root: str) -> Dataset:
         """Return the dataset that this step makes below a run's folder."""
         url = storage.join(root, self.folder, self.fingerprint)
@@ -118,7 +158,7 @@ class Step:
 class Each:
     """An input of which shard i needs shard i only."""
 
-    step: Step
+    step: Source
 
     @property
     def fingerprint(self) -> str:
@@ -134,7 +174,7 @@ class Each:
 class Whole:
     """An input of which every shard needs all shards."""
 
-    step: Step
+    step: Source
 
     @property
     def fingerprint(self) -> str:
@@ -260,6 +300,27 @@ def summarise(step: str, found: int, receipts: Sequence[Receipt]) -> Summary:
     )
 
 
+def add_up(summaries: Sequence[Summary]) -> list[Summary]:
+    """Add up the summaries of steps of one name, the parts of a joined dataset; the order stays."""
+    together: dict[str, list[Summary]] = {}
+    for summary in summaries:
+        together.setdefault(summary.step, []).append(summary)
+    return [
+        Summary(
+            step=step,
+            made=sum(s.made for s in some),
+            found=sum(s.found for s in some),
+            rows=sum(s.rows for s in some),
+            bytes=sum(s.bytes for s in some),
+            seconds=sum(s.seconds for s in some),
+            peak_bytes=max(s.peak_bytes for s in some),
+            failed=tuple(receipt for s in some for receipt in s.failed),
+            skipped=sum(s.skipped for s in some),
+        )
+        for step, some in together.items()
+    ]
+
+
 def make_shard(job: Job, shard: int, *upstream: Receipt | Summary) -> Receipt:
     """Make one shard, unless storage has it; never raises for what concerns this shard alone.
 
@@ -349,7 +410,8 @@ def closure(targets: Iterable[Step]) -> list[Step]:
             return
         for source in step.inputs.values():
             if not isinstance(source, Given):
-                visit(source.step)
+                for part in source.step.parts:
+                    visit(part)
         order[step.fingerprint] = step
 
     for target in targets:

@@ -11,7 +11,7 @@ from lmr.retrieval import augment as dba
 from lmr.runtime.cache import stack
 from lmr.runtime.settings import Settings
 from lmr.runtime.shards import Dataset
-from lmr.runtime.steps import Each, Step, Whole
+from lmr.runtime.steps import Each, Source, Step, Whole
 from lmr.runtime.tables import column, table
 
 __all__ = ["AugmentSettings", "augment", "augment_shard"]
@@ -27,7 +27,7 @@ class AugmentSettings(Settings):
     """Exponent of the similarity as weight; 0 is the plain mean."""
 
 
-def augment(described: Step, neighbours: Step, settings: AugmentSettings) -> Step:
+def augment(described: Source, neighbours: Step, settings: AugmentSettings) -> Step:
     """Declare the step that augments the gallery's descriptors: columns `photo`, `descriptor` (float16)."""
     return Step(
         name="augment",

@@ -13,15 +13,28 @@ from annotated_types import Ge
 from numpy.typing import NDArray
 
 from lmr.errors import LmrError
+from lmr.retrieval.codebook import SAMPLE_PER_CENTROID
 from lmr.retrieval.descriptors import to_float
-from lmr.retrieval.index import SAMPLE_PER_LIST, build_index, default_lists, open_index, train_quantiser
+from lmr.retrieval.index import build_index, default_lists, list_sizes, open_index, train_quantiser
 from lmr.runtime.cache import unpack
+from lmr.runtime.joined import by_part
 from lmr.runtime.settings import Settings
 from lmr.runtime.shards import Dataset
-from lmr.runtime.steps import Step, Whole
+from lmr.runtime.steps import Source, Step, Whole
 from lmr.runtime.tables import array_table, arrays_of, column
+from lmr.steps.generations import learned_from
 
-__all__ = ["IndexSettings", "index_local", "index_shard", "open_sub_indexes", "sample_rows", "train_shard"]
+__all__ = [
+    "IndexSettings",
+    "descriptors_of",
+    "entries_per_list",
+    "feature_count",
+    "index_local",
+    "index_shard",
+    "open_sub_indexes",
+    "sample_rows",
+    "train_shard",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +53,7 @@ class IndexSettings(Settings):
     """Of the sample and the k-means."""
 
 
-def index_local(local_gallery: Step, settings: IndexSettings) -> Step:
+def index_local(local_gallery: Source, settings: IndexSettings) -> Source:
     """Declare the steps that index the gallery's local features.
 
     The dataset `quantiser` holds a trained, empty index; each shard of `index` a sub-index that is searched
@@ -51,35 +64,45 @@ def index_local(local_gallery: Step, settings: IndexSettings) -> Step:
         folder="quantiser",
         make=train_shard,
         settings=settings,
-        inputs={"local": Whole(local_gallery)},
+        inputs={"local": Whole(learned_from(local_gallery))},
         shards=1,
     )
-    return Step(
-        name="index",
-        folder="index",
-        make=index_shard,
-        settings=settings,
-        inputs={"local": Whole(local_gallery), "trained": Whole(trained)},
-        shards=-(-local_gallery.shards // settings.gallery_shards_per_index),
-        rows=local_gallery.rows,
-        bytes_per_row=8.0 + (settings.code_bytes or 128),
-    )
+
+    def indexed(local: Step) -> Step:
+        return Step(
+            name="index",
+            folder="index",
+            make=index_shard,
+            settings=settings,
+            inputs={"local": Whole(local), "trained": Whole(trained)},
+            shards=-(-local.shards // settings.gallery_shards_per_index),
+            rows=local.rows,
+            bytes_per_row=8.0 + (settings.code_bytes or 128),
+        )
+
+    return by_part(indexed, local_gallery)
 
 
 def train_shard(shard: int, settings: IndexSettings, *, local: Dataset) -> pa.Table:
     """Train the quantiser on a sample of the gallery's descriptors."""
-    total = sum(local.facts(i)["rows"] for i in range(local.shards))
+    total = feature_count(local)
+    lists = settings.lists or default_lists(total)
+    code_bytes = settings.code_bytes or (16 if total > settings.pq_above else None)
+    sample = sample_rows(local, "descriptor", max(SAMPLE_PER_CENTROID * lists, 65_536), total, settings.seed)
+    trained = train_quantiser(to_float(sample), lists=lists, code_bytes=code_bytes, seed=settings.seed)
+    return array_table({"trained": trained})
+
+
+def feature_count(local: Dataset) -> int:
+    """Count the gallery's local features; refuse a gallery without one."""
+    total = sum(int(local.facts(i)["rows"]) for i in range(local.shards))
     if not total:
         raise LmrError(
             "no gallery photo has local features",
             got=f"{local.shards} shards without a row",
             fix="check the photos of the gallery, or choose another extractor with --local",
         )
-    lists = settings.lists or default_lists(total)
-    code_bytes = settings.code_bytes or (16 if total > settings.pq_above else None)
-    sample = sample_rows(local, "descriptor", max(SAMPLE_PER_LIST * lists, 65_536), total, settings.seed)
-    trained = train_quantiser(to_float(sample), lists=lists, code_bytes=code_bytes, seed=settings.seed)
-    return array_table({"trained": trained})
+    return total
 
 
 def sample_rows(dataset: Dataset, name: str, count: int, total: int, seed: int) -> NDArray[np.generic]:
@@ -96,20 +119,42 @@ def sample_rows(dataset: Dataset, name: str, count: int, total: int, seed: int) 
 
 def index_shard(shard: int, settings: IndexSettings, *, local: Dataset, trained: Dataset) -> pa.Table:
     """Encode the descriptors of one group of gallery shards."""
-    first = shard * settings.gallery_shards_per_index
-    group = range(first, min(first + settings.gallery_shards_per_index, local.shards))
-    tables = [local.read(i, ["photo", "descriptor"]) for i in group]
-    tables = [t for t in tables if len(t)] or tables[:1]
-    descriptors = to_float(np.concatenate([column(t, "descriptor") for t in tables]))
-    photos = np.concatenate([column(t, "photo") for t in tables]).astype(np.int64)
+    descriptors, photos = descriptors_of(local, shard, settings.gallery_shards_per_index)
     quantiser = arrays_of(trained.read(0))["trained"].tobytes()
     return array_table({"index": build_index(quantiser, descriptors, photos)})
+
+
+def descriptors_of(
+    local: Dataset, group: int, shards_per_group: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Read the descriptors of one group of shards, as unit rows, and the photo of each."""
+    first = group * shards_per_group
+    shards = range(first, min(first + shards_per_group, local.shards))
+    tables = [local.read(i, ["photo", "descriptor"]) for i in shards]
+    tables = [t for t in tables if len(t)] or tables[:1]
+    descriptors = to_float(np.concatenate([column(t, "descriptor") for t in tables]))
+    return descriptors, np.concatenate([column(t, "photo") for t in tables]).astype(np.int64)
 
 
 def open_sub_indexes(index: Dataset) -> Iterator[faiss.IndexIVF]:
     """Open the sub-indexes one after the other, each mapped from this machine's disk."""
     for shard in range(index.shards):
-        yield unpack(index, f"{shard:05d}", partial(_write, index, shard), _open)
+        yield _sub_index(index, shard)
+
+
+def entries_per_list(index: Dataset) -> NDArray[np.int64]:
+    """Return the gallery features in each inverted list, (lists,), over all sub-indexes."""
+    sizes = []
+    for shard in range(index.shards):
+        part, inside = index.locate(shard)
+        sizes.append(unpack(part, f"{inside:05d}-sizes", partial(_write_sizes, part, inside), _sizes))
+    total: NDArray[np.int64] = np.sum(sizes, axis=0)
+    return total
+
+
+def _sub_index(index: Dataset, shard: int) -> faiss.IndexIVF:
+    part, inside = index.locate(shard)
+    return unpack(part, f"{inside:05d}", partial(_write, part, inside), _open)
 
 
 def _write(index: Dataset, shard: int, folder: Path) -> None:
@@ -119,3 +164,12 @@ def _write(index: Dataset, shard: int, folder: Path) -> None:
 def _open(folder: Path) -> faiss.IndexIVF:
     index: faiss.IndexIVF = open_index(folder / "index.faiss")
     return index
+
+
+def _write_sizes(index: Dataset, shard: int, folder: Path) -> None:
+    np.save(folder / "sizes.npy", list_sizes(_sub_index(index, shard)))
+
+
+def _sizes(folder: Path) -> NDArray[np.int64]:
+    sizes: NDArray[np.int64] = np.load(folder / "sizes.npy")
+    return sizes

@@ -5,12 +5,12 @@ import pyarrow.compute as pc
 
 from lmr.runtime.settings import Settings
 from lmr.runtime.shards import Dataset
-from lmr.runtime.steps import Step, Whole
+from lmr.runtime.steps import Source, Step, Whole
 
 __all__ = ["check_photos", "check_photos_shard"]
 
 
-def check_photos(gallery: Step, queries: Step) -> Step:
+def check_photos(gallery: Source, queries: Source) -> Step:
     """Declare the step that lists unusable photos: columns `set`, `id`, `reason`."""
     return Step(
         name="check_photos",

@@ -18,7 +18,7 @@ from lmr.runtime.cache import stack, stack_ragged
 from lmr.runtime.limits import threads
 from lmr.runtime.settings import Settings
 from lmr.runtime.shards import Dataset
-from lmr.runtime.steps import Each, Step, Whole
+from lmr.runtime.steps import Each, Source, Step, Whole
 from lmr.runtime.tables import Ragged, column, ragged, table
 from lmr.steps.ranking import Ranking, read_ranking, with_head
 
@@ -66,7 +66,7 @@ class DiffuseSettings(Settings):
     """Weight of the logarithm of the diffused score against step 4's; none: the diffused score alone."""
 
 
-def build_graph(described: Step, settings: GraphSettings) -> Step:
+def build_graph(described: Source, settings: GraphSettings) -> Step:
     """Declare the steps that join the gallery's regions to a graph.
 
     Each row is a photo: `columns` and `values`, the edges of its regions, one list after the other, and
@@ -125,7 +125,7 @@ def edges_shard(shard: int, settings: GraphSettings, *, links: Dataset) -> pa.Ta
 
 
 def diffuse(
-    described: tuple[Step, Step], graph: Step, expanded: Step, augmented: Step, settings: DiffuseSettings
+    described: tuple[Source, Source], graph: Step, expanded: Step, augmented: Step, settings: DiffuseSettings
 ) -> Step:
     """Declare the diffusion; the final ranking. Photos that it does not reach keep the order of step 4."""
     return Step(

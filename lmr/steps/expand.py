@@ -16,7 +16,7 @@ from lmr.runtime.cache import stack
 from lmr.runtime.limits import threads
 from lmr.runtime.settings import Settings
 from lmr.runtime.shards import Dataset
-from lmr.runtime.steps import Each, Step, Whole
+from lmr.runtime.steps import Each, Source, Step, Whole
 from lmr.runtime.tables import column
 from lmr.steps.ranking import Ranking, read_ranking, with_head
 
@@ -36,7 +36,7 @@ class ExpandSettings(Settings):
 
 
 def expand(
-    described_queries: Step, ranked: Step, verified: Step, augmented: Step, settings: ExpandSettings
+    described_queries: Source, ranked: Step, verified: Step, augmented: Step, settings: ExpandSettings
 ) -> Step:
     """Declare the expansion; a ranking, with the expanded query as column `descriptor`.
 

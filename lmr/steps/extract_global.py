@@ -20,11 +20,13 @@ from lmr.features.regions import rmac_boxes
 from lmr.features.whiten import Whitening, learn_whitening
 from lmr.retrieval.descriptors import to_float
 from lmr.runtime.cache import named_arrays
+from lmr.runtime.joined import by_part
 from lmr.runtime.settings import Settings
 from lmr.runtime.shards import Dataset
-from lmr.runtime.steps import Each, Step, Whole
+from lmr.runtime.steps import Each, Source, Step, Whole
 from lmr.runtime.tables import Ragged, array_table, column, ragged, table
 from lmr.steps.build_index import sample_rows
+from lmr.steps.generations import learned_from
 from lmr.steps.ingest import read_usable
 from lmr.steps.workflow import Inputs
 
@@ -56,8 +58,8 @@ class DescribeSettings(Settings):
 
 
 def extract_global(
-    images: tuple[Step, Step], local: tuple[Step, Step], settings: DescribeSettings, inputs: Inputs
-) -> tuple[Step, Step]:
+    images: tuple[Source, Source], local: tuple[Source, Source], settings: DescribeSettings, inputs: Inputs
+) -> tuple[Source, Source]:
     """Declare the steps that describe gallery and queries.
 
     Columns: `photo`, `descriptor` (float16, unit; zeros for a photo without descriptor), `regions` (a list of
@@ -69,18 +71,19 @@ def extract_global(
 
 
 def _aggregated(
-    images: tuple[Step, Step], local: tuple[Step, Step], settings: DescribeSettings
-) -> tuple[Step, Step]:
+    images: tuple[Source, Source], local: tuple[Source, Source], settings: DescribeSettings
+) -> tuple[Source, Source]:
     model = Step(
         name="learn_words",
         folder="vocabulary",
         make=learn_words_shard,
         settings=settings,
-        inputs={"local": Whole(local[0])},
+        inputs={"local": Whole(learned_from(local[0]))},
         shards=1,
     )
 
-    def described(name: str, images: Step, local: Step) -> Step:
+    def described(images: Step, local: Step) -> Step:
+        name = images.folder.rsplit("/", 1)[-1]
         return Step(
             name="extract_global" if name == "gallery" else f"extract_global_{name}",
             folder=f"global/{name}",
@@ -92,10 +95,10 @@ def _aggregated(
             bytes_per_row=_bytes_per_photo(settings),
         )
 
-    return described("gallery", images[0], local[0]), described("queries", images[1], local[1])
+    return by_part(described, images[0], local[0]), by_part(described, images[1], local[1])
 
 
-def _gem(images: tuple[Step, Step], settings: DescribeSettings, inputs: Inputs) -> tuple[Step, Step]:
+def _gem(images: tuple[Source, Source], settings: DescribeSettings, inputs: Inputs) -> tuple[Source, Source]:
     if inputs.weights is None:
         raise SettingsError(
             "GeM needs the weights of its network",
@@ -104,7 +107,8 @@ def _gem(images: tuple[Step, Step], settings: DescribeSettings, inputs: Inputs) 
         )
     placement = {"weights": inputs.weights.path, "device": inputs.device}
 
-    def raw(name: str, images: Step) -> Step:
+    def raw(images: Step) -> Step:
+        name = images.folder.rsplit("/", 1)[-1]
         return Step(
             name="network" if name == "gallery" else f"network_{name}",
             folder=f"network/{name}",
@@ -118,17 +122,18 @@ def _gem(images: tuple[Step, Step], settings: DescribeSettings, inputs: Inputs) 
             placement=placement,
         )
 
-    raws = raw("gallery", images[0]), raw("queries", images[1])
+    raws = by_part(raw, images[0]), by_part(raw, images[1])
     model = Step(
         name="learn_whitening",
         folder="whitening",
         make=learn_whitening_shard,
         settings=settings,
-        inputs={"raw": Whole(raws[0])},
+        inputs={"raw": Whole(learned_from(raws[0]))},
         shards=1,
     )
 
-    def described(name: str, raw: Step) -> Step:
+    def described(raw: Step) -> Step:
+        name = raw.folder.rsplit("/", 1)[-1]
         return Step(
             name="extract_global" if name == "gallery" else f"extract_global_{name}",
             folder=f"global/{name}",
@@ -140,7 +145,7 @@ def _gem(images: tuple[Step, Step], settings: DescribeSettings, inputs: Inputs) 
             bytes_per_row=_bytes_per_photo(settings),
         )
 
-    return described("gallery", raws[0]), described("queries", raws[1])
+    return by_part(described, raws[0]), by_part(described, raws[1])
 
 
 def _bytes_per_photo(settings: DescribeSettings) -> float:

@@ -10,9 +10,10 @@ from annotated_types import Ge, Le
 from lmr.errors import SettingsError
 from lmr.features.extractors import DIMENSIONS, LocalKind, local_extractor
 from lmr.features.pipeline import extract_photos
+from lmr.runtime.joined import by_part
 from lmr.runtime.settings import Settings
 from lmr.runtime.shards import Dataset
-from lmr.runtime.steps import Each, Step
+from lmr.runtime.steps import Each, Source, Step
 from lmr.runtime.tables import table
 from lmr.steps.ingest import read_usable
 from lmr.steps.workflow import Inputs
@@ -32,7 +33,7 @@ class LocalSettings(Settings):
     """Photos are shrunk to this long side before extraction; coordinates stay those of the photo."""
 
 
-def extract_local(images: Step, settings: LocalSettings, inputs: Inputs) -> Step:
+def extract_local(images: Source, settings: LocalSettings, inputs: Inputs) -> Source:
     """Declare the step that extracts local features from a dataset `images`.
 
     Each row is a feature: `photo` (row of its photo), `xy` (pixels in the upright photo), `scale` (pixels),
@@ -43,7 +44,6 @@ def extract_local(images: Step, settings: LocalSettings, inputs: Inputs) -> Step
     SettingsError
         If the features come from a network and there are no weights for it.
     """
-    name = images.folder.rsplit("/", 1)[-1]
     network = settings.features != "rootsift"
     weights = inputs.local_weights if network else None
     if network and weights is None:
@@ -52,19 +52,24 @@ def extract_local(images: Step, settings: LocalSettings, inputs: Inputs) -> Step
             got="no --local-weights",
             fix="give --local-weights FILE, or use --local rootsift",
         )
-    return Step(
-        name="extract_local" if name == "gallery" else f"extract_local_{name}",
-        folder=f"local/{name}",
-        make=extract_local_shard,
-        settings=settings,
-        inputs={"images": Each(images)},
-        shards=images.shards,
-        rows=images.rows * settings.max_features,
-        bytes_per_row=24.0 + DIMENSIONS[settings.features] * (2 if network else 1),
-        weights=weights.digest if weights else "",
-        resources={"GPU": 1} if network and inputs.device != "cpu" else {"CPU": 1},
-        placement={"weights": weights.path if weights else "", "device": inputs.device},
-    )
+
+    def extracted(images: Step) -> Step:
+        name = images.folder.rsplit("/", 1)[-1]
+        return Step(
+            name="extract_local" if name == "gallery" else f"extract_local_{name}",
+            folder=f"local/{name}",
+            make=extract_local_shard,
+            settings=settings,
+            inputs={"images": Each(images)},
+            shards=images.shards,
+            rows=images.rows * settings.max_features,
+            bytes_per_row=24.0 + DIMENSIONS[settings.features] * (2 if network else 1),
+            weights=weights.digest if weights else "",
+            resources={"GPU": 1} if network and inputs.device != "cpu" else {"CPU": 1},
+            placement={"weights": weights.path if weights else "", "device": inputs.device},
+        )
+
+    return by_part(extracted, images)
 
 
 def extract_local_shard(

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from lmr.errors import PhotoError
 from lmr.features.decode import probe_photo
 from lmr.runtime import storage
+from lmr.runtime.joined import join
 from lmr.runtime.settings import Settings
 from lmr.runtime.shards import Dataset
-from lmr.runtime.steps import Step
+from lmr.runtime.steps import Source, Step
 from lmr.runtime.tables import column, table
 from lmr.steps.photos import Photos
 
@@ -30,12 +31,16 @@ class IngestSettings(Settings):
     """Photos in a shard; 128 keeps two workers busy on a thousand photos, 1000 suits a million."""
 
 
-def ingest(photos: Photos, settings: IngestSettings) -> Step:
-    """Declare the step that reads photos into the dataset `images`.
+def ingest(photos: Photos, settings: IngestSettings) -> Source:
+    """Declare the step that reads photos into the dataset `images`, one per generation of photos.
 
     Each row is a photo: `photo` (its row), `id`, `image` (the file's bytes, as they are), `width` and
     `height` (upright, pixels), `reason` (empty, or why the photo cannot be used; such a row has no image).
     """
+    return join(_ingest(generation, settings) for generation in photos.generations())
+
+
+def _ingest(photos: Photos, settings: IngestSettings) -> Step:
     return Step(
         name="ingest" if photos.name == "gallery" else f"ingest_{photos.name}",
         folder=f"images/{photos.name}",
@@ -51,7 +56,8 @@ def ingest(photos: Photos, settings: IngestSettings) -> Step:
 
 def ingest_shard(shard: int, settings: IngestSettings, *, photos: Dataset, url: str) -> pa.Table:
     """Read and check the photos of one shard."""
-    listed = photos.read(0, row_group=shard).to_pydict()
+    count = settings.photos_per_shard
+    listed = photos.read(0, rows=range(shard * count, (shard + 1) * count)).to_pydict()
     contents = _fetch([storage.join(url, path) for path in listed["path"]])
     rows = [_checked(content) for content in contents]
     return table(

@@ -12,7 +12,7 @@ from lmr.runtime.cache import stack
 from lmr.runtime.limits import threads
 from lmr.runtime.settings import Settings
 from lmr.runtime.shards import Dataset
-from lmr.runtime.steps import Each, Step, Whole
+from lmr.runtime.steps import Each, Source, Step, Whole
 from lmr.runtime.tables import column, table
 
 __all__ = ["NeighbourSettings", "find_neighbours", "neighbours_shard"]
@@ -26,7 +26,7 @@ class NeighbourSettings(Settings):
     """Neighbours per gallery photo, itself not counted."""
 
 
-def find_neighbours(described: Step, settings: NeighbourSettings) -> Step:
+def find_neighbours(described: Source, settings: NeighbourSettings) -> Step:
     """Declare the step that finds the nearest gallery photos of every gallery photo.
 
     Columns: `photo`, `ids` (gallery rows, -1 padded), `sims`.

@@ -1,7 +1,7 @@
 """The photos that a run starts from: a folder's list, checked before any work."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 import fsspec
@@ -11,19 +11,21 @@ import pyarrow as pa
 from lmr.errors import LmrError, StorageError
 from lmr.runtime import storage
 from lmr.runtime.settings import digest
+from lmr.runtime.shards import Dataset
 from lmr.runtime.steps import Given
 
-__all__ = ["Photos", "list_photos"]
+__all__ = ["Photos", "list_photos", "stored_list"]
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"})
 
 
 @dataclass(frozen=True)
 class Photos:
-    """The photos below a folder, in order of their ids.
+    """The photos below a folder, in order of their ids; those that were added later stand at the end.
 
     A photo's *row* is its place in this order; every dataset names photos by row, and ids return only in
-    the submission.
+    the submission. Photos that a run did not know when it began are further *generations* (see
+    `lmr.steps.generations`): their rows follow, in order of ids within a generation.
 
     Attributes
     ----------
@@ -32,11 +34,15 @@ class Photos:
     url
         The folder.
     ids
-        File names without suffix, sorted.
+        File names without suffix.
     paths
         Paths below the folder.
     stamps
         Size and time of change (or ETag) of each file, so that a changed photo is read again.
+    starts
+        The rows at which generations begin.
+    first_row
+        Row of the first of these photos, in one generation of several.
     """
 
     name: str
@@ -44,19 +50,46 @@ class Photos:
     ids: tuple[str, ...]
     paths: tuple[str, ...]
     stamps: tuple[str, ...]
+    starts: tuple[int, ...] = (0,)
+    first_row: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def first(self, count: int) -> "Photos":
         """Return the first photos only."""
-        return Photos(self.name, self.url, self.ids[:count], self.paths[:count], self.stamps[:count])
+        starts = tuple(start for start in self.starts if start < count)
+        return replace(self._slice(0, count), starts=starts)
+
+    def generations(self) -> list["Photos"]:
+        """Return each generation alone."""
+        stops = [*self.starts[1:], len(self)]
+        return [self._slice(start, stop) for start, stop in zip(self.starts, stops, strict=True)]
+
+    def place(self, row: int, photos_per_shard: int) -> tuple[int, int]:
+        """Return the shard that a photo lies in, and its place there; no shard crosses generations."""
+        stops = [*self.starts[1:], len(self)]
+        shard = 0
+        for start, stop in zip(self.starts, stops, strict=True):
+            if row < stop:
+                return shard + (row - start) // photos_per_shard, (row - start) % photos_per_shard
+            shard += -(-(stop - start) // photos_per_shard)
+        raise IndexError(f"row {row} of {len(self)} photos")
+
+    @property
+    def _later(self) -> tuple[int, ...]:
+        # Rows count only where they do not begin at 0, so that a list keeps its fingerprint when it grows.
+        return (self.first_row,) if self.first_row else ()
+
+    def _slice(self, start: int, stop: int) -> "Photos":
+        columns = self.ids[start:stop], self.paths[start:stop], self.stamps[start:stop]
+        return Photos(self.name, self.url, *columns, first_row=self.first_row + start)
 
     def given(self, rows_per_group: int) -> Given:
         """Return the list as a dataset of one shard, one row group per `rows_per_group` photos."""
         rows = pa.table(
             {
-                "photo": np.arange(len(self), dtype=np.int32),
+                "photo": np.arange(self.first_row, self.first_row + len(self), dtype=np.int32),
                 "id": list(self.ids),
                 "path": list(self.paths),
                 "stamp": list(self.stamps),
@@ -67,9 +100,14 @@ class Photos:
             folder=f"photos/{self.name}",
             rows=rows,
             # The folder itself is not part of it: photos that moved are the same photos.
-            fingerprint=digest([self.name, self.ids, self.paths, self.stamps]),
+            fingerprint=digest([self.name, self.ids, self.paths, self.stamps, *self._later]),
             row_group_rows=rows_per_group,
         )
+
+
+def stored_list(name: str, root: str, fingerprint: str) -> Dataset:
+    """Return the dataset as which `Photos.given` stores the list of this fingerprint."""
+    return Dataset(storage.join(root, "photos", name, fingerprint), f"photos_{name}", fingerprint, 1)
 
 
 def list_photos(name: str, url: str) -> Photos:

@@ -12,7 +12,7 @@ from lmr.runtime.cache import stack
 from lmr.runtime.limits import threads
 from lmr.runtime.settings import Settings
 from lmr.runtime.shards import Dataset
-from lmr.runtime.steps import Each, Step, Whole
+from lmr.runtime.steps import Each, Source, Step, Whole
 from lmr.runtime.tables import column
 from lmr.steps.ranking import Ranking
 
@@ -27,7 +27,7 @@ class RankSettings(Settings):
     """Gallery photos kept per query, here and in every later ranking."""
 
 
-def rank(described_queries: Step, augmented: Step, settings: RankSettings) -> Step:
+def rank(described_queries: Source, augmented: Step, settings: RankSettings) -> Step:
     """Declare the global search; a ranking by inner product."""
     return Step(
         name="rank",

@@ -24,6 +24,7 @@ from lmr.evaluation.report import (
 from lmr.evaluation.scorers import Scores
 from lmr.runtime import storage
 from lmr.runtime.graph import Plan
+from lmr.runtime.joined import by_name
 from lmr.runtime.shards import Dataset
 from lmr.runtime.steps import Step
 from lmr.steps.ranking import read_ranking
@@ -75,7 +76,7 @@ def store_report(flow: Workflow, plan: Plan, root: str, settings: Any) -> str:
 def costs_of(steps: Sequence[Step], root: str) -> list[StepCost]:
     """Add up what the shards' own metadata say of each step, whichever run made them."""
     with ThreadPoolExecutor(16) as pool:
-        return [_cost(step.dataset(root), pool) for step in steps]
+        return [_cost(source.dataset(root), pool) for source in by_name(steps)]
 
 
 def _cost(dataset: Dataset, pool: ThreadPoolExecutor) -> StepCost:
@@ -160,21 +161,25 @@ class _Photos:
 
     def __init__(self, flow: Workflow, root: str) -> None:
         self.root, self.flow = root, flow
-        sets = {"gallery": flow.inputs.gallery, "queries": flow.inputs.queries}
-        self.rows = {name: {i: row for row, i in enumerate(p.ids)} for name, p in sets.items()}
-        self.images = dict(zip(sets, (s.dataset(root) for s in flow.images), strict=True))
-        self.ids = [pa.chunked_array([list(photos.ids)]) for photos in sets.values()]
+        self.sets = {"gallery": flow.inputs.gallery, "queries": flow.inputs.queries}
+        self.rows = {name: {i: row for row, i in enumerate(p.ids)} for name, p in self.sets.items()}
+        self.images = dict(zip(self.sets, (s.dataset(root) for s in flow.images), strict=True))
+        self.ids = [pa.chunked_array([list(photos.ids)]) for photos in self.sets.values()]
 
     def place(self, name: str, photo_id: str) -> tuple[int, int]:
         """Return the shard of a photo, and its row."""
         row = self.rows[name][photo_id]
-        return row // self.flow.photos_per_shard, row
+        return self.inside(name, row)[0], row
+
+    def inside(self, name: str, row: int) -> tuple[int, int]:
+        """Return the shard of a row, and its place there."""
+        return self.sets[name].place(row, self.flow.photos_per_shard)
 
     def image(self, name: str, photo_id: str) -> bytes:
         """Return the bytes of a photo."""
-        shard, row = self.place(name, photo_id)
+        shard, inside = self.inside(name, self.rows[name][photo_id])
         images = self.images[name].read(shard, ["image"]).column("image")
-        content: bytes = images[row % self.flow.photos_per_shard].as_py()
+        content: bytes = images[inside].as_py()
         return content
 
     def thumbnail(self, name: str, photo_id: str) -> str:
@@ -186,7 +191,7 @@ class _Photos:
 
     def ranked(self, step: Step, query_id: str) -> list[str]:
         """Return a query's list of gallery ids in one ranking."""
-        shard, row = self.place("queries", query_id)
+        shard, inside = self.inside("queries", self.rows["queries"][query_id])
         rows = named(read_ranking(step.dataset(self.root), shard), *self.ids)
-        images: list[str] = rows.column("images")[row % self.flow.photos_per_shard].as_py()
+        images: list[str] = rows.column("images")[inside].as_py()
         return images

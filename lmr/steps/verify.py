@@ -18,7 +18,7 @@ from lmr.retrieval.verify import Features, Model, Recipe, verify_pairs
 from lmr.runtime.cache import stack
 from lmr.runtime.settings import Settings
 from lmr.runtime.shards import Dataset
-from lmr.runtime.steps import Each, Step, Whole
+from lmr.runtime.steps import Each, Source, Step, Whole
 from lmr.runtime.tables import Ragged, column, ragged, table
 
 __all__ = ["VerifySettings", "inliers_of_pair", "verify", "verify_shard"]
@@ -76,7 +76,7 @@ class PairSettings(Settings):
 
 
 def verify(
-    candidates: Step, local: tuple[Step, Step], images: tuple[Step, Step], settings: VerifySettings
+    candidates: Step, local: tuple[Source, Source], images: tuple[Source, Source], settings: VerifySettings
 ) -> Step:
     """Declare the verification of all candidates; a row per pair, a shard per gallery shard.
 

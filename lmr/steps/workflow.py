@@ -13,7 +13,7 @@ import numpy as np
 
 from lmr.evaluation.kaggle import submission_csv
 from lmr.runtime import storage
-from lmr.runtime.steps import Given, Step
+from lmr.runtime.steps import Given, Source, Step
 from lmr.steps.check_photos import check_photos
 from lmr.steps.evaluate import evaluate
 from lmr.steps.photos import Photos
@@ -100,8 +100,8 @@ class Workflow:
     """
 
     inputs: Inputs
-    images: tuple[Step, Step]
-    local: tuple[Step, Step]
+    images: tuple[Source, Source]
+    local: tuple[Source, Source]
     pairs: Step
     rankings: Mapping[str, Step]
     photos_per_shard: int

@@ -1,6 +1,7 @@
 """ASMK against the published implementation's scores, and its inverted files searched group by group."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -11,17 +12,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lmr.errors import LmrError
-from lmr.retrieval.asmk import (
+from lmr.retrieval.asmk import AsmkPart, aggregate, random_rotation
+from lmr.retrieval.asmk_index import (
     AsmkIndex,
-    AsmkPart,
-    aggregate,
     asmk_idf,
+    asmk_norms,
     build_asmk,
     entries_per_word,
-    merge_asmk,
-    random_rotation,
     search_asmk,
 )
+from lmr.retrieval.codebook import coarse_quantiser, open_codebook, train_codebook
 from tests.shared import shared
 
 KEYS = [
@@ -44,19 +44,19 @@ def test_scores_of_the_published_implementation(key: str, groups: int) -> None:
     with np.load(folder / "asmk.npz") as golden:
         data = {name: golden[name] for name in golden.files if name.startswith(key.split("/")[0] + "/")}
     dimension = key.split("/")[0]
-    centroids, tolerance = data[f"{dimension}/centroids"], 1e-6 if case["binary"] else 1e-5
+    codebook, tolerance = coarse_quantiser(data[f"{dimension}/centroids"]), 1e-6 if case["binary"] else 1e-5
     photos = data[f"{dimension}/image_of_vector"].astype(np.int64)
     part = aggregate(
         data[f"{dimension}/vectors"],
         photos,
-        centroids,
+        codebook,
         words_per_descriptor=case["multiple_assignment_db"],
         binary=case["binary"],
     )
     queries = aggregate(
         data[f"{dimension}/queries"],
         data[f"{dimension}/query_of_vector"].astype(np.int64),
-        centroids,
+        codebook,
         words_per_descriptor=case["multiple_assignment_query"],
         binary=case["binary"],
     )
@@ -108,16 +108,16 @@ def test_groups_searched_together_equal_one_index(
     seed: int, cuts: list[int], binary: bool, candidates: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    centroids = some(12, seed=1)
+    codebook = coarse_quantiser(some(12, seed=1))
     distinct = some(40, seed=seed)
     descriptors = distinct[rng.integers(0, 40, 90)]
     photos = rng.integers(0, 15, 90)  # of 15, some without a feature
     # Photos 15 to 29 repeat photos 0 to 14: every score is tied.
     part = aggregate(
-        np.concatenate([descriptors] * 2), np.concatenate([photos, photos + 15]), centroids, binary=binary
+        np.concatenate([descriptors] * 2), np.concatenate([photos, photos + 15]), codebook, binary=binary
     )
     queries = aggregate(
-        some(30, seed=seed + 1), rng.integers(0, 6, 30), centroids, words_per_descriptor=3, binary=binary
+        some(30, seed=seed + 1), rng.integers(0, 6, 30), codebook, words_per_descriptor=3, binary=binary
     )
     whole = group_of(part, 0, 30, 12)
     edges = [0, *sorted(cuts), 30]
@@ -125,7 +125,7 @@ def test_groups_searched_together_equal_one_index(
     idf = asmk_idf(entries_per_word(whole), 30)
 
     expected = search_asmk([whole], queries, n_queries=7, candidates=candidates, idf=idf)
-    for arrangement in (groups, groups[::-1], [merge_asmk(groups)]):
+    for arrangement in (groups, groups[::-1], [replace(g, norms=asmk_norms(g, idf)) for g in groups]):
         rows, scores = search_asmk(arrangement, queries, n_queries=7, candidates=candidates, idf=idf)
         np.testing.assert_array_equal(rows, expected[0])
         np.testing.assert_array_equal(scores, expected[1])
@@ -134,10 +134,10 @@ def test_groups_searched_together_equal_one_index(
 
 
 def test_a_photo_is_most_similar_to_itself() -> None:
-    centroids = some(20, seed=1)
+    codebook = coarse_quantiser(some(20, seed=1))
     descriptors, photos = some(300), np.repeat(np.arange(10), 30)
     for binary in (True, False):
-        part = aggregate(descriptors, photos, centroids, binary=binary, rotation=random_rotation(40, seed=0))
+        part = aggregate(descriptors, photos, codebook, binary=binary, rotation=random_rotation(40, seed=0))
         rows, scores = search_asmk([build_asmk(part, n_words=20)], part, n_queries=10, candidates=2)
         assert rows[:, 0].tolist() == list(range(10))
         np.testing.assert_allclose(scores[:, 0], 1, atol=1e-5)
@@ -145,31 +145,31 @@ def test_a_photo_is_most_similar_to_itself() -> None:
 
 
 def test_a_rotation_keeps_angles_and_makes_codes_of_the_wanted_bits() -> None:
-    descriptors, centroids = some(50), some(8, seed=1)
+    descriptors, codebook = some(50), coarse_quantiser(some(8, seed=1))
     rotation = random_rotation(40, seed=3)
     np.testing.assert_allclose(rotation @ rotation.T, np.eye(40), atol=1e-5)
     plain, rotated = (
-        aggregate(descriptors, np.zeros(50, np.int64), centroids, binary=False, rotation=r)
+        aggregate(descriptors, np.zeros(50, np.int64), codebook, binary=False, rotation=r)
         for r in (None, rotation)
     )
     np.testing.assert_allclose(rotated.codes @ rotated.codes.T, plain.codes @ plain.codes.T, atol=1e-5)
     wide = aggregate(
-        descriptors, np.zeros(50, np.int64), centroids, rotation=random_rotation(40, seed=3, bits=96)
+        descriptors, np.zeros(50, np.int64), codebook, rotation=random_rotation(40, seed=3, bits=96)
     )
     assert wide.codes.shape[1] == 3
 
 
 def test_rows_of_zeros_and_no_descriptors_give_no_words() -> None:
-    centroids = some(8, seed=1)
-    empty = aggregate(np.zeros((3, 40), np.float32), np.arange(3), centroids)
+    codebook = coarse_quantiser(some(8, seed=1))
+    empty = aggregate(np.zeros((3, 40), np.float32), np.arange(3), codebook)
     assert empty.words.shape == (0,)
     assert empty.codes.shape == (0, 2)
-    gallery = build_asmk(aggregate(some(9), np.arange(9), centroids), n_words=8)
+    gallery = build_asmk(aggregate(some(9), np.arange(9), codebook), n_words=8)
     rows, scores = search_asmk([gallery], empty, n_queries=3, candidates=4)
     assert (rows == -1).all()
     assert not scores.any()
     nothing = build_asmk(empty, n_words=8, photo_rows=np.arange(3))
-    assert (search_asmk([nothing], aggregate(some(2), np.arange(2), centroids), n_queries=2)[0] == -1).all()
+    assert (search_asmk([nothing], aggregate(some(2), np.arange(2), codebook), n_queries=2)[0] == -1).all()
 
 
 def test_a_word_that_no_photo_has_weighs_nothing() -> None:
@@ -177,20 +177,20 @@ def test_a_word_that_no_photo_has_weighs_nothing() -> None:
 
 
 def test_bad_input_is_refused() -> None:
-    centroids = some(8, seed=1)
-    part = aggregate(some(9), np.arange(9), centroids)
+    codebook = coarse_quantiser(some(8, seed=1))
+    part = aggregate(some(9), np.arange(9), codebook)
     index = build_asmk(part, n_words=8)
 
     broken = some(9)
     broken[4, 0] = np.nan
     with pytest.raises(LmrError, match="finite"):
-        aggregate(broken, np.arange(9), centroids)
+        aggregate(broken, np.arange(9), codebook)
     with pytest.raises(LmrError, match="40 dimensions"):
-        aggregate(some(9, d=32), np.arange(9), centroids)
+        aggregate(some(9, d=32), np.arange(9), codebook)
     with pytest.raises(LmrError, match="unit length"):
-        aggregate(3 * some(9), np.arange(9), centroids)
+        aggregate(3 * some(9), np.arange(9), codebook)
     with pytest.raises(LmrError, match="needs its photo"):
-        aggregate(some(9), np.arange(8), centroids)
+        aggregate(some(9), np.arange(8), codebook)
     with pytest.raises(LmrError, match="beyond the codebook"):
         build_asmk(part, n_words=2)
     with pytest.raises(LmrError, match="threshold from 0 to 1"):
@@ -198,6 +198,22 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(LmrError, match="numbered from 0 to 4"):
         search_asmk([index], part, n_queries=5)
     with pytest.raises(LmrError, match="aggregated alike"):
-        search_asmk([index], aggregate(some(9), np.arange(9), centroids, binary=False), n_queries=9)
+        search_asmk([index], aggregate(some(9), np.arange(9), codebook, binary=False), n_queries=9)
     with pytest.raises(LmrError, match="does not fit"):
         search_asmk([index], part, n_queries=9, idf=np.ones(7, np.float32))
+
+
+def test_a_large_codebook_is_searched_by_cells_and_keeps_its_words_together() -> None:
+    descriptors = some(20_000, d=8)
+    codebook = open_codebook(train_codebook(descriptors, 5000, seed=0))
+    again = open_codebook(train_codebook(descriptors, 5000, seed=0))
+    words = codebook.reconstruct_n(0, 5000)
+    np.testing.assert_array_equal(words, again.reconstruct_n(0, 5000))
+    nearest = coarse_quantiser(words[:4096]).search(descriptors[:500], 1)[1][:, 0]  # flat: exact
+    exact = (2 - 2 * descriptors[:500] @ words.T + (words**2).sum(1)).argmin(axis=1)
+    assert (exact[exact < 4096] == nearest[exact < 4096]).all()
+    found = codebook.search(descriptors[:500], 1)[1][:, 0]
+    assert (found == exact).mean() > 0.95
+    part = aggregate(descriptors[:500], np.zeros(500, np.int64), codebook, words_per_descriptor=5)
+    assert 500 < len(part.words) <= 2500
+    assert (np.diff(part.words) > 0).all()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lmr.errors import LmrError
+from lmr.retrieval.codebook import train_centroids
 from lmr.retrieval.index import (
     build_index,
     default_lists,
@@ -18,7 +19,6 @@ from lmr.retrieval.index import (
     nearest_lists,
     open_index,
     search_index,
-    train_centroids,
     train_quantiser,
 )
 
@@ -136,8 +136,8 @@ def test_two_levels_quantise_nearly_as_well_as_plain_k_means() -> None:
     assert error < 1.1 * faiss.knn(sample, plain.centroids, 1)[0].mean()
 
 
-def test_many_lists_are_reached_through_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lmr.retrieval.index.FLAT_COARSE_LISTS", 100)
+def test_many_lists_are_reached_through_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmr.retrieval.codebook.FLAT_CENTROIDS", 100)
     gallery = some(3000)
     first, again = (train_quantiser(gallery, lists=128, code_bytes=None, seed=1) for _ in range(2))
     assert first == again

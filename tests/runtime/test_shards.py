@@ -28,9 +28,12 @@ def test_a_shard_reads_back_with_its_facts(dataset):
     assert dataset.facts(1)["seconds"] == 1.5
 
 
-def test_row_groups_can_be_read_alone(dataset):
-    dataset.write(0, rows(10), row_group_rows=4)
-    assert column(dataset.read(0, ["n"], row_group=2), "n").tolist() == [8, 9]
+@pytest.mark.parametrize("group", [1, 3, 4, 10, None])
+@pytest.mark.parametrize(("start", "stop"), [(0, 4), (4, 8), (8, 12), (2, 3), (0, 10), (9, 10)])
+def test_a_range_of_rows_can_be_read_alone(dataset, group, start, stop):
+    dataset.write(0, rows(10), row_group_rows=group)
+    found = column(dataset.read(0, ["n"], rows=range(start, stop)), "n")
+    assert found.tolist() == list(range(start, min(stop, 10)))
 
 
 def test_an_empty_shard_keeps_its_columns(dataset):

@@ -1,0 +1,218 @@
+"""A gallery that grows: what is known, what is made, and that it gives what one gallery gives."""
+
+import itertools
+import json
+import re
+import shutil
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmr.errors import StorageError
+from lmr.runtime.cluster import Where
+from lmr.runtime.joined import join
+from lmr.runtime.run import run
+from lmr.runtime.settings import layer
+from lmr.runtime.steps import Given, closure
+from lmr.steps.generations import LEARN_AGAIN, learned_from, recall, remember
+from lmr.steps.ingest import IngestSettings, ingest
+from lmr.steps.photos import Photos, list_photos
+from lmr.steps.ranking import read_ranking
+from lmr.steps.workflow import Inputs
+from tests.runtime.toys import Quiet
+from tests.steps.world import arguments, lmr, make
+from workflows import retrieval
+
+
+def photos(ids, *, changed=()):
+    stamps = tuple(f"{10 + (i in changed)} 1.5" for i in ids)
+    return Photos("gallery", "/photos", tuple(ids), tuple(f"{i}.jpg" for i in ids), stamps)
+
+
+def seen(root, listed):
+    """What a run does with a listing."""
+    recalled = recall(listed, root)
+    remember(recalled.photos, root, 2)
+    return recalled
+
+
+def test_new_photos_stand_behind_those_that_are_known(tmp_path):
+    root = str(tmp_path)
+    assert seen(root, photos("bdf")) == recall(photos("bdf"), root)
+    assert recall(photos("bdf"), root).news == ""
+    grown = seen(root, photos("abcdef"))
+    assert "".join(grown.photos.ids) == "bdface"
+    assert grown.photos.starts == (0, 3)
+    assert grown.news == "3 photos of the gallery are new to this run, which knows 3"
+    assert seen(root, photos("abcdef")).photos == grown.photos
+    again = seen(root, photos("0abcdefg"))
+    assert "".join(again.photos.ids) == "bdface0g"
+    assert again.photos.starts == (0, 3, 6)
+    assert again.photos.paths == tuple(f"{i}.jpg" for i in "bdface0g")
+
+
+def test_a_generation_does_not_depend_on_later_ones(tmp_path):
+    root, settings = str(tmp_path), IngestSettings(photos_per_shard=2)
+    first = ingest(seen(root, photos("bdf")).photos, settings)
+    grown = ingest(seen(root, photos("abcdef")).photos, settings)
+    again = ingest(seen(root, photos("0abcdefg")).photos, settings)
+    assert [part.fingerprint for part in again.parts[:2]] == [part.fingerprint for part in grown.parts]
+    assert grown.parts[0].fingerprint == first.fingerprint
+    assert [part.shards for part in again.parts] == [2, 2, 1]
+    listed = again.parts[1].inputs["photos"]
+    assert listed.rows.to_pydict()["photo"] == [3, 4, 5]
+
+
+@pytest.mark.parametrize("listed", [photos("bd"), photos("abcdf", changed="d")])
+def test_photos_that_are_gone_or_changed_begin_anew_and_restored_ones_go_on(tmp_path, listed):
+    root = str(tmp_path)
+    seen(root, photos("bdf"))
+    grown = seen(root, photos("abcdf")).photos
+    shrunk = photos("abcd")
+    told = seen(root, shrunk)  # f is gone
+    assert told.photos == shrunk
+    assert told.news.startswith(
+        "1 of the 5 photos of the gallery that this run knows are gone or have changed"
+    )
+    other = recall(listed, root)
+    assert other.photos.starts == (0,)
+    assert "begins anew" in other.news
+    assert seen(root, photos("abcdf")).photos == grown
+    assert "".join(seen(root, photos("abcdfz")).photos.ids) == "bdfacz"
+    # The first list alone is there again: what was made of it is found.
+    assert recall(photos("bdf"), root).photos == photos("bdf")
+
+
+def test_a_damaged_memory_is_told_and_a_lost_list_begins_anew(tmp_path):
+    root = str(tmp_path)
+    seen(root, photos("bdf"))
+    memory = tmp_path / "photos" / "gallery" / "generations.json"
+    (fingerprint,) = json.loads(memory.read_text())[0]
+    shutil.rmtree(tmp_path / "photos" / "gallery" / fingerprint)
+    assert "3 of the 3 photos" in recall(photos("abdf"), root).news
+    memory.write_text("[{")
+    with pytest.raises(StorageError, match=r"generations\.json is damaged(.|\n)*delete it"):
+        recall(photos("bdf"), root)
+
+
+@given(st.lists(st.integers(1, 7), min_size=1, max_size=5), st.integers(1, 4), st.integers(1, 40))
+def test_places_are_where_ingest_puts_photos(sizes, per_shard, kept):
+    starts = tuple(np.cumsum([0, *sizes[:-1]]).tolist())
+    whole = replace(photos([f"{i:02d}" for i in range(sum(sizes))]), starts=starts)
+    listed = whole.first(kept)
+    assert listed.ids == whole.ids[:kept]
+    parts = listed.generations()
+    assert tuple(i for part in parts for i in part.ids) == listed.ids
+    shards = [
+        range(part.first_row + a, min(part.first_row + a + per_shard, part.first_row + len(part)))
+        for part in parts
+        for a in range(0, len(part), per_shard)
+    ]
+    assert len(shards) == ingest(listed, IngestSettings(photos_per_shard=per_shard)).shards
+    for row in range(len(listed)):
+        shard, inside = listed.place(row, per_shard)
+        assert shards[shard][inside] == row
+    with pytest.raises(IndexError):
+        listed.place(len(listed), per_shard)
+
+
+@given(st.lists(st.integers(1, 100), min_size=1, max_size=12))
+def test_what_is_learned_stays_until_the_gallery_has_doubled(sizes):
+    starts = tuple(np.cumsum([0, *sizes[:-1]]).tolist())
+    listed = replace(photos([str(i) for i in range(sum(sizes))]), starts=starts)
+    parts = ingest(listed, IngestSettings()).parts
+    counts = [len(learned_from(join(parts[: n + 1])).parts) for n in range(len(parts))]
+    assert counts[0] == 1
+    for n, (before, now) in enumerate(itertools.pairwise(counts), start=1):
+        doubled = sum(sizes[: n + 1]) > LEARN_AGAIN * sum(sizes[:before])
+        assert now == (n + 1 if doubled else before)
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory):
+    """A run on two thirds of a gallery, then on all of it: folder, what was printed, files of the first."""
+    folder = tmp_path_factory.mktemp("grown")
+    world, out = make(folder / "world"), folder / "run"
+    later = sorted((world / "gallery").iterdir())[1::3]
+    (folder / "later").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LMR_CACHE", str(folder / "cache"))
+        for file in later:
+            shutil.move(file, folder / "later")
+        lmr(*arguments(world, out, "--workers", "0"))
+        before = {path: path.stat().st_mtime_ns for path in out.rglob("*.parquet")}
+        for file in later:
+            shutil.move(folder / "later" / file.name, world / "gallery")
+        printed = lmr(*arguments(world, out, "--plan")), lmr(*arguments(world, out, "--workers", "0"))
+        yield folder, printed, before
+
+
+def test_growing_makes_only_new_shards_of_what_is_per_photo(grown):
+    folder, _, before = grown
+    made = Counter()
+    for path in (folder / "run").rglob("*.parquet"):
+        if path in before:
+            assert path.stat().st_mtime_ns == before[path]
+        else:
+            made["/".join(path.relative_to(folder / "run").parts[:-2])] += 1
+    # 25 photos lie in three shards of ten, 12 more in two and one more sub-index.
+    of_photos = {"images/gallery": 2, "local/gallery": 2, "global/gallery": 2, "index": 1}
+    of_all = {"candidates": 1, "pairs": 5, "neighbours": 5, "augmented": 5, "graph": 5, "final": 1}
+    unchanged = ["quantiser", "vocabulary", "images/queries", "local/queries", "global/queries"]
+    expected = {**of_photos, **of_all, **dict.fromkeys(unchanged, 0)}
+    assert {name: made[name] for name in expected} == expected
+
+
+def test_the_plan_and_the_end_tell_what_is_new(grown):
+    _, (plan, printed), _ = grown
+    for text in (plan, printed):
+        assert "12 photos of the gallery are new to this run, which knows 25" in text
+    assert re.search(r"ingest +│ +5 │ +2 │", plan)
+    assert re.search(r"ingest +│ +2 │ +3 │ +12 │", printed)
+    # The damaged photos of the first generation are still told.
+    assert "3 photo(s) could not be used" in printed
+
+
+def flow_of(folder, **changes):
+    settings = layer(retrieval.PRESETS["vlad"], {"ingest": {"photos_per_shard": 10}})
+    gallery, queries = (
+        recall(list_photos(name, str(folder / "world" / name)), str(folder / "run")).photos
+        for name in ("gallery", "queries")
+    )
+    return retrieval.build(Inputs(gallery=replace(gallery, **changes), queries=queries), settings)
+
+
+def with_learned(source, learned, done):
+    """Rebuild a step on its inputs with what is learned put in from elsewhere."""
+    if source.fingerprint not in done:
+        (step,) = source.parts
+        inputs = {
+            name: given if isinstance(given, Given) else type(given)(with_learned(given.step, learned, done))
+            for name, given in step.inputs.items()
+        }
+        done[step.fingerprint] = learned.get(step.name) or replace(step, inputs=inputs)
+    return done[source.fingerprint]
+
+
+def test_a_grown_gallery_gives_what_one_gallery_gives(grown):
+    folder = grown[0]
+    ours, root = flow_of(folder), str(folder / "run")
+    assert ours.inputs.gallery.starts == (0, 25)
+    learned = {s.name: s for s in closure(ours.targets) if s.name in ("train_quantiser", "learn_words")}
+    assert len(learned) == 2
+    once, done = flow_of(folder, starts=(0,)), {}
+    assert once.local[0].shards == 4
+    theirs = {name: with_learned(step, learned, done) for name, step in once.rankings.items()}
+    run(theirs.values(), root, Where(), Quiet())
+    for name, step in ours.rankings.items():
+        assert step.fingerprint != theirs[name].fingerprint
+        mine, other = (read_ranking(s.dataset(root), 0) for s in (step, theirs[name]))
+        np.testing.assert_array_equal(mine.photos, other.photos)
+        np.testing.assert_array_equal(mine.scores, other.scores)
+        # Photos of both generations are found.
+        assert (mine.photos >= 25).any()
+        assert ((mine.photos >= 0) & (mine.photos < 25)).any()
