@@ -13,8 +13,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from lmr import __version__, cli_aws, console
+from lmr import __version__, cli_aws, console, versions
 from lmr.cli_cluster import Tls, cluster_app, dashboard
+from lmr.cli_lab import lab_app
 from lmr.cli_weights import weights_app
 from lmr.errors import LmrError, SettingsError
 from lmr.evaluation import kaggle, scorers
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 app.add_typer(weights_app, name="weights")
 app.add_typer(cluster_app, name="cluster")
+cluster_app.add_typer(lab_app, name="lab")
 app.command()(dashboard)
 cli_aws.add_to(cluster_app)
 out = Console(highlight=False)
@@ -45,9 +47,11 @@ def root() -> None:
 
 
 @app.command()
-def version() -> None:
+def version(
+    all_: Annotated[bool, typer.Option("--all", help="Python's and the libraries' too.")] = False,
+) -> None:
     """Print the version."""
-    out.print(__version__)
+    print(versions.line() if all_ else __version__)
 
 
 @app.command("run")

@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "evaluation": {"lmr.errors", "lmr.evaluation"},
     "synthetic": {"lmr.errors", "lmr.synthetic"},
     "cloud": {"lmr.errors", "lmr.cloud"},
+    "lab": {"lmr.errors", "lmr.lab"},
     "steps": {"lmr.errors", "lmr.runtime", "lmr.retrieval", "lmr.features", "lmr.evaluation", "lmr.steps"},
 }
 ONLY_IN = {
