@@ -22,9 +22,10 @@ from lmr.evaluation import kaggle
 from lmr.runtime.cluster import Where
 from lmr.runtime.run import run
 from lmr.steps.evaluate import solution_for
+from lmr.steps.finished import Finished, read_scores
 from lmr.steps.photos import list_photos
 from lmr.steps.report import costs_of
-from lmr.steps.workflow import Inputs, Weights, read_scores
+from lmr.steps.workflow import Inputs, Weights
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from workflows import retrieval
@@ -71,10 +72,11 @@ def main() -> None:
             root = str(Path(options.out or temporary) / f"{options.descriptor}-{workers}")
             with console.ProgressBars(out) as bars:
                 started = time.perf_counter()
-                plan = run(flow.targets, root, Where(workers=workers), bars).plan
+                run(flow.targets, root, Where(workers=workers), bars)
                 walls[workers] = time.perf_counter() - started
-            scores = read_scores(flow, root)
-            tables[workers] = costs_of([need.step for need in plan], root)
+            finished = Finished.of(flow, root, settings)
+            scores = read_scores(finished)
+            tables[workers] = costs_of(finished.steps)
             started = time.perf_counter()
             again = run(flow.targets, root, Where(workers=workers), console.ProgressBars(out))
             resumed = time.perf_counter() - started

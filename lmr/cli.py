@@ -1,33 +1,27 @@
 """The command line: parse, layer settings, hand over to a workflow. No logic of its own."""
 
-import importlib.util
 import json
 import os
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from lmr import __version__, cli_aws, console, versions
 from lmr.cli_cluster import Tls, cluster_app, dashboard
+from lmr.cli_jobs import Scheduler, jobs_app
 from lmr.cli_lab import lab_app
 from lmr.cli_weights import weights_app
+from lmr.cli_workflow import Chosen, show_results, with_workflow
 from lmr.errors import LmrError, SettingsError
 from lmr.evaluation import kaggle, scorers
 from lmr.runtime.cluster import Where
 from lmr.runtime.graph import needed
 from lmr.runtime.run import run as run_steps
-from lmr.runtime.settings import layer, parse_overrides, read_toml
-from lmr.steps.evaluate import solution_for
-from lmr.steps.generations import recall, remember
-from lmr.steps.photos import list_photos
-from lmr.steps.report import store_report
-from lmr.steps.workflow import Inputs, Weights, read_scores, read_unusable, store_submission
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
@@ -37,6 +31,7 @@ app.add_typer(cluster_app, name="cluster")
 cluster_app.add_typer(lab_app, name="lab")
 app.command()(dashboard)
 cli_aws.add_to(cluster_app)
+app.add_typer(jobs_app)
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
@@ -55,95 +50,37 @@ def version(
 
 
 @app.command("run")
+@with_workflow
 def run_command(
-    workflow: Annotated[str, typer.Argument(help="The workflow's file, or its name (retrieval).")],
-    gallery: Annotated[str, typer.Option(help="Folder or URL of the gallery's photos.")],
-    queries: Annotated[str, typer.Option(help="Folder or URL of the query photos.")],
-    out_: Annotated[str, typer.Option("--out", help="Folder or URL of the run; run again to go on.")],
-    solution: Annotated[str | None, typer.Option(help="CSV id,images: score every step.")] = None,
-    config: Annotated[str | None, typer.Option(help="TOML file of settings, a table per step.")] = None,
-    preset: Annotated[str | None, typer.Option(help="Named settings of the workflow, such as paper.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="step.field=value; may be repeated.")
-    ] = None,
-    local: Annotated[
-        str | None, typer.Option(help="Local features: rootsift, delf, xfeat, aliked-t16 or aliked-n16.")
-    ] = None,
-    local_weights: Annotated[str | None, typer.Option(help="Weights of the local features' network.")] = None,
-    global_: Annotated[
-        str | None, typer.Option("--global", help="Global descriptor: vlad, triangulation or gem.")
-    ] = None,
-    weights: Annotated[str | None, typer.Option(help="File of the network's weights, for gem.")] = None,
-    device: Annotated[str, typer.Option(help="Where networks run: cpu or cuda.")] = "cpu",
-    scheduler: Annotated[
-        str | None, typer.Option(envvar="DASK_SCHEDULER_ADDRESS", help="Address of a Dask scheduler.")
-    ] = None,
+    chosen: Chosen,
+    scheduler: Scheduler = None,
     tls: Tls = None,
     workers: Annotated[
         int | None, typer.Option(help="Worker processes on this machine; 0: none. Default: one per core.")
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print steps, shards and sizes, and stop.")] = False,
-    prune: Annotated[
-        int | None, typer.Option(min=1, help="First N shards of everything: a smoke test.")
-    ] = None,
 ) -> None:
     """Run a workflow, or go on with one: only what is missing is made."""
     started = time.perf_counter()
-    module = load_workflow(workflow)
-    shortcuts = {"local": {"features": local}, "describe": {"descriptor": global_}}
-    chosen = {g: {k: v for k, v in fields.items() if v is not None} for g, fields in shortcuts.items()}
-    settings = layer(
-        _preset(module, preset or global_),
-        {group: fields for group, fields in chosen.items() if fields},
-        read_toml(config) if config else {},
-        parse_overrides(set_ or []),
-    )
-    known = (
-        recall(list_photos("gallery", gallery), out_),
-        recall(list_photos("queries", queries), out_),
-    )
-    photos = known[0].photos, known[1].photos
-    if prune:
-        per_shard = prune * settings.ingest.photos_per_shard
-        photos = photos[0].first(per_shard), photos[1].first(per_shard)
-    truth = solution_for(kaggle.read_solution(solution), *photos, pruned=bool(prune)) if solution else None
-    inputs = Inputs(
-        gallery=photos[0],
-        queries=photos[1],
-        solution=truth,
-        weights=Weights.of(weights) if weights else None,
-        local_weights=Weights.of(local_weights) if local_weights else None,
-        device=device,
-    )
-    flow = module.build(inputs, settings)
-    for recalled in known:
-        if recalled.news:
-            out.print(recalled.news)
+    for news in chosen.news:
+        out.print(news)
     if plan:
-        out.print(console.plan_table(needed(flow.targets, out_)))
+        out.print(console.plan_table(needed(chosen.flow.targets, chosen.root)))
         return
-    if not prune:
-        for listed in photos:
-            remember(listed, out_, settings.ingest.photos_per_shard)
+    chosen.remember()
     if workers is None:
         workers = 0 if scheduler else len(os.sched_getaffinity(0))
-    resources = {"CPU": 1, "GPU": 1} if device != "cpu" else {"CPU": 1}
-    where = Where(scheduler=scheduler, tls=tls, workers=workers, resources=resources)
+    where = Where(scheduler=scheduler, workers=workers, resources=chosen.resources, tls=tls)
     with console.ProgressBars(out) as bars:
-        outcome = run_steps(flow.targets, out_, where, bars)
+        outcome = run_steps(
+            chosen.flow.targets, chosen.root, where, bars, workflow=chosen.name, closing=chosen.closing
+        )
     if outcome.summaries:
         out.print(console.summary_table(outcome.summaries))
     else:
         out.print("nothing was left to do: every shard is there")
-    submission = store_submission(flow, out_)
-    if unusable := read_unusable(flow, out_):
-        out.print(console.unusable_table(unusable))
-    if scores := read_scores(flow, out_):
-        out.print(console.scores_table(scores))
-    report = store_report(flow, outcome.plan, out_, settings)
-    out.print(
-        f"submission {submission}\nreport     {report}\n{time.perf_counter() - started:.1f} s", soft_wrap=True
-    )
+    show_results(chosen, out)
+    out.print(f"{time.perf_counter() - started:.1f} s")
 
 
 @app.command()
@@ -197,41 +134,6 @@ def render(
             progress=lambda n, of: status.update(f"rendering {n} of {of} photos"),
         )
     out.print(f"photos in {folder}")
-
-
-def load_workflow(name: str) -> ModuleType:
-    """Import a workflow from its file, or by its name from those that come with lmr.
-
-    Raises
-    ------
-    LmrError
-        If there is no such workflow, or the file does not define one.
-    """
-    path = Path(name)
-    if path.suffix == ".py" and path.is_file():
-        spec = importlib.util.spec_from_file_location(f"lmr_workflow_{path.stem}", path)
-    else:
-        spec = importlib.util.find_spec(f"workflows.{path.stem}") if path.stem.isidentifier() else None
-    if spec is None or spec.loader is None:
-        raise LmrError("there is no such workflow", got=name, fix="for example workflows/retrieval.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    if not (hasattr(module, "build") and hasattr(module, "PRESETS")):
-        raise LmrError(
-            f"{name} is not a workflow",
-            got="no build(inputs, settings) or no PRESETS in it",
-            fix="see workflows/retrieval.py",
-        )
-    return module
-
-
-def _preset(module: ModuleType, name: str | None) -> Any:
-    presets = module.PRESETS
-    name = name or next(iter(presets))
-    if name not in presets:
-        raise SettingsError("unknown preset", got=name, fix=f"one of: {', '.join(presets)}")
-    return presets[name]
 
 
 def main() -> None:

@@ -1,7 +1,6 @@
 """What the command line shows: the plan, progress, scores. Only text; decides nothing."""
 
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
@@ -9,13 +8,24 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from lmr.runtime.cluster import Counts
 from lmr.runtime.graph import Plan
 from lmr.runtime.joined import by_name
+from lmr.runtime.ledger import RunStatus
+from lmr.runtime.run import Counts
 from lmr.runtime.steps import Summary
-from lmr.steps.workflow import Unusable
+from lmr.steps.finished import Unusable
 
-__all__ = ["ProgressBars", "bytes_text", "plan_table", "scores_table", "summary_table", "unusable_table"]
+__all__ = [
+    "ProgressBars",
+    "bytes_text",
+    "plan_table",
+    "run_table",
+    "runs_table",
+    "scores_table",
+    "summary_table",
+    "unusable_table",
+    "when",
+]
 
 LABELS = {
     "search": "1 local search",
@@ -103,6 +113,39 @@ def summary_table(summaries: Sequence[Summary]) -> Table:
     return table
 
 
+def runs_table(runs: Sequence[RunStatus]) -> Table:
+    """Show runs of a scheduler, a line each."""
+    table = Table(title="runs", title_justify="left")
+    table.add_column("run", no_wrap=True)
+    for name in ("state", "shards", "since", "by", "folder"):
+        table.add_column(name, justify="right" if name == "shards" else "left", overflow="fold")
+    for run in runs:
+        record = run.record
+        done, total = sum(run.counts.values()), sum(record.totals.values())
+        by = f"{record.user} on {record.host}"
+        table.add_row(record.name, run.state, f"{done:,} of {total:,}", when(record.since), by, record.root)
+    return table
+
+
+def run_table(run: RunStatus) -> Table:
+    """Show how far one run is, step by step."""
+    record = run.record
+    title = f"{record.name}: {run.state}, since {when(record.since)}, by {record.user} on {record.host}"
+    table = Table(title=title, title_justify="left")
+    for name in ("step", "done", "shards"):
+        table.add_column(name, justify="left" if name == "step" else "right")
+    for step, total in record.totals.items():
+        table.add_row(step, f"{run.counts.get(step, 0):,}", f"{total:,}")
+    if run.deaths:
+        table.caption = f"workers that died with a shard in hand: {run.deaths}"
+    return table
+
+
+def when(seconds: float) -> str:
+    """Return a time, by this machine's clock."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
 def unusable_table(photos: Sequence[Unusable], most: int = 20) -> Table:
     """Show photos that could not be used."""
     table = Table(title=f"{len(photos)} photo(s) could not be used", title_justify="left")
@@ -136,14 +179,10 @@ class ProgressBars:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.progress.stop()
 
-    def planned(self, plan: Plan) -> None:
+    def planned(self, totals: Counts) -> None:
         """Make a bar per step that has something to do."""
-        missing: Counter[str] = Counter()
-        for need in plan:
-            missing[need.step.name] += len(need.missing)
-        for name, total in missing.items():
-            if total:
-                self.bars[name] = self.progress.add_task(name, total=total, start=False)
+        for name, total in totals.items():
+            self.bars[name] = self.progress.add_task(name, total=total, start=False)
 
     def connected(self, dashboard: str | None) -> None:
         """Say where the dashboard is, then show the bars."""

@@ -5,25 +5,18 @@
 
 import logging
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import dask
 import distributed
-from dask.callbacks import Callback
 
 from lmr.errors import ClusterError
-from lmr.runtime.graph import RunGraph
 from lmr.runtime.limits import thread_environment
 from lmr.runtime.security import security, why_unreachable
-from lmr.runtime.steps import Summary
 
-__all__ = ["Counts", "Executor", "Where", "connect", "open_executor"]
-
-Counts = Mapping[str, int]
-"""Step name to number of its tasks that are done."""
+__all__ = ["Where", "connect", "open_client"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,21 +40,15 @@ class Where:
     workers: int = 0
     resources: Mapping[str, float] | None = None
 
-
-class Executor(Protocol):
-    """Runs a graph and tells how far it is."""
-
-    dashboard: str | None
-    declared: frozenset[str] | None
-
-    def run(self, graph: RunGraph, progress: Callable[[Counts], None]) -> list[Summary]:
-        """Run a graph to its end; return the summaries of its steps."""
-        ...
+    @property
+    def in_process(self) -> bool:
+        """Whether it names this very process."""
+        return self.scheduler is None and not self.workers
 
 
 @contextmanager
-def open_executor(where: Where) -> Iterator[Executor]:
-    """Open what `where` names, and close it again.
+def open_client(where: Where) -> Iterator[distributed.Client]:
+    """Connect to the cluster that `where` names, or start one on this machine; close it again.
 
     Raises
     ------
@@ -70,69 +57,10 @@ def open_executor(where: Where) -> Iterator[Executor]:
     """
     if where.scheduler is not None:
         with connect(where.scheduler, where.tls) as client:
-            yield _Cluster(client)
-    elif where.workers:
-        with _local_cluster(where) as cluster, distributed.Client(cluster) as client:
-            yield _Cluster(client)
+            yield client
     else:
-        yield _InProcess()
-
-
-class _InProcess:
-    """The synchronous scheduler: for tests, debugging and small runs."""
-
-    dashboard: str | None = None
-    declared: frozenset[str] | None = None
-
-    def run(self, graph: RunGraph, progress: Callable[[Counts], None]) -> list[Summary]:
-        names = {group: name for name, group in graph.groups.items()}
-        counts = dict.fromkeys(graph.groups, 0)
-
-        def after(key: Any, *_: Any) -> None:
-            if isinstance(key, tuple) and key[0] in names:
-                counts[names[key[0]]] += 1
-                progress(counts)
-
-        with Callback(posttask=after):
-            summaries: list[Summary] = dask.get(graph.graph, graph.final)
-        return summaries
-
-
-class _Cluster:
-    """A `distributed` scheduler, local or remote."""
-
-    def __init__(self, client: distributed.Client) -> None:
-        self.client = client
-        self.dashboard = client.dashboard_link
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
-        # A cluster whose workers declare nothing would never start a task that asks for a resource.
-        self.declared = frozenset(name for w in workers for name in w["resources"]) if workers else None
-
-    def run(self, graph: RunGraph, progress: Callable[[Counts], None]) -> list[Summary]:
-        future = self.client.get(graph.graph, graph.final, sync=False)
-        while future.status == "pending":
-            with suppress(distributed.TimeoutError):
-                distributed.wait(future, timeout=_POLL_SECONDS)
-            progress(self._counts(graph))
-        summaries: list[Summary] = future.result()
-        return summaries
-
-    def _counts(self, graph: RunGraph) -> Counts:
-        counts: Counts = self.client.run_on_scheduler(_done_tasks, groups=dict(graph.groups))
-        return counts
-
-
-_POLL_SECONDS = 0.5
-
-
-def _done_tasks(groups: dict[str, str], dask_scheduler: Any) -> dict[str, int]:
-    """Count finished tasks per step from the scheduler's own books; runs on the scheduler."""
-    counts = {}
-    for name, group in groups.items():
-        states = dask_scheduler.task_groups[group].states if group in dask_scheduler.task_groups else {}
-        waiting = sum(states.get(s, 0) for s in ("waiting", "no-worker", "queued", "processing"))
-        counts[name] = sum(states.values()) - waiting
-    return counts
+        with _local_cluster(where) as cluster, distributed.Client(cluster) as client:
+            yield client
 
 
 @contextmanager
@@ -173,9 +101,6 @@ def _check_versions(client: distributed.Client) -> None:
 @contextmanager
 def _local_cluster(where: Where) -> Iterator[distributed.LocalCluster]:
     config = {
-        # A worker's death counts against every task assigned to it, not only the one that runs. Shards that
-        # kill workers are counted in storage instead (lmr.runtime.steps).
-        "distributed.scheduler.allowed-failures": 1000,
         "distributed.nanny.pre-spawn-environ": thread_environment(),
         # Memory is bounded by the steps; a worker that spills would spill tens of bytes.
         "distributed.worker.memory.target": False,

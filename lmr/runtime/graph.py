@@ -15,8 +15,9 @@ from dask._task_spec import List, Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from lmr.errors import ClusterError
+from lmr.runtime.closing import Closing, conclude
 from lmr.runtime.shards import locate
-from lmr.runtime.steps import Each, Job, Source, Step, Whole, add_up, closure, make_shard, summarise
+from lmr.runtime.steps import Each, Job, Source, Step, Whole, closure, make_shard, summarise
 
 __all__ = ["Needed", "Plan", "RunGraph", "build_graph", "needed"]
 
@@ -78,7 +79,7 @@ class RunGraph:
     graph
         One layer per step, one task per missing shard.
     final
-        The key whose value is the list of all steps' summaries.
+        The key whose value is the run's `Ending`.
     groups
         The name that all keys of a step share, by step name: progress counts them.
     """
@@ -88,7 +89,14 @@ class RunGraph:
     groups: Mapping[str, str]
 
 
-def build_graph(plan: Plan, root: str, run: str, *, declared: frozenset[str] | None = None) -> RunGraph:
+def build_graph(
+    plan: Plan,
+    root: str,
+    run: str,
+    *,
+    declared: frozenset[str] | None = None,
+    closing: Closing | None = None,
+) -> RunGraph:
     """Lift the steps of a plan to one graph.
 
     Parameters
@@ -102,6 +110,8 @@ def build_graph(plan: Plan, root: str, run: str, *, declared: frozenset[str] | N
     declared
         Resources that the cluster's workers declare; None: not known. Where no worker declares `CPU`, it is
         not asked for: such a cluster was started without `--resources`, and every worker has a CPU.
+    closing
+        Called by the last task when every shard is there.
 
     Raises
     ------
@@ -121,7 +131,7 @@ def build_graph(plan: Plan, root: str, run: str, *, declared: frozenset[str] | N
         if not need.missing:
             continue
         step, group = need.step, keys.group(need.step.name)
-        job = Job.of(step, root, run)
+        job = Job.of(step, root)
         barriers: list[TaskRef] = []
         aligned: list[Source] = []
         for source in step.inputs.values():
@@ -146,7 +156,9 @@ def build_graph(plan: Plan, root: str, run: str, *, declared: frozenset[str] | N
         dependencies[done[0]].add(group)
         summaries.append(TaskRef(done))
     final = (f"finish-{_short(run)}", 0)
-    tasks[final[0]] = {final: Task(final, add_up, List(*summaries))}
+    tasks[final[0]] = {final: Task(final, conclude, run, root, closing, List(*summaries))}
+    if declared is None or "CPU" in declared:
+        annotations[final[0]] = {"resources": {"CPU": 1}}
     dependencies[final[0]] = {ref.key[0] for ref in summaries}
     layers = {name: MaterializedLayer(made, annotations.get(name)) for name, made in tasks.items()}
     groups = {need.step.name: keys.group(need.step.name) for need in plan if need.missing}

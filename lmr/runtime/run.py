@@ -1,24 +1,32 @@
 """Run a workflow: look at storage, make what is missing, account for everything."""
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from lmr.errors import LmrError
-from lmr.runtime import storage
-from lmr.runtime.cluster import Counts, Where, open_executor
-from lmr.runtime.graph import Plan, build_graph, needed
-from lmr.runtime.steps import Given, Receipt, Step, Summary
+import dask
+from dask.callbacks import Callback
 
-__all__ = ["Listener", "Outcome", "RunFailed", "run"]
+from lmr.runtime import jobs
+from lmr.runtime.closing import Closing, Ending, RunFailed, settle
+from lmr.runtime.cluster import Where, open_client
+from lmr.runtime.graph import RunGraph, build_graph, needed
+from lmr.runtime.jobs import Work
+from lmr.runtime.ledger import RunRecord
+from lmr.runtime.steps import Given, Step, Summary
+
+__all__ = ["Counts", "Listener", "Outcome", "RunFailed", "run", "submit"]
+
+Counts = Mapping[str, int]
+"""Step name to a number of its shards."""
 
 
 class Listener(Protocol):
     """Is told of a run's progress."""
 
-    def planned(self, plan: Plan) -> None:
-        """Called once, before anything runs."""
+    def planned(self, totals: Counts) -> None:
+        """Called once, before anything runs, with the number of shards to make of each step."""
 
     def connected(self, dashboard: str | None) -> None:
         """Called when there is something to run on; with the dashboard's address if it has one."""
@@ -33,35 +41,23 @@ class Outcome:
 
     Attributes
     ----------
-    plan
-        What had to be done.
     summaries
         Of each step that had something to do, in order; empty when nothing was left to do.
     """
 
-    plan: Plan
     summaries: tuple[Summary, ...]
 
 
-class RunFailed(LmrError):
-    """Some shards could not be made; all others are in storage."""
-
-    def __init__(self, failed: Iterable[Receipt], skipped: int, summaries: Iterable[Summary] = ()) -> None:
-        self.failed, self.skipped, self.summaries = tuple(failed), skipped, tuple(summaries)
-        shown = "\n\n".join(receipt.error for receipt in self.failed[:10])
-        more = f"\n\n… and {len(self.failed) - 10} more" if len(self.failed) > 10 else ""
-        super().__init__(
-            f"{len(self.failed)} shard(s) could not be made:\n\n{shown}{more}\n",
-            got=f"{skipped} further shard(s) wait for them; what was finished stays",
-            fix="mend the cause and run the same command again: only what is missing is made",
-        )
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.failed, self.skipped, self.summaries)
-
-
-def run(targets: Iterable[Step], root: str, where: Where, listener: Listener) -> Outcome:
-    """Make all shards of the targets and of what they need.
+def run(
+    targets: Iterable[Step],
+    root: str,
+    where: Where,
+    listener: Listener,
+    *,
+    workflow: str = "run",
+    closing: Closing | None = None,
+) -> Outcome:
+    """Make all shards of the targets and of what they need, and stay until the end.
 
     Parameters
     ----------
@@ -73,6 +69,10 @@ def run(targets: Iterable[Step], root: str, where: Where, listener: Listener) ->
         Where to run.
     listener
         Is told of the progress.
+    workflow
+        Name of the workflow, for people.
+    closing
+        Called when every shard is there, on a worker if there are some: writes what people read.
 
     Raises
     ------
@@ -81,23 +81,75 @@ def run(targets: Iterable[Step], root: str, where: Where, listener: Listener) ->
     ClusterError
         If the cluster cannot be reached or used.
     """
-    plan = needed(list(targets), root)
-    listener.planned(plan)
-    if not any(need.missing for need in plan):
-        return Outcome(plan, ())
-    for need in plan:
+    work = Work(plan=needed(list(targets), root), root=root, workflow=workflow, closing=closing)
+    listener.planned(work.totals)
+    if not work.totals:
+        _close(work)
+        return Outcome(())
+    _store_given(work)
+    if where.in_process:
+        listener.connected(None)
+        graph = build_graph(work.plan, root, uuid.uuid4().hex, closing=closing)
+        return Outcome(settle(_run_here(graph, listener.progressed)))
+    with open_client(where) as client:
+        listener.connected(client.dashboard_link)
+        name = jobs.submit(client, work).name
+        try:
+            ending = jobs.watch(client, name, listener.progressed)
+        except KeyboardInterrupt:
+            jobs.cancel_run(client, name)
+            raise
+    return Outcome(settle(ending))
+
+
+def submit(
+    targets: Iterable[Step],
+    root: str,
+    where: Where,
+    *,
+    workflow: str,
+    closing: Closing | None = None,
+) -> RunRecord | None:
+    """Send a run to a scheduler and return at once; None if nothing was left to do.
+
+    Parameters are those of `run`.
+
+    Raises
+    ------
+    ClusterError
+        If the cluster cannot be reached or used, or another run works on the same folder.
+    """
+    work = Work(plan=needed(list(targets), root), root=root, workflow=workflow, closing=closing)
+    if not work.totals:
+        _close(work)
+        return None
+    _store_given(work)
+    with open_client(where) as client:
+        return jobs.submit(client, work)
+
+
+def _close(work: Work) -> None:
+    if work.closing is not None:
+        work.closing()
+
+
+def _store_given(work: Work) -> None:
+    for need in work.plan:
         for source in need.step.inputs.values():
             if isinstance(source, Given) and need.missing:
-                source.store(root)
-    name = uuid.uuid4().hex
-    try:
-        with open_executor(where) as executor:
-            listener.connected(executor.dashboard)
-            graph = build_graph(plan, root, name, declared=executor.declared)
-            summaries = executor.run(graph, listener.progressed)
-    finally:
-        storage.delete(storage.join(root, "attempts", name))
-    failed = [receipt for summary in summaries for receipt in summary.failed]
-    if failed:
-        raise RunFailed(failed, sum(summary.skipped for summary in summaries), summaries)
-    return Outcome(plan, tuple(summaries))
+                source.store(work.root)
+
+
+def _run_here(graph: RunGraph, progress: Callable[[Counts], None]) -> Ending:
+    """Run a graph by Dask's synchronous scheduler: for tests, debugging and small runs."""
+    names = {group: name for name, group in graph.groups.items()}
+    counts = dict.fromkeys(graph.groups, 0)
+
+    def after(key: Any, *_: Any) -> None:
+        if isinstance(key, tuple) and key[0] in names:
+            counts[names[key[0]]] += 1
+            progress(counts)
+
+    with Callback(posttask=after):
+        ending: Ending = dask.get(graph.graph, graph.final)
+    return ending

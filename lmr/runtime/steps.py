@@ -10,7 +10,6 @@ import socket
 import threading
 import time
 import traceback
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,13 +20,12 @@ import psutil
 import pyarrow as pa
 
 from lmr.errors import LmrError
-from lmr.runtime import storage
+from lmr.runtime import attempts, storage
 from lmr.runtime.limits import limit_threads
 from lmr.runtime.settings import digest
 from lmr.runtime.shards import Dataset
 
 __all__ = [
-    "MAX_DEATHS",
     "PROCESS_BYTES",
     "Each",
     "Job",
@@ -44,9 +42,6 @@ __all__ = [
 
 PROCESS_BYTES = 400_000_000
 """What a worker process holds before it makes a shard: Python and the libraries that a step loads."""
-
-MAX_DEATHS = 3
-"""A shard that killed this many worker processes in one run is set aside and reported."""
 
 
 class Source(Protocol):
@@ -229,14 +224,12 @@ class Job:
     settings: Any
     inputs: Mapping[str, Dataset]
     placement: Mapping[str, Any]
-    ledger: str
-    """Folder of this run's attempts; counts the processes that a shard has killed."""
     failures: str
     """Folder for the tracebacks of unforeseen errors."""
 
     @classmethod
-    def of(cls, step: Step, root: str, run: str) -> "Job":
-        """Return the job of a step for a run below a folder."""
+    def of(cls, step: Step, root: str) -> "Job":
+        """Return the job of a step for a run's folder."""
         inputs = {name: source.dataset(root) for name, source in step.inputs.items()}
         return cls(
             output=step.dataset(root),
@@ -244,7 +237,6 @@ class Job:
             settings=step.settings,
             inputs=inputs,
             placement=step.placement,
-            ledger=storage.join(root, "attempts", run, step.fingerprint),
             failures=storage.join(root, "failures"),
         )
 
@@ -338,7 +330,7 @@ def make_shard(job: Job, shard: int, *upstream: Receipt | Summary) -> Receipt:
         # Looking first makes resuming and re-running after a lost worker the same thing.
         if storage.exists(output.shard_url(shard)):
             return receipt(state="found", rows=int(output.facts(shard)["rows"]))
-        with _attempt(job, shard), _measured() as measure:
+        with attempts.attempt(f"shard {output.step}/{shard:05d}"), _measured() as measure:
             rows = job.make(shard, job.settings, **job.inputs, **job.placement)
             facts = measure()
             size = output.write(shard, rows, **facts)
@@ -354,25 +346,6 @@ def make_shard(job: Job, shard: int, *upstream: Receipt | Summary) -> Receipt:
         except LmrError:
             message = f"shard {output.step}/{shard:05d} failed\ngot: {what}"
         return receipt(state="failed", error=message)
-
-
-@contextmanager
-def _attempt(job: Job, shard: int) -> Iterator[None]:
-    """Keep a mark in storage while a shard is being made; marks that stay are processes that died."""
-    folder = storage.join(job.ledger, f"{shard:05d}")
-    deaths = len(storage.folder_sizes(folder))
-    if deaths >= MAX_DEATHS:
-        raise LmrError(
-            f"shard {job.output.step}/{shard:05d} was set aside",
-            got=f"its worker process died {deaths} times (killed, out of memory, or crashed in a library)",
-            fix="give workers more memory or make shards smaller, then run the same command again",
-        )
-    mark = storage.join(folder, uuid.uuid4().hex)
-    storage.put(mark, b"")
-    try:
-        yield
-    finally:
-        storage.delete(mark)
 
 
 @contextmanager

@@ -16,7 +16,18 @@ import fsspec
 
 from lmr.errors import StorageError
 
-__all__ = ["delete", "exists", "folder_sizes", "is_local", "join", "local_path", "open_read", "put", "read"]
+__all__ = [
+    "absolute",
+    "delete",
+    "exists",
+    "folder_sizes",
+    "is_local",
+    "join",
+    "local_path",
+    "open_read",
+    "put",
+    "read",
+]
 
 
 # botocore waits a minute per try, and s3fs tries again: a wrong address would look like a hang. What
@@ -118,6 +129,11 @@ def delete(url: str) -> None:
 def is_local(url: str) -> bool:
     """Tell whether a URL is a path on this machine's file systems."""
     return "://" not in url or url.startswith(("file://", "local://"))
+
+
+def absolute(url: str) -> str:
+    """Return a URL that means the same in every working directory."""
+    return os.path.abspath(local_path(url)) if is_local(url) else url
 
 
 def local_path(url: str) -> str:

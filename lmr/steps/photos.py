@@ -1,6 +1,7 @@
 """The photos that a run starts from: a folder's list, checked before any work."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
@@ -14,7 +15,7 @@ from lmr.runtime.settings import digest
 from lmr.runtime.shards import Dataset
 from lmr.runtime.steps import Given
 
-__all__ = ["Photos", "list_photos", "stored_list"]
+__all__ = ["Photos", "list_photos", "place", "stored_list"]
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"})
 
@@ -66,16 +67,6 @@ class Photos:
         stops = [*self.starts[1:], len(self)]
         return [self._slice(start, stop) for start, stop in zip(self.starts, stops, strict=True)]
 
-    def place(self, row: int, photos_per_shard: int) -> tuple[int, int]:
-        """Return the shard that a photo lies in, and its place there; no shard crosses generations."""
-        stops = [*self.starts[1:], len(self)]
-        shard = 0
-        for start, stop in zip(self.starts, stops, strict=True):
-            if row < stop:
-                return shard + (row - start) // photos_per_shard, (row - start) % photos_per_shard
-            shard += -(-(stop - start) // photos_per_shard)
-        raise IndexError(f"row {row} of {len(self)} photos")
-
     @property
     def _later(self) -> tuple[int, ...]:
         # Rows count only where they do not begin at 0, so that a list keeps its fingerprint when it grows.
@@ -103,6 +94,26 @@ class Photos:
             fingerprint=digest([self.name, self.ids, self.paths, self.stamps, *self._later]),
             row_group_rows=rows_per_group,
         )
+
+
+def place(row: int, starts: Sequence[int], photos_per_shard: int) -> tuple[int, int]:
+    """Return the shard that a photo lies in, and its place there; no shard crosses generations.
+
+    Parameters
+    ----------
+    row
+        The photo's row.
+    starts
+        The rows at which generations begin.
+    photos_per_shard
+        Photos in a shard.
+    """
+    shard = 0
+    for start, stop in itertools.pairwise([*starts, row + 1]):
+        if row < stop:
+            return shard + (row - start) // photos_per_shard, (row - start) % photos_per_shard
+        shard += -(-(stop - start) // photos_per_shard)
+    raise IndexError(f"row {row} before the first generation")
 
 
 def stored_list(name: str, root: str, fingerprint: str) -> Dataset:

@@ -1,12 +1,9 @@
 """The report of a run: one page to look at, made from what is in storage."""
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from lmr.errors import PhotoError
 from lmr.evaluation.pictures import data_uri, match_picture, thumbnail
@@ -23,60 +20,53 @@ from lmr.evaluation.report import (
 )
 from lmr.evaluation.scorers import Scores
 from lmr.runtime import storage
-from lmr.runtime.graph import Plan
-from lmr.runtime.joined import by_name
 from lmr.runtime.shards import Dataset
-from lmr.runtime.steps import Step
+from lmr.steps.finished import Finished, read_unusable, store_scores, store_submission
+from lmr.steps.photos import place
 from lmr.steps.ranking import read_ranking
-from lmr.steps.submit import named
+from lmr.steps.submit import ids_of, named
 from lmr.steps.verify import inliers_of_pair
-from lmr.steps.workflow import Workflow, read_unusable
 
-__all__ = ["costs_of", "store_report"]
+__all__ = ["close_run", "costs_of", "store_report"]
 
 EXAMPLES = 9
 PAIRS = 4
 BLANK = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
 
 
-def store_report(flow: Workflow, plan: Plan, root: str, settings: Any) -> str:
-    """Write `report/index.html` into the run's folder; return its URL.
+def close_run(run: Finished) -> None:
+    """Write all that people read of a run into its folder: submission, scores, report."""
+    store_submission(run)
+    store_scores(run)
+    store_report(run)
 
-    Parameters
-    ----------
-    flow
-        A workflow that has run.
-    plan
-        What the run had to do, for the costs.
-    root
-        The run's folder.
-    settings
-        The workflow's settings, a dataclass of one dataclass per step.
-    """
-    photos = _Photos(flow, root)
-    scores = _scores(flow, root)
-    examples = _examples(flow, root, scores, photos)
+
+def store_report(run: Finished) -> str:
+    """Write `report/index.html` into the run's folder; return its URL."""
+    photos = _Photos(run)
+    scores = _scores(run)
+    examples = _examples(run, scores, photos)
     shown = {i for e in examples for row in e.rankings.values() for i in row[:SHOWN_RESULTS]}
     report = Report(
-        run=root.rstrip("/").rsplit("/", 1)[-1],
-        about=f"{len(flow.inputs.queries):,} queries in {len(flow.inputs.gallery):,} gallery photos",
+        run=run.root.rstrip("/").rsplit("/", 1)[-1],
+        about=f"{len(photos.rows['queries']):,} queries in {len(photos.rows['gallery']):,} gallery photos",
         scores=scores,
-        costs=costs_of([need.step for need in plan], root),
-        undecoded=[Undecoded(photo_id=u.id, reason=u.reason) for u in read_unusable(flow, root)],
-        settings=dataclasses.asdict(settings),
+        costs=costs_of(run.steps),
+        undecoded=[Undecoded(photo_id=u.id, reason=u.reason) for u in read_unusable(run)],
+        settings=run.settings,
         queries=examples,
-        pairs=_pairs(flow, root, examples, photos),
+        pairs=_pairs(run, examples, photos),
         thumbnails={i: photos.thumbnail("gallery", i) for i in sorted(shown)},
     )
-    url = storage.join(root, "report", "index.html")
+    url = storage.join(run.root, "report", "index.html")
     storage.put(url, render_report(report).encode())
     return url
 
 
-def costs_of(steps: Sequence[Step], root: str) -> list[StepCost]:
+def costs_of(datasets: Sequence[Dataset]) -> list[StepCost]:
     """Add up what the shards' own metadata say of each step, whichever run made them."""
     with ThreadPoolExecutor(16) as pool:
-        return [_cost(source.dataset(root), pool) for source in by_name(steps)]
+        return [_cost(dataset, pool) for dataset in datasets]
 
 
 def _cost(dataset: Dataset, pool: ThreadPoolExecutor) -> StepCost:
@@ -93,45 +83,41 @@ def _cost(dataset: Dataset, pool: ThreadPoolExecutor) -> StepCost:
     )
 
 
-def _scores(flow: Workflow, root: str) -> list[StepScore]:
-    if flow.scores is None:
+def _scores(run: Finished) -> list[StepScore]:
+    if run.scores is None:
         return []
-    rows = flow.scores.dataset(root).read(0)
+    rows = run.scores.read(0)
     ids = tuple(rows.column("id").to_pylist())
     return [
         StepScore(step=name, scores=Scores(ids, np.asarray(rows.column(name).to_numpy())))
-        for name in flow.rankings
+        for name in run.rankings
     ]
 
 
-def _examples(
-    flow: Workflow, root: str, scores: Sequence[StepScore], photos: "_Photos"
-) -> list[QueryExample]:
+def _examples(run: Finished, scores: Sequence[StepScore], photos: "_Photos") -> list[QueryExample]:
     if scores:
         chosen = pick_queries(scores[0].scores, scores[-1].scores, n_each=EXAMPLES // 3)
     else:
-        queries = flow.inputs.queries.ids
+        queries = list(photos.rows["queries"])
         picks = np.linspace(0, len(queries) - 1, min(EXAMPLES, len(queries))).astype(int)
         chosen = [(queries[i], "one of many") for i in picks]
     truth: Mapping[str, Sequence[str]] = {}
-    if flow.inputs.solution is not None:
-        rows = flow.inputs.solution.rows.to_pydict()
+    if run.solution is not None:
+        rows = run.solution.read(0).to_pydict()
         truth = dict(zip(rows["id"], rows["images"], strict=True))
     return [
         QueryExample(
             query_id=query,
             photo=photos.thumbnail("queries", query),
             why=why,
-            rankings={name: photos.ranked(step, query) for name, step in flow.rankings.items()},
+            rankings={name: photos.ranked(ranking, query) for name, ranking in run.rankings.items()},
             relevant=truth.get(query) if truth else None,
         )
         for query, why in chosen
     ]
 
 
-def _pairs(
-    flow: Workflow, root: str, examples: Iterable[QueryExample], photos: "_Photos"
-) -> list[VerifiedPair]:
+def _pairs(run: Finished, examples: Iterable[QueryExample], photos: "_Photos") -> list[VerifiedPair]:
     """Draw the best verified pair of each example until there are enough."""
     pairs: list[VerifiedPair] = []
     for example in examples:
@@ -139,8 +125,7 @@ def _pairs(
             break
         gallery = example.rankings["verify"][0]
         places = photos.place("queries", example.query_id), photos.place("gallery", gallery)
-        local = flow.local[0].dataset(root), flow.local[1].dataset(root)
-        xy_query, xy_gallery = inliers_of_pair(flow.pairs.dataset(root), local, *places)
+        xy_query, xy_gallery = inliers_of_pair(run.pairs, run.local, *places)
         if not len(xy_query):
             continue
         images = photos.image("queries", example.query_id), photos.image("gallery", gallery)
@@ -159,12 +144,15 @@ def _pairs(
 class _Photos:
     """Reads single photos and single lists out of a run's shards."""
 
-    def __init__(self, flow: Workflow, root: str) -> None:
-        self.root, self.flow = root, flow
-        self.sets = {"gallery": flow.inputs.gallery, "queries": flow.inputs.queries}
-        self.rows = {name: {i: row for row, i in enumerate(p.ids)} for name, p in self.sets.items()}
-        self.images = dict(zip(self.sets, (s.dataset(root) for s in flow.images), strict=True))
-        self.ids = [pa.chunked_array([list(photos.ids)]) for photos in self.sets.values()]
+    def __init__(self, run: Finished) -> None:
+        self.per_shard = run.photos_per_shard
+        self.starts = dict(zip(("gallery", "queries"), run.starts, strict=True))
+        self.ids = [ids_of(photos) for photos in run.photos]
+        self.rows = {
+            name: {i: row for row, i in enumerate(ids.to_pylist())}
+            for name, ids in zip(("gallery", "queries"), self.ids, strict=True)
+        }
+        self.images = dict(zip(("gallery", "queries"), run.images, strict=True))
 
     def place(self, name: str, photo_id: str) -> tuple[int, int]:
         """Return the shard of a photo, and its row."""
@@ -173,7 +161,7 @@ class _Photos:
 
     def inside(self, name: str, row: int) -> tuple[int, int]:
         """Return the shard of a row, and its place there."""
-        return self.sets[name].place(row, self.flow.photos_per_shard)
+        return place(row, self.starts[name], self.per_shard)
 
     def image(self, name: str, photo_id: str) -> bytes:
         """Return the bytes of a photo."""
@@ -189,9 +177,9 @@ class _Photos:
         except PhotoError:
             return BLANK
 
-    def ranked(self, step: Step, query_id: str) -> list[str]:
+    def ranked(self, ranking: Dataset, query_id: str) -> list[str]:
         """Return a query's list of gallery ids in one ranking."""
         shard, inside = self.inside("queries", self.rows["queries"][query_id])
-        rows = named(read_ranking(step.dataset(self.root), shard), *self.ids)
+        rows = named(read_ranking(ranking, shard), *self.ids)
         images: list[str] = rows.column("images")[inside].as_py()
         return images

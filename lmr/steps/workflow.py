@@ -1,17 +1,12 @@
-"""What a workflow is made of, and what it leaves for people to read."""
+"""What a workflow is made of."""
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from lmr.evaluation.kaggle import submission_csv
 from lmr.runtime import storage
 from lmr.runtime.steps import Given, Source, Step
 from lmr.steps.check_photos import check_photos
@@ -19,7 +14,7 @@ from lmr.steps.evaluate import evaluate
 from lmr.steps.photos import Photos
 from lmr.steps.submit import submit
 
-__all__ = ["Inputs", "Unusable", "Weights", "Workflow", "read_scores", "read_unusable", "store_submission"]
+__all__ = ["Inputs", "Weights", "Workflow"]
 
 
 @dataclass(frozen=True)
@@ -130,41 +125,3 @@ class Workflow:
         """The steps to run; all others are run because these need them."""
         ends = [self.unusable, *self.rankings.values(), self.submission]
         return ends if self.scores is None else [*ends, self.scores]
-
-
-@dataclass(frozen=True)
-class Unusable:
-    """A photo that could not be used, and why."""
-
-    set: str
-    id: str
-    reason: str
-
-
-def store_submission(workflow: Workflow, root: str) -> str:
-    """Write `submission.csv` into the run's folder, a line per query; return its URL."""
-    dataset = workflow.submission.dataset(root)
-    predictions: dict[str, list[str]] = {}
-    for shard in range(dataset.shards):
-        rows = dataset.read(shard).to_pydict()
-        predictions.update(zip(rows["id"], rows["images"], strict=True))
-    url = storage.join(root, "submission.csv")
-    storage.put(url, submission_csv(predictions))
-    return url
-
-
-def read_scores(workflow: Workflow, root: str) -> dict[str, float]:
-    """Return mAP@100 after each step and write it as `scores.json`; empty without a solution."""
-    if workflow.scores is None:
-        return {}
-    rows = workflow.scores.dataset(root).read(0)
-    scores = {name: float(np.nanmean(rows.column(name).to_numpy())) for name in workflow.rankings}
-    facts: dict[str, Any] = {**scores, "protocol": "map_at_100"}
-    storage.put(storage.join(root, "scores.json"), (json.dumps(facts, indent=2) + "\n").encode())
-    return scores
-
-
-def read_unusable(workflow: Workflow, root: str) -> list[Unusable]:
-    """Return the photos that could not be used."""
-    rows = workflow.unusable.dataset(root).read(0).to_pylist()
-    return [Unusable(**row) for row in rows]

@@ -111,10 +111,10 @@ class Quiet:
     """A listener that keeps what it heard."""
 
     def __init__(self):
-        self.counts, self.plan, self.dashboard = {}, None, None
+        self.counts, self.totals, self.dashboard = {}, None, None
 
-    def planned(self, plan):
-        self.plan = plan
+    def planned(self, totals):
+        self.totals = totals
 
     def connected(self, dashboard):
         self.dashboard = dashboard

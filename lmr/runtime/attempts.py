@@ -1,0 +1,81 @@
+"""Attempts at shards, kept by the scheduler: it sees which shard a worker had in hand when it died.
+
+A task tells the scheduler before it begins and after it ends (`lmr.runtime.ledger` keeps the book). A worker
+that dies in between has died of that shard, and of no other that was merely assigned to it: Dask's own
+count blames all of them. One call of a millisecond each, where a mark in storage would be two requests.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Any
+
+import distributed
+from distributed.utils import sync
+
+from lmr.errors import LmrError
+
+__all__ = ["MAX_DEATHS", "attempt", "tell_scheduler"]
+
+MAX_DEATHS = 3
+"""A task that killed this many worker processes in one run is set aside and reported."""
+
+
+@contextmanager
+def attempt(what: str) -> Iterator[None]:
+    """Hold this block to be one attempt at the running task; nothing happens outside of a cluster.
+
+    A worker with several threads makes one attempt at a time: a process that dies then has one culprit, and
+    thread pools and peak memory, which belong to the process, belong to one shard.
+
+    Raises
+    ------
+    LmrError
+        If the task has killed `MAX_DEATHS` workers before.
+    """
+    worker = _worker()
+    if worker is None:
+        yield
+        return
+    key = worker.get_current_task()
+    with _turn(worker):
+        deaths = _note("lmr_begin", key=key, worker=worker.address) or 0
+        if deaths >= MAX_DEATHS:
+            raise LmrError(
+                f"{what} was set aside",
+                got=f"its worker process died {deaths} times (killed, out of memory, crashed in a library)",
+                fix="give workers more memory or make shards smaller, then run the same command again",
+            )
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = time.perf_counter() - started
+            _note("lmr_end", key=key, worker=worker.address, seconds=seconds)
+
+
+def tell_scheduler(operation: str, **about: Any) -> Any:
+    """Call the ledger on the scheduler from a task and return its answer; None outside of a cluster."""
+    worker = _worker()
+    if worker is None:
+        return None
+    return sync(worker.loop, getattr(worker.scheduler, operation), **about)
+
+
+def _note(operation: str, **about: Any) -> Any:
+    # A scheduler that does not answer is on its way out, and so is this worker: the note is of no more use.
+    with suppress(OSError, TimeoutError):
+        return tell_scheduler(operation, **about)
+    return None
+
+
+def _worker() -> distributed.Worker | None:
+    try:
+        return distributed.get_worker()
+    except ValueError:
+        return None
+
+
+def _turn(worker: distributed.Worker) -> Any:
+    plugin = worker.plugins.get("lmr")
+    return plugin.turn if plugin else nullcontext()

@@ -1,0 +1,95 @@
+"""A scheduler and workers as processes of their own, as a cluster has them: for submitting and leaving."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+class Cluster:
+    """`dask scheduler` and `dask worker` on loopback; workers come and go."""
+
+    def __init__(self, folder):
+        self.folder, self.processes = Path(folder), {}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.address = self._scheduler()
+
+    def _start(self, name, *command, **environment):
+        log = open(self.folder / f"{name}.log", "w")  # noqa: SIM115
+        self.processes[name] = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        log.close()
+
+    def _scheduler(self):
+        self._start(
+            "scheduler",
+            "distributed.cli.dask_scheduler",
+            "--host=127.0.0.1",
+            "--port=0",
+            "--dashboard-address=127.0.0.1:0",
+        )
+        return self._said("scheduler", r"Scheduler at:\s+(tcp://\S+)")
+
+    def worker(self, name, *options, **environment):
+        """Start a worker without a nanny, unless options say otherwise; return when it has joined."""
+        plain = () if any("nanny" in option or "memory" in option for option in options) else ("--no-nanny",)
+        self._start(
+            name,
+            "distributed.cli.dask_worker",
+            self.address,
+            f"--name={name}",
+            "--nthreads=1",
+            "--no-dashboard",
+            "--death-timeout=20",
+            *(("--resources=CPU=1",) if not any("resources" in option for option in options) else ()),
+            *plain,
+            *options,
+            **environment,
+        )
+        self._said(name, r"Registered to:\s+(\S+)")
+
+    def _said(self, name, pattern):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if found := re.search(pattern, (self.folder / f"{name}.log").read_text()):
+                return found[1]
+            if self.processes[name].poll() is not None:
+                break
+            time.sleep(0.05)
+        raise RuntimeError(f"{name} did not start: {(self.folder / f'{name}.log').read_text()}")
+
+    def signal(self, name, number=signal.SIGKILL):
+        """Send a process a signal."""
+        self.processes[name].send_signal(number)
+
+    def close(self):
+        """End all that was started."""
+        for process in self.processes.values():
+            process.kill()
+        for process in self.processes.values():
+            process.wait()
+
+
+@contextmanager
+def cluster(folder, workers=0):
+    """A scheduler with some workers, ended at the end."""
+    made = Cluster(folder)
+    try:
+        for number in range(workers):
+            made.worker(f"w{number}")
+        yield made
+    finally:
+        made.close()
