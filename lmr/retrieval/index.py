@@ -31,6 +31,7 @@ __all__ = [
     "default_lists",
     "train_quantiser",
     "build_index",
+    "build_index_of",
     "open_index",
     "search_index",
     "nearest_lists",
@@ -117,17 +118,21 @@ def train_quantiser(sample: Floats, *, lists: int, code_bytes: int | None, seed:
 
 
 def build_index(trained: bytes, descriptors: Floats, photo_rows: Ints) -> bytes:
-    """Encode the descriptors of a group of gallery shards into one sub-index.
+    """Encode the descriptors of some gallery photos into one sub-index; see `build_index_of`."""
+    return build_index_of(trained, [(descriptors, photo_rows)])
+
+
+def build_index_of(trained: bytes, parts: Iterable[tuple[Floats, Ints]]) -> bytes:
+    """Encode the descriptors of a group of gallery shards into one sub-index, holding one shard at a time.
 
     Parameters
     ----------
     trained
         From `train_quantiser`.
-    descriptors
-        (n, d) float32 unit rows; n may be 0. Rows of zeros (broken or without texture) are left out: they
-        would be near to each other.
-    photo_rows
-        (n,) the gallery row of each descriptor's photo.
+    parts
+        Of each shard the descriptors, (n, d) float32 unit rows, and the gallery row of each one's photo,
+        (n,); n may be 0. Rows of zeros (broken or without texture) are left out: they would be near to each
+        other. Photo rows ascend from shard to shard, so that equal distances go to the lower one.
 
     Returns
     -------
@@ -139,19 +144,20 @@ def build_index(trained: bytes, descriptors: Floats, photo_rows: Ints) -> bytes:
         Descriptors not finite, not unit or of another dimension, or lengths that differ.
     """
     index = open_index(trained)
-    check_descriptors(descriptors, dimension=index.d, unit=True)
-    if photo_rows.shape != (len(descriptors),):
-        raise LmrError(
-            "every descriptor needs the row of its photo",
-            got=f"{len(descriptors)} descriptors, rows of shape {photo_rows.shape}",
-            fix="repeat each photo's row once per feature",
-        )
-    # Lists in order of photo row: faiss keeps the first of equal distances, so that ties go to the lower row
-    # whatever the order in which the photos came.
-    order = np.argsort(photo_rows, kind="stable")
-    order = order[descriptors[order].any(axis=1)]
-    for part in np.array_split(order, -(-len(order) // BUILD_ROWS) or 1):  # no second copy of the group
-        index.add_with_ids(descriptors[part], photo_rows[part].astype(np.int64))
+    for descriptors, photo_rows in parts:
+        check_descriptors(descriptors, dimension=index.d, unit=True)
+        if photo_rows.shape != (len(descriptors),):
+            raise LmrError(
+                "every descriptor needs the row of its photo",
+                got=f"{len(descriptors)} descriptors, rows of shape {photo_rows.shape}",
+                fix="repeat each photo's row once per feature",
+            )
+        # Lists in order of photo row: faiss keeps the first of equal distances, so that ties go to the lower
+        # row whatever the order in which the photos came.
+        order = np.argsort(photo_rows, kind="stable")
+        order = order[descriptors[order].any(axis=1)]
+        for rows in np.array_split(order, -(-len(order) // BUILD_ROWS) or 1):  # no second copy of the shard
+            index.add_with_ids(descriptors[rows], photo_rows[rows].astype(np.int64))
     built: bytes = faiss.serialize_index(index).tobytes()
     return built
 

@@ -153,10 +153,12 @@ def index_asmk_shard(
     shard: int, settings: CodebookSettings, *, local: Dataset, codebook: Dataset
 ) -> pa.Table:
     """Aggregate the photos of one group of gallery shards and invert them."""
-    descriptors, photos = descriptors_of(local, shard, settings.gallery_shards_per_index)
     trained = named_arrays(codebook)
     n_words = open_codebook(trained["codebook"].tobytes()).ntotal
-    index = build_asmk(_aggregate(descriptors, photos, trained), n_words=n_words)
+    shards = descriptors_of(local, shard, settings.gallery_shards_per_index)
+    parts = [_aggregate(descriptors, photos, trained) for descriptors, photos in shards]
+    together = {f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(AsmkPart)}
+    index = build_asmk(AsmkPart(**together), n_words=n_words)
     return array_table({name: getattr(index, name) for name in _STORED})
 
 

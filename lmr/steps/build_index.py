@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lmr.errors import LmrError
 from lmr.retrieval.codebook import SAMPLE_PER_CENTROID
 from lmr.retrieval.descriptors import to_float
-from lmr.retrieval.index import build_index, default_lists, list_sizes, open_index, train_quantiser
+from lmr.retrieval.index import build_index_of, default_lists, list_sizes, open_index, train_quantiser
 from lmr.runtime.cache import unpack
 from lmr.runtime.joined import by_part
 from lmr.runtime.settings import Settings
@@ -119,21 +119,19 @@ def sample_rows(dataset: Dataset, name: str, count: int, total: int, seed: int) 
 
 def index_shard(shard: int, settings: IndexSettings, *, local: Dataset, trained: Dataset) -> pa.Table:
     """Encode the descriptors of one group of gallery shards."""
-    descriptors, photos = descriptors_of(local, shard, settings.gallery_shards_per_index)
     quantiser = arrays_of(trained.read(0))["trained"].tobytes()
-    return array_table({"index": build_index(quantiser, descriptors, photos)})
+    parts = descriptors_of(local, shard, settings.gallery_shards_per_index)
+    return array_table({"index": build_index_of(quantiser, parts)})
 
 
 def descriptors_of(
     local: Dataset, group: int, shards_per_group: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Read the descriptors of one group of shards, as unit rows, and the photo of each."""
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+    """Read a group of shards, one at a time: the descriptors as unit rows, and the photo of each."""
     first = group * shards_per_group
-    shards = range(first, min(first + shards_per_group, local.shards))
-    tables = [local.read(i, ["photo", "descriptor"]) for i in shards]
-    tables = [t for t in tables if len(t)] or tables[:1]
-    descriptors = to_float(np.concatenate([column(t, "descriptor") for t in tables]))
-    return descriptors, np.concatenate([column(t, "photo") for t in tables]).astype(np.int64)
+    for shard in range(first, min(first + shards_per_group, local.shards)):
+        rows = local.read(shard, ["photo", "descriptor"])
+        yield to_float(column(rows, "descriptor")), column(rows, "photo").astype(np.int64)
 
 
 def open_sub_indexes(index: Dataset) -> Iterator[faiss.IndexIVF]:

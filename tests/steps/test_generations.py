@@ -24,7 +24,7 @@ from lmr.steps.photos import Photos, list_photos, place
 from lmr.steps.ranking import read_ranking
 from lmr.steps.workflow import Inputs
 from tests.runtime.toys import Quiet
-from tests.steps.world import arguments, lmr, make
+from tests.steps.world import arguments, lmr, make, submission
 from workflows import retrieval
 
 
@@ -97,6 +97,26 @@ def test_a_damaged_memory_is_told_and_a_lost_list_begins_anew(tmp_path):
     memory.write_text("[{")
     with pytest.raises(StorageError, match=r"generations\.json is damaged(.|\n)*delete it"):
         recall(photos("bdf"), root)
+
+
+def test_a_run_on_s3_remembers_too(moto_s3):
+    seen(moto_s3, photos("bdf"))
+    assert "".join(seen(moto_s3, photos("abcdef")).photos.ids) == "bdface"
+    assert recall(photos("abcdef"), moto_s3).photos.starts == (0, 3)
+
+
+def test_another_number_of_photos_per_shard_reads_every_photo(tmp_path):
+    """The list of photos is stored once per run, in row groups for the first number."""
+    folder, root = tmp_path / "photos", str(tmp_path / "run")
+    folder.mkdir()
+    for name in "abcdefg":
+        (folder / f"{name}.jpg").write_bytes(b"no photo")
+    for count in (2, 3, 10):
+        images = ingest(list_photos("gallery", str(folder)), IngestSettings(photos_per_shard=count))
+        run(images.parts, root, Where(), Quiet())
+        shards = [images.dataset(root).read(i, ["id"]).column("id").to_pylist() for i in range(images.shards)]
+        assert [len(ids) for ids in shards[:-1]] == [count] * (images.shards - 1)
+        assert "".join(itertools.chain(*shards)) == "abcdefg"
 
 
 @given(st.lists(st.integers(1, 7), min_size=1, max_size=5), st.integers(1, 4), st.integers(1, 40))
@@ -175,8 +195,37 @@ def test_the_plan_and_the_end_tell_what_is_new(grown):
     assert "3 photo(s) could not be used" in printed
 
 
-def flow_of(folder, **changes):
-    settings = layer(retrieval.PRESETS["vlad"], {"ingest": {"photos_per_shard": 10}})
+@pytest.mark.cluster
+def test_growing_on_a_cluster_gives_what_one_process_gives(grown, tmp_path):
+    folder, _, before = grown
+    out = tmp_path / "run"
+    for path in before:
+        there = out / path.relative_to(folder / "run")
+        there.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, there)
+    memory = "photos/gallery/generations.json"
+    history = json.loads((folder / "run" / memory).read_text())
+    (out / memory).write_text(json.dumps(history[:1]))
+    printed = lmr(*arguments(folder / "world", out, "--workers", "2"))
+    assert re.search(r"extract_local +│ +2 │ +3 │", printed)
+    assert submission(out) == submission(folder / "run")
+
+
+def test_a_pruned_run_takes_the_first_photos_and_leaves_no_trace(grown):
+    folder = grown[0]
+    memory = (folder / "run" / "photos" / "gallery" / "generations.json").read_text()
+    printed = lmr(*arguments(folder / "world", folder / "run", "--prune", "1", "--plan"))
+    assert re.search(r"ingest +│ +1 │ +1 │ +10 │", printed)
+    printed = lmr(*arguments(folder / "world", folder / "run", "--prune", "3", "--plan"))
+    # The first generation is there; the first five photos of the second are a list of their own.
+    assert re.search(r"ingest +│ +4 │ +1 │ +30 │", printed)
+    assert (folder / "run" / "photos" / "gallery" / "generations.json").read_text() == memory
+
+
+def flow_of(folder, method="votes", **changes):
+    settings = layer(
+        retrieval.PRESETS["vlad"], {"ingest": {"photos_per_shard": 10}, "search": {"method": method}}
+    )
     gallery, queries = (
         recall(list_photos(name, str(folder / "world" / name)), str(folder / "run")).photos
         for name in ("gallery", "queries")
@@ -196,17 +245,25 @@ def with_learned(source, learned, done):
     return done[source.fingerprint]
 
 
-def test_a_grown_gallery_gives_what_one_gallery_gives(grown):
+@pytest.mark.parametrize(
+    ("method", "models", "rankings"),
+    [
+        ("votes", ["train_quantiser", "learn_words"], ["search", "verify", "rank", "expand", "diffuse"]),
+        ("asmk", ["train_codebook"], ["search"]),
+    ],
+)
+def test_a_grown_gallery_gives_what_one_gallery_gives(grown, method, models, rankings):
     folder = grown[0]
-    ours, root = flow_of(folder), str(folder / "run")
+    ours, root = flow_of(folder, method), str(folder / "run")
     assert ours.inputs.gallery.starts == (0, 25)
-    learned = {s.name: s for s in closure(ours.targets) if s.name in ("train_quantiser", "learn_words")}
-    assert len(learned) == 2
-    once, done = flow_of(folder, starts=(0,)), {}
+    learned = {step.name: step for step in closure(ours.targets) if step.name in models}
+    assert len(learned) == len(models)
+    once, done = flow_of(folder, method, starts=(0,)), {}
     assert once.local[0].shards == 4
-    theirs = {name: with_learned(step, learned, done) for name, step in once.rankings.items()}
-    run(theirs.values(), root, Where(), Quiet())
-    for name, step in ours.rankings.items():
+    theirs = {name: with_learned(once.rankings[name], learned, done) for name in rankings}
+    run([*theirs.values(), *(ours.rankings[name] for name in rankings)], root, Where(), Quiet())
+    for name in rankings:
+        step = ours.rankings[name]
         assert step.fingerprint != theirs[name].fingerprint
         mine, other = (read_ranking(s.dataset(root), 0) for s in (step, theirs[name]))
         np.testing.assert_array_equal(mine.photos, other.photos)
