@@ -8,6 +8,8 @@ Storage
     `moto_s3`: a real HTTP server on loopback that speaks S3, and an empty bucket on it.
 """
 
+from urllib.request import Request, urlopen
+
 import pytest
 
 from lmr.runtime.cluster import Where
@@ -33,6 +35,9 @@ def moto_s3(monkeypatch):
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    # moto's store is the process's, not the server's.
+    with urlopen(Request(f"http://{host}:{port}/moto-api/reset", method="POST")):
+        pass
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")

@@ -8,18 +8,20 @@ commit what it has).
 import errno
 import os
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import fsspec
 
 from lmr.errors import StorageError
+from lmr.runtime.patience import passes, patiently
 
 __all__ = [
     "absolute",
     "delete",
     "exists",
+    "find",
     "folder_sizes",
     "is_local",
     "join",
@@ -27,14 +29,15 @@ __all__ = [
     "open_read",
     "put",
     "read",
+    "read_many",
 ]
 
 
-# botocore waits a minute per try, and s3fs tries again: a wrong address would look like a hang. What
-# the user's own fsspec configuration says goes first.
+# A wrong address must not look like a hang, and there is one place that tries again (lmr.runtime.patience).
+# What the user's own fsspec configuration says goes first.
 fsspec.config.conf.setdefault("s3", {}).setdefault(
     "config_kwargs",
-    {"connect_timeout": 5, "read_timeout": 60, "retries": {"max_attempts": 2, "mode": "standard"}},
+    {"connect_timeout": 5, "read_timeout": 60, "retries": {"total_max_attempts": 1, "mode": "standard"}},
 )
 
 
@@ -52,78 +55,184 @@ def put(url: str, data: bytes | memoryview) -> None:
         If storage is full, not writable or not reachable; nothing is left under the object's name.
     """
     with _explained("write", url):
-        fs, path = fsspec.core.url_to_fs(url)
-        if not is_local(url):
-            fs.pipe_file(path, bytes(data))
-            return
-        folder, name = os.path.split(path)
-        os.makedirs(folder, exist_ok=True)
-        temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
-        try:
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            if os.path.exists(temporary):
-                os.remove(temporary)
-            raise
+        fs, path = _file_system(url)
+        if is_local(url):
+            patiently(lambda: _put_file(path, data), "file")
+        else:
+            patiently(lambda: fs.pipe_file(path, bytes(data)), _server(url))
+
+
+def _put_file(path: str, data: bytes | memoryview) -> None:
+    folder, name = os.path.split(path)
+    os.makedirs(folder, exist_ok=True)
+    temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+        raise
 
 
 def read(url: str) -> bytes:
     """Read an object whole."""
     with _explained("read", url):
-        fs, path = fsspec.core.url_to_fs(url)
-        data: bytes = fs.cat_file(path)
+        fs, path = _file_system(url)
+        data: bytes = patiently(lambda: fs.cat_file(path), _server(url))
         return data
+
+
+def read_many(urls: Sequence[str]) -> list[bytes | OSError]:
+    """Read objects of one storage whole, many at a time where it can.
+
+    An object that is gone, or a local file that may not be read, is returned as its error: others are none
+    the worse. All that concerns the storage itself is raised.
+
+    Raises
+    ------
+    StorageError
+        If the storage cannot be reached, or refuses.
+    """
+    with _explained("read", urls[0]):
+        fs, _ = _file_system(urls[0])
+        paths = [str(_file_system(url)[1]) for url in urls]
+        tolerated = (FileNotFoundError, PermissionError) if is_local(urls[0]) else (FileNotFoundError,)
+        done: dict[str, bytes | OSError] = {}
+
+        def read_rest() -> None:
+            rest = [path for path in dict.fromkeys(paths) if path not in done]
+            found: Any = fs.cat(rest, on_error="return")
+            found = found if isinstance(found, dict) else {rest[0]: found}
+            failed = {
+                p: v for p, v in found.items() if isinstance(v, Exception) and not isinstance(v, tolerated)
+            }
+            done.update({p: v for p, v in found.items() if p not in failed})
+            # What does not pass goes first: it is not waited for.
+            for error in sorted(failed.values(), key=passes):
+                raise error
+
+        patiently(read_rest, _server(urls[0]))
+        return [done[path] for path in paths]
 
 
 @contextmanager
 def open_read(url: str) -> Iterator[Any]:
-    """Open an object for ranged reads, as Parquet's column selection needs.
-
-    Only the opening is explained here: what goes wrong inside the block is the reader's to name.
-    """
-    with _explained("read", url):
-        fs, path = fsspec.core.url_to_fs(url)
-        file = fs.open(path, "rb")
-    with file:
+    """Open an object for ranged reads, as Parquet's column selection needs."""
+    file = _Patient(url)
+    try:
         yield file
+    finally:
+        file.close()
+
+
+class _Patient:
+    """A file whose reads are repeated while storage is busy; what is not reading is the file's own."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        with _explained("read", url):
+            self._file = patiently(self._open, _server(url))
+
+    def read(self, size: int = -1) -> bytes:
+        """Read from here."""
+        position = self._file.tell()
+        fresh = True
+
+        def attempt() -> bytes:
+            nonlocal fresh
+            if not fresh:
+                # A stale handle of a network file system stays stale.
+                self._file.close()
+                self._file = self._open()
+            fresh = False
+            self._file.seek(position)
+            data: bytes = self._file.read(size)
+            return data
+
+        with _explained("read", self._url):
+            return patiently(attempt, _server(self._url))
+
+    def _open(self) -> Any:
+        fs, path = _file_system(self._url)
+        return fs.open(path, "rb")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 def exists(url: str) -> bool:
     """Tell whether an object or folder is there."""
-    with _explained("look for", url):
-        fs, path = fsspec.core.url_to_fs(url)
+
+    def look() -> bool:
+        fs, path = _file_system(url)
         fs.invalidate_cache()
         found: bool = fs.exists(path)
         return found
 
+    with _explained("look for", url):
+        return patiently(look, _server(url))
+
 
 def folder_sizes(url: str) -> dict[str, int]:
     """List the files directly in a folder: name to size in bytes; empty when there is no such folder."""
-    with _explained("list", url):
-        fs, path = fsspec.core.url_to_fs(url)
+
+    def look() -> list[dict[str, Any]]:
+        fs, path = _file_system(url)
         fs.invalidate_cache()
         try:
-            entries = fs.ls(path, detail=True)
+            entries: list[dict[str, Any]] = fs.ls(path, detail=True)
         except (FileNotFoundError, NotADirectoryError):
-            return {}
-        return {
-            os.path.basename(e["name"].rstrip("/")): int(e["size"] or 0)
-            for e in entries
-            if e["type"] == "file"
-        }
+            return []
+        return entries
+
+    with _explained("list", url):
+        entries = patiently(look, _server(url))
+    return {
+        os.path.basename(e["name"].rstrip("/")): int(e["size"] or 0) for e in entries if e["type"] == "file"
+    }
+
+
+def find(url: str) -> dict[str, Mapping[str, Any]]:
+    """List the files at any depth below a folder: path below it to what the storage says of it."""
+
+    def look() -> tuple[str, Mapping[str, Mapping[str, Any]]]:
+        fs, path = _file_system(url)
+        fs.invalidate_cache()
+        return path.rstrip("/"), fs.find(path, detail=True)
+
+    with _explained("list", url):
+        root, found = patiently(look, _server(url))
+    return {path[len(root) + 1 :]: about for path, about in found.items() if path.startswith(f"{root}/")}
 
 
 def delete(url: str) -> None:
     """Delete an object or a folder with all that it holds; nothing happens when it is not there."""
-    with _explained("delete", url):
-        fs, path = fsspec.core.url_to_fs(url)
+
+    def remove() -> None:
+        fs, path = _file_system(url)
         fs.invalidate_cache()
-        if fs.exists(path):
-            fs.rm(path, recursive=True)
+        with suppress(FileNotFoundError):  # what an earlier try has removed
+            if fs.exists(path):
+                fs.rm(path, recursive=True)
+
+    with _explained("delete", url):
+        patiently(remove, _server(url))
+
+
+def _file_system(url: str) -> tuple[Any, str]:
+    fs, path = fsspec.core.url_to_fs(url)
+    if hasattr(fs, "retries"):
+        fs.retries = 1  # s3fs would try five times at each of our tries
+    return fs, path
+
+
+def _server(url: str) -> str:
+    """Name what answers for a URL: a bucket, or this machine's file systems."""
+    return "file" if is_local(url) else "/".join(url.split("/")[:3])
 
 
 def is_local(url: str) -> bool:
@@ -158,7 +267,8 @@ def _explained(verb: str, url: str) -> Iterator[None]:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300] + notes
 
 
 def _fix(error: BaseException) -> str:

@@ -241,10 +241,9 @@ def whiten_shard(shard: int, settings: DescribeSettings, *, raw: Dataset, model:
 
 def _by_photo(rows: pa.Table) -> dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Return coordinates and descriptors of each photo's features."""
-    photos, starts = np.unique(column(rows, "photo"), return_index=True)
-    stops = [*starts[1:], len(rows)]
+    photos, starts, counts = np.unique(column(rows, "photo"), return_index=True, return_counts=True)
     xy, descriptors = column(rows, "xy"), column(rows, "descriptor")
-    spans = zip(photos.tolist(), starts, stops, strict=True)
+    spans = zip(photos.tolist(), starts, starts + counts, strict=True)
     return {photo: (xy[a:b], to_float(descriptors[a:b])) for photo, a, b in spans}
 
 

@@ -1,9 +1,8 @@
 """Ingest: photos of a folder into shards, each photo checked by decoding it once."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -58,7 +57,7 @@ def ingest_shard(shard: int, settings: IngestSettings, *, photos: Dataset, url: 
     """Read and check the photos of one shard."""
     count = settings.photos_per_shard
     listed = photos.read(0, rows=range(shard * count, (shard + 1) * count)).to_pydict()
-    contents = _fetch([storage.join(url, path) for path in listed["path"]])
+    contents = storage.read_many([storage.join(url, path) for path in listed["path"]])
     rows = [_checked(content) for content in contents]
     return table(
         {
@@ -107,16 +106,6 @@ def _checked(content: bytes | Exception) -> tuple[bytes, int, int, str]:
     except PhotoError as error:
         return b"", 0, 0, error.what
     return content, width, height, ""
-
-
-def _fetch(urls: list[str]) -> list[bytes | Exception]:
-    """Read files, many at a time where the file system can; what fails is returned in its place."""
-    fs = fsspec.core.url_to_fs(urls[0])[0]
-    paths = [fsspec.core.url_to_fs(url)[1] for url in urls]
-    found: Any = fs.cat(paths, on_error="return")
-    if isinstance(found, bytes):
-        found = {paths[0]: found}
-    return [found[path] for path in paths]
 
 
 def _mean_size(photos: Photos) -> float:

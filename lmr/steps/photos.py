@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 
@@ -164,19 +163,10 @@ def list_photos(name: str, url: str) -> Photos:
 
 def _files(url: str) -> Mapping[str, str]:
     """Return the photos below a folder: relative path to stamp."""
-    fs, root = fsspec.core.url_to_fs(url)
-    try:
-        found = fs.find(root, detail=True)
-    except (OSError, ValueError) as error:
-        raise StorageError(
-            f"cannot list {url}", got=str(error), fix="check the folder and its permissions"
-        ) from error
-    root = root.rstrip("/")
     return {
-        path[len(root) + 1 :]: f"{about['size']} {about.get('ETag') or about.get('mtime') or ''}"
-        for path, about in found.items()
+        path: f"{about['size']} {about.get('ETag') or about.get('mtime') or ''}"
+        for path, about in storage.find(url).items()
         if PurePosixPath(path).suffix.lower() in SUFFIXES
-        and path.startswith(f"{root}/")
         # Hidden files and folders (thumbnails, half-copied files) are not part of a collection.
-        and not any(part.startswith(".") for part in PurePosixPath(path[len(root) + 1 :]).parts)
+        and not any(part.startswith(".") for part in PurePosixPath(path).parts)
     }

@@ -15,6 +15,8 @@ def check_objects(root):
     storage.put(url, b"1")
     assert storage.folder_sizes(storage.join(root, "a")) == {"b.bin": 1}
     assert storage.folder_sizes(storage.join(root, "none")) == {}
+    assert {path: about["size"] for path, about in storage.find(root).items()} == {"a/b.bin": 1}
+    assert storage.find(storage.join(root, "none")) == {}
     with storage.open_read(url) as file:
         assert file.read() == b"1"
     storage.delete(storage.join(root, "a"))
