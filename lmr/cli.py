@@ -15,6 +15,7 @@ from lmr import __version__, cli_aws, console, versions
 from lmr.cli_cluster import Tls, cluster_app, dashboard
 from lmr.cli_jobs import Scheduler, jobs_app
 from lmr.cli_lab import lab_app
+from lmr.cli_networks import local_gpus, tell_of_networks
 from lmr.cli_weights import weights_app
 from lmr.cli_workflow import Chosen, show_results, with_workflow
 from lmr.errors import LmrError, SettingsError
@@ -70,7 +71,9 @@ def run_command(
     chosen.remember()
     if workers is None:
         workers = 0 if scheduler else len(os.sched_getaffinity(0))
-    where = Where(scheduler=scheduler, workers=workers, resources=chosen.resources, tls=tls)
+    device = chosen.flow.inputs.device
+    where = Where(scheduler=scheduler, workers=workers, gpus=0 if scheduler else local_gpus(device), tls=tls)
+    tell_of_networks(chosen.flow, chosen.root, None if scheduler else workers, out)
     with console.ProgressBars(out) as bars:
         outcome = run_steps(
             chosen.flow.targets, chosen.root, where, bars, workflow=chosen.name, closing=chosen.closing

@@ -3,7 +3,7 @@
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -73,11 +73,6 @@ class Chosen:
         """Writes what people read once every shard is there."""
         return partial(close_run, self.finished)
 
-    @property
-    def resources(self) -> Mapping[str, float]:
-        """What a worker of this machine must offer."""
-        return {"CPU": 1, "GPU": 1} if self.flow.inputs.device != "cpu" else {"CPU": 1}
-
 
 def choose(
     workflow: Annotated[str, typer.Argument(help="The workflow's file, or its name (retrieval).")],
@@ -93,11 +88,13 @@ def choose(
     local: Annotated[
         str | None, typer.Option(help="Local features: rootsift, delf, xfeat, aliked-t16 or aliked-n16.")
     ] = None,
-    local_weights: Annotated[str | None, typer.Option(help="Weights of the local features' network.")] = None,
+    local_weights: Annotated[
+        str | None, typer.Option(help="Weights of the local features' network: a file or URL.")
+    ] = None,
     global_: Annotated[
         str | None, typer.Option("--global", help="Global descriptor: vlad, triangulation or gem.")
     ] = None,
-    weights: Annotated[str | None, typer.Option(help="File of the network's weights, for gem.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Weights of gem's network: a file or URL.")] = None,
     device: Annotated[str, typer.Option(help="Where networks run: cpu or cuda.")] = "cpu",
     prune: Annotated[
         int | None, typer.Option(min=1, help="First N shards of everything: a smoke test.")

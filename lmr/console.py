@@ -18,6 +18,7 @@ from lmr.steps.finished import Unusable
 __all__ = [
     "ProgressBars",
     "bytes_text",
+    "duration_text",
     "plan_table",
     "run_table",
     "runs_table",
@@ -43,6 +44,15 @@ def bytes_text(count: float) -> str:
             return f"{count:.0f} {unit}" if unit in ("B", "kB") else f"{count:.1f} {unit}"
         count /= 1000
     raise AssertionError
+
+
+def duration_text(seconds: float) -> str:
+    """Return a length of time in the unit that reads best."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 2 * 3600:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.0f} hours" if seconds < 72 * 3600 else f"{seconds / 86400:.0f} days"
 
 
 def plan_table(plan: Plan) -> Table:

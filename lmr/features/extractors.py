@@ -9,11 +9,12 @@ from typing import Annotated, Literal
 
 from annotated_types import Gt
 
-from lmr.errors import ClusterError
+from lmr.errors import ClusterError, LmrError
 from lmr.features.interfaces import GlobalExtractor, LocalExtractor
 
-__all__ = ["DIMENSIONS", "GemSettings", "LocalKind", "global_extractor", "local_extractor"]
+__all__ = ["DIMENSIONS", "GemSettings", "LocalKind", "Precision", "global_extractor", "local_extractor"]
 
+Precision = Literal["auto", "float32", "float16", "bfloat16"]
 LocalKind = Literal["rootsift", "delf", "xfeat", "aliked-t16", "aliked-n16"]
 
 DIMENSIONS: dict[LocalKind, int] = {
@@ -23,7 +24,7 @@ DIMENSIONS: dict[LocalKind, int] = {
     "aliked-t16": 64,
     "aliked-n16": 128,
 }
-"""Numbers in a descriptor of each kind; RootSIFT's are stored as uint8, the others as float16."""
+"""Numbers in a descriptor of each kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +39,16 @@ class GemSettings:
     """GeM's power, of a torchvision state dict."""
     sizes_px: tuple[int, ...] = (640, 320)
     """Long sides at which a photo is described; regions come from the largest."""
+    scales: tuple[Annotated[float, Gt(0)], ...] = ()
+    """In place of several sizes: scales of the photo at the largest of `sizes_px`, made as the checkpoint's
+    authors make them; 1, 0.7071 and 0.5 are the papers'."""
+    precision: Precision = "auto"
+    """Of the convolutions: float16 on GPUs and float32 on CPUs ("auto"), or one of these everywhere."""
 
 
 @lru_cache(maxsize=2)
 def local_extractor(
-    kind: LocalKind, max_features: int, max_side_px: int, weights: str, device: str
+    kind: LocalKind, max_features: int, max_side_px: int, weights: str, device: str, precision: Precision
 ) -> LocalExtractor:
     """Return a local extractor, the same one for the same arguments (a worker loads a network once).
 
@@ -59,13 +65,16 @@ def local_extractor(
         looked at for RootSIFT.
     device
         "cpu" or "cuda".
+    precision
+        Of DELF's convolutions. The other networks are small and run in float32: keypoints move with the
+        rounding of less.
 
     Raises
     ------
     ClusterError
         If the kind is a network and torch is not installed on this worker.
     LmrError
-        If the weights cannot be read or are not of this kind.
+        If the weights cannot be read or are not of this kind, or it does not run in this precision.
     """
     if kind == "rootsift":
         from lmr.features.rootsift import RootSift
@@ -77,7 +86,15 @@ def local_extractor(
 
     path = Path(weights)
     if kind == "delf":
-        return load_delf(path, max_features=max_features, max_side_px=max_side_px, device=device)
+        return load_delf(
+            path,
+            max_features=max_features,
+            max_side_px=max_side_px,
+            device=device,
+            precision=None if precision == "auto" else precision,
+        )
+    if precision not in ("auto", "float32"):
+        raise LmrError(f"{kind} runs in float32 only", got=precision, fix="leave local.precision out")
     if kind == "xfeat":
         return load_xfeat(path, max_features=max_features, max_side_px=max_side_px, device=device)
     return load_aliked(path, variant=kind, max_features=max_features, max_side_px=max_side_px, device=device)
@@ -101,21 +118,19 @@ def global_extractor(settings: GemSettings, weights: str, device: str) -> Global
     ClusterError
         If torch is not installed on this worker.
     """
-    try:
+    with _needs_torch():
         from lmr.features.gem import load_gem
-    except ModuleNotFoundError as error:
-        raise ClusterError(
-            "this worker cannot run networks",
-            got=str(error),
-            fix="install the extra: pip install 'lmr[features]'",
-        ) from error
+
     return load_gem(
         Path(weights),
         architecture=settings.architecture,
         input=settings.input,
         p=settings.p,
-        sizes_px=settings.sizes_px,
+        max_side_px=max(settings.sizes_px, default=0),
+        scales=settings.scales,
+        sizes_px=None if settings.scales else settings.sizes_px,
         device=device,
+        precision=None if settings.precision == "auto" else settings.precision,
     )
 
 

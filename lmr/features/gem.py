@@ -37,6 +37,7 @@ from lmr.features.checkpoints import (
     IMAGENET_STD,
     GlobalCheckpoint,
     Linear,
+    Whitening,
     read_global_checkpoint,
 )
 from lmr.features.devices import Precision, compute_device, compute_dtype
@@ -156,6 +157,7 @@ class GemExtractor:
         self.max_side_px, self.scales, self.resize = max_side_px, tuple(scales), checkpoint.resize
         self.scale_power, self.scale_least = checkpoint.scale_power, checkpoint.scale_least
         self.whitenings = dict(checkpoint.whitenings)
+        """The checkpoint's own, by name; no part of the descriptors."""
         self.network = GemNetwork(checkpoint).requires_grad_(False).eval().to(self.device)
         self.network.trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.mean, self.std = (
@@ -165,6 +167,31 @@ class GemExtractor:
         self.batches = Batches(batch_pixels or BATCH_PIXELS[self.device.type])
         self.name = f"{checkpoint.architecture}-{checkpoint.pooling}"
         self.dimension = self._dimension()
+
+    def whitening(self, name: str = "") -> Whitening:
+        """Return the checkpoint's whitening of this name; without one, the one that there is.
+
+        cnnimageretrieval-pytorch names them by training set and scales, "retrieval-SfM-120k/ms": of one for a
+        single scale (ss) and one for several (ms), that of as many scales as here is meant.
+
+        Raises
+        ------
+        LmrError
+            If there is none, or which is meant is not clear.
+        """
+        scales = "/ss" if len(self.scales) == 1 else "/ms"
+        others = "/ms" if len(self.scales) == 1 else "/ss"
+        fitting = [own for own in self.whitenings if not own.endswith(others)]
+        named = [own for own in self.whitenings if own in (name, name + scales)] if name else fitting
+        if len(named) == 1:
+            return self.whitenings[named[0]]
+        raise LmrError(
+            f"the weights hold no whitening {name}"
+            if name
+            else "which whitening of the weights is not clear",
+            got=f"whitenings {', '.join(self.whitenings) or 'none'}",
+            fix="--set describe.whitening_name=NAME names one; --set describe.whitening=gallery learns one",
+        )
 
     def __call__(self, photos: Sequence[Photo]) -> list[GlobalFeatures]:
         """Return the descriptor of each photo over all scales, and of its regions at the largest scale.
@@ -282,7 +309,7 @@ def load_gem(
     architecture, input, p
         Of a torchvision state dict, which does not say: one of `ARCHITECTURES`; pixels normalised by
         ImageNet's mean and deviation ("imagenet") or to -1 .. 1 ("half"); GeM's power. Checkpoints know
-        their own.
+        their own, and theirs count.
     max_side_px
         Long side to which larger photos are shrunk first.
     scales
@@ -307,12 +334,6 @@ def load_gem(
         raise LmrError("unknown input", got=repr(input), fix='choose "imagenet" or "half"')
     mean, std = INPUTS[input]
     checkpoint = read_global_checkpoint(weights, architecture=architecture, p=p, mean=mean, std=std)
-    if architecture not in (None, checkpoint.architecture):
-        raise LmrError(
-            f"{weights} is of another architecture",
-            got=f"{checkpoint.architecture} in the file, {architecture} asked for",
-            fix="leave architecture out",
-        )
     return GemExtractor(
         checkpoint,
         max_side_px=max_side_px,

@@ -1,6 +1,6 @@
 """The two small interfaces behind which every extractor stands, and what they return."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -88,6 +88,10 @@ class GlobalExtractor(Protocol):
 
     def prepare(self, photo: Photo) -> Any:
         """Do what can be done of one photo beside the network; called from several threads."""
+        ...
+
+    def whitening(self, name: str = "") -> Callable[..., NDArray[np.floating[Any]]]:
+        """Return a whitening that came with the weights: of descriptors (n, d), `dimension` numbers each."""
         ...
 
     def stream(self, photos: Iterable[Any]) -> Iterator[GlobalFeatures]:

@@ -19,7 +19,17 @@ from lmr.errors import LmrError
 from lmr.features._catalogue import CHECKPOINTS, Checkpoint
 from lmr.features._download import ProgressBar, Resuming
 
-__all__ = ["CHECKPOINTS", "Checkpoint", "Verified", "cache_folder", "fetch", "find", "ready", "verify"]
+__all__ = [
+    "CHECKPOINTS",
+    "Checkpoint",
+    "Verified",
+    "cache_folder",
+    "fetch",
+    "find",
+    "ready",
+    "recognise",
+    "verify",
+]
 
 Known = Literal["pinned", "first digits", "recorded", "unknown"]
 WHOLE = 64  # hexadecimal digits of a SHA-256
@@ -69,6 +79,18 @@ def find(name: str) -> Checkpoint:
             fix=f"did you mean {' or '.join(near)}?" if near else "see: lmr weights list",
         )
     return by_name[name]
+
+
+def recognise(name: str, sha256: str) -> Checkpoint | None:
+    """Return the checkpoint of the catalogue that a file is, by its whole digest or else by its own name."""
+    for checkpoint in CHECKPOINTS:
+        if sha256 == checkpoint.sha256:
+            return checkpoint
+    for checkpoint in CHECKPOINTS:
+        own_name = name in (checkpoint.file, checkpoint.file.removesuffix(".tar.gz"))
+        if own_name and sha256.startswith(checkpoint.sha256):
+            return checkpoint
+    return None
 
 
 def verify(path: Path, checkpoint: Checkpoint, cache: Path) -> Verified:

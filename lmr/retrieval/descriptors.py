@@ -14,12 +14,12 @@ def to_float(descriptor: NDArray[np.generic]) -> NDArray[np.float32]:
     """Return stored descriptors as unit rows.
 
     The scale of the stored numbers does not matter, so that one function reads them all: RootSIFT as
-    round(512 x) in uint8, DELF as it is in float16.
+    round(512 x) in uint8, networks' descriptors as they are in float16, or in int8 with a scale per row.
 
     Parameters
     ----------
     descriptor
-        (n, d) uint8, float16 or float32.
+        (n, d) uint8, int8, float16 or float32.
 
     Returns
     -------
@@ -31,11 +31,11 @@ def to_float(descriptor: NDArray[np.generic]) -> NDArray[np.float32]:
     LmrError
         If the array is not (n, d) of one of these types.
     """
-    if descriptor.ndim != 2 or descriptor.dtype not in (np.uint8, np.float16, np.float32):
+    if descriptor.ndim != 2 or descriptor.dtype not in (np.uint8, np.int8, np.float16, np.float32):
         raise LmrError(
             "these are not descriptors",
             got=f"an array {descriptor.shape} of {descriptor.dtype}",
-            fix="give an (n, d) array of uint8, float16 or float32",
+            fix="give an (n, d) array of uint8, int8, float16 or float32",
         )
     rows = descriptor.astype(np.float32)
     # float64: squares of large or tiny float32 neither overflow nor vanish.

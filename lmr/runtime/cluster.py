@@ -4,8 +4,9 @@
 """
 
 import logging
+import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -31,14 +32,14 @@ class Where:
         Folder of the client's certificate, for a `tls://` address.
     workers
         Without a scheduler: worker processes to start on this machine; 0 runs in this very process.
-    resources
-        What each of those local processes declares.
+    gpus
+        How many of those processes get a GPU, one each; they declare it, and see no other.
     """
 
     scheduler: str | None = None
     tls: str | None = None
     workers: int = 0
-    resources: Mapping[str, float] | None = None
+    gpus: int = 0
 
     @property
     def in_process(self) -> bool:
@@ -106,20 +107,36 @@ def _local_cluster(where: Where) -> Iterator[distributed.LocalCluster]:
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,
     }
+    gpus = min(where.gpus, where.workers)
     with dask.config.set(config):
         cluster = distributed.LocalCluster(
-            n_workers=where.workers,
+            n_workers=where.workers - gpus,
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
-            resources=dict(where.resources or {"CPU": 1}),
+            resources={"CPU": 1},
             silence_logs=logging.CRITICAL,
         )
         try:
+            _add_gpu_workers(cluster, where.workers - gpus, gpus)
             yield cluster
         finally:
             # A worker slow to leave (on a loaded machine) must not turn a finished run into a failed one;
             # worker processes are daemons and end with this one.
             with suppress(TimeoutError):
                 cluster.close()
+
+
+def _add_gpu_workers(cluster: distributed.LocalCluster, others: int, count: int) -> None:
+    """Start processes that see one GPU each: several on one would share its memory and slow each other."""
+    if not count:
+        return
+    visible = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
+    gpus = visible or [str(number) for number in range(count)]
+    kind = cluster.new_spec
+    for number, gpu in enumerate(gpus[:count], 1):
+        own = {"resources": {"CPU": 1, "GPU": 1}, "env": {"CUDA_VISIBLE_DEVICES": gpu}}
+        cluster.new_spec = {**kind, "options": kind["options"] | own}
+        cluster.scale(others + number)
+    cluster.wait_for_workers(others + count)

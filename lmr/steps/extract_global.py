@@ -1,10 +1,12 @@
-"""Extract global: one descriptor per photo and one per region of it, whitened on the gallery itself.
+"""Extract global: one descriptor per photo and one per region of it, whitened.
 
 Three descriptors stand behind the same dataset: VLAD and triangulation embedding, aggregated from the local
 features and needing no network, and GeM, from a network whose weights come in a file.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from lmr.errors import SettingsError
 from lmr.features import triangulate, vlad
 from lmr.features.extractors import GemSettings, global_extractor
+from lmr.features.interfaces import GlobalExtractor
 from lmr.features.pipeline import extract_photos
 from lmr.features.regions import rmac_boxes
 from lmr.features.whiten import Whitening, learn_whitening
@@ -28,9 +31,10 @@ from lmr.runtime.tables import Ragged, array_table, column, ragged, table
 from lmr.steps.build_index import sample_rows
 from lmr.steps.generations import learned_from
 from lmr.steps.ingest import read_usable
+from lmr.steps.weights import Weights
 from lmr.steps.workflow import Inputs
 
-__all__ = ["DescribeSettings", "extract_global"]
+__all__ = ["DescribeSettings", "extract_global", "open_gem"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +45,12 @@ class DescribeSettings(Settings):
     """Which descriptor."""
     dimension: Annotated[int, Ge(2)] = 256
     """Dimensions after whitening."""
+    whitening: Literal["gallery", "checkpoint"] = "gallery"
+    """Learned on the gallery itself, or the one that came with GeM's weights (`Lw`, `pca`)."""
+    whitening_name: str = ""
+    """Which of those that came with the weights, by training set; empty: the only one."""
     power: Annotated[float, Ge(0), Le(1)] = 0.25
-    """Whitening: coordinates are divided by eigenvalue ** power. 0.5 whitens fully, 0 only rotates."""
+    """Of whitening on the gallery: coordinates are divided by eigenvalue ** power; 0.5 is full, 0 rotates."""
     words: Annotated[int, Ge(1)] = 64
     """Visual words of VLAD (32 are enough for triangulation)."""
     gem: GemSettings = field(default_factory=GemSettings)
@@ -64,9 +72,20 @@ def extract_global(
 
     Columns: `photo`, `descriptor` (float16, unit; zeros for a photo without descriptor), `regions` (a list of
     float16 descriptors per photo).
+
+    Raises
+    ------
+    SettingsError
+        If weights are needed and there are none.
     """
     if settings.descriptor == "gem":
         return _gem(images, settings, inputs)
+    if settings.whitening == "checkpoint":
+        raise SettingsError(
+            f"{settings.descriptor} comes without weights, and so without their whitening",
+            got="describe.whitening = checkpoint",
+            fix="give --global gem, or --set describe.whitening=gallery",
+        )
     return _aggregated(images, local, settings)
 
 
@@ -105,7 +124,11 @@ def _gem(images: tuple[Source, Source], settings: DescribeSettings, inputs: Inpu
             got="no --weights",
             fix="give --weights FILE, or use --global vlad",
         )
-    placement = {"weights": inputs.weights.path, "device": inputs.device}
+    network: Mapping[str, Any] = {
+        "weights": inputs.weights.digest,
+        "resources": {"CPU": 1} if inputs.device == "cpu" else {"GPU": 1},
+        "placement": {"weights": inputs.weights, "device": inputs.device},
+    }
 
     def raw(images: Step) -> Step:
         name = images.folder.rsplit("/", 1)[-1]
@@ -117,11 +140,25 @@ def _gem(images: tuple[Source, Source], settings: DescribeSettings, inputs: Inpu
             inputs={"images": Each(images)},
             shards=images.shards,
             rows=images.rows,
-            weights=inputs.weights.digest if inputs.weights else "",
-            resources={"CPU": 1} if inputs.device == "cpu" else {"GPU": 1},
-            placement=placement,
+            **network,
         )
 
+    def whitened(images: Step) -> Step:
+        name = images.folder.rsplit("/", 1)[-1]
+        return Step(
+            name="extract_global" if name == "gallery" else f"extract_global_{name}",
+            folder=f"global/{name}",
+            make=whitened_network_shard,
+            settings=settings,
+            inputs={"images": Each(images)},
+            shards=images.shards,
+            rows=images.rows,
+            bytes_per_row=_bytes_per_photo(settings),
+            **network,
+        )
+
+    if settings.whitening == "checkpoint":
+        return by_part(whitened, images[0]), by_part(whitened, images[1])
     raws = by_part(raw, images[0]), by_part(raw, images[1])
     model = Step(
         name="learn_whitening",
@@ -205,18 +242,43 @@ def aggregate_shard(
     return _described(column(photos, "photo"), np.concatenate(described), regions)
 
 
+def open_gem(settings: GemSettings, weights: Weights, device: str) -> GlobalExtractor:
+    """Return the extractor of these settings, ready on this machine."""
+    return global_extractor(settings, str(weights.here()), device)
+
+
 def network_shard(
-    shard: int, settings: GemSettings, *, images: Dataset, weights: str, device: str
+    shard: int, settings: GemSettings, *, images: Dataset, weights: Weights, device: str
 ) -> pa.Table:
     """Describe the photos of one shard by a network, before whitening."""
-    extractor = global_extractor(settings, weights, device)
+    return _by_network(shard, images, open_gem(settings, weights, device), lambda rows: rows)
+
+
+def whitened_network_shard(
+    shard: int, settings: DescribeSettings, *, images: Dataset, weights: Weights, device: str
+) -> pa.Table:
+    """Describe the photos of one shard by a network and the whitening that came with it."""
+    extractor = open_gem(settings.gem, weights, device)
+    whiten = partial(extractor.whitening(settings.whitening_name), dimension=settings.dimension)
+    return _by_network(shard, images, extractor, whiten)
+
+
+def _by_network(
+    shard: int,
+    images: Dataset,
+    extractor: GlobalExtractor,
+    whiten: Callable[[NDArray[np.float32]], NDArray[Any]],
+) -> pa.Table:
     photos = column(images.read(shard, ["photo"]), "photo")
     usable = read_usable(images, shard)
-    described = np.zeros((len(photos), extractor.dimension), np.float32)
-    regions = [np.empty((0, extractor.dimension), np.float32)] * len(photos)
+    # What is whitened is not yet float16: no digit is lost twice.
+    dimension = whiten(np.ones((1, extractor.dimension), np.float32)).shape[1]
+    described = np.zeros((len(photos), dimension), np.float32)
+    regions = [np.empty((0, dimension), np.float32)] * len(photos)
     found = extract_photos(extractor, usable.images, usable.sizes)
     for photo, features in zip(usable.photos - photos[0], found, strict=True):
-        described[photo], regions[photo] = features.descriptor, features.regions
+        rows = whiten(np.concatenate([features.descriptor[None], features.regions]))
+        described[photo], regions[photo] = rows[0], rows[1:].astype(np.float32)
     return _described(photos, described, regions)
 
 

@@ -1,24 +1,28 @@
 """Extract local features: photos in, one row per feature out."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from annotated_types import Ge, Le
+from numpy.typing import NDArray
 
 from lmr.errors import SettingsError
-from lmr.features.extractors import DIMENSIONS, LocalKind, local_extractor
+from lmr.features.extractors import DIMENSIONS, LocalKind, Precision, local_extractor
+from lmr.features.interfaces import LocalExtractor
 from lmr.features.pipeline import extract_photos
+from lmr.features.quantise import to_int8
 from lmr.runtime.joined import by_part
 from lmr.runtime.settings import Settings
 from lmr.runtime.shards import Dataset
 from lmr.runtime.steps import Each, Source, Step
 from lmr.runtime.tables import table
 from lmr.steps.ingest import read_usable
+from lmr.steps.weights import Weights
 from lmr.steps.workflow import Inputs
 
-__all__ = ["LocalSettings", "extract_local", "extract_local_shard"]
+__all__ = ["LocalSettings", "extract_local", "extract_local_shard", "open_local"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +35,17 @@ class LocalSettings(Settings):
     """Features kept per photo, the strongest first (the paper's number for DELF)."""
     max_side_px: Annotated[int, Ge(16)] = 800
     """Photos are shrunk to this long side before extraction; coordinates stay those of the photo."""
+    storage: Literal["float16", "int8"] = "float16"
+    """How networks' descriptors are stored (RootSIFT's are uint8 either way); int8 takes half the bytes."""
+    precision: Precision = "auto"
+    """Of DELF's convolutions: float16 on GPUs and float32 on CPUs ("auto"), or one of these everywhere."""
 
 
 def extract_local(images: Source, settings: LocalSettings, inputs: Inputs) -> Source:
     """Declare the step that extracts local features from a dataset `images`.
 
     Each row is a feature: `photo` (row of its photo), `xy` (pixels in the upright photo), `scale` (pixels),
-    `orientation` (radians), `score`, `descriptor` (uint8 or float16). Rows of a photo stand together.
+    `orientation` (radians), `score`, `descriptor` (uint8, float16 or int8). Rows of a photo stand together.
 
     Raises
     ------
@@ -63,26 +71,35 @@ def extract_local(images: Source, settings: LocalSettings, inputs: Inputs) -> So
             inputs={"images": Each(images)},
             shards=images.shards,
             rows=images.rows * settings.max_features,
-            bytes_per_row=24.0 + DIMENSIONS[settings.features] * (2 if network else 1),
+            bytes_per_row=24.0 + DIMENSIONS[settings.features] * (2 if network and _halves(settings) else 1),
             weights=weights.digest if weights else "",
             resources={"GPU": 1} if network and inputs.device != "cpu" else {"CPU": 1},
-            placement={"weights": weights.path if weights else "", "device": inputs.device},
+            placement={"weights": weights, "device": inputs.device},
         )
 
     return by_part(extracted, images)
 
 
+def open_local(settings: LocalSettings, weights: Weights | None, device: str) -> LocalExtractor:
+    """Return the extractor of these settings, ready on this machine."""
+    path = str(weights.here()) if weights else ""
+    sizes = settings.max_features, settings.max_side_px
+    return local_extractor(settings.features, *sizes, path, device, settings.precision)
+
+
 def extract_local_shard(
-    shard: int, settings: LocalSettings, *, images: Dataset, weights: str, device: str
+    shard: int, settings: LocalSettings, *, images: Dataset, weights: Weights | None, device: str
 ) -> pa.Table:
     """Extract the local features of the photos of one shard."""
-    kind = settings.features
-    extractor = local_extractor(kind, settings.max_features, settings.max_side_px, weights, device)
+    extractor = open_local(settings, weights, device)
     rows = read_usable(images, shard)
     photos = rows.photos.tolist()
     found = extract_photos(extractor, rows.images, rows.sizes)
     counts = [len(f.score) for f in found]
     empty = np.empty((0, extractor.dimension), extractor.storage)
+    descriptors: NDArray[Any] = np.concatenate([empty, *(f.descriptor for f in found)])
+    if descriptors.dtype == np.float16 and not _halves(settings):
+        descriptors = to_int8(descriptors)
     return table(
         {
             "photo": np.repeat(np.asarray(photos, np.int32), counts),
@@ -90,6 +107,10 @@ def extract_local_shard(
             "scale": np.concatenate([np.empty(0, np.float32), *(f.scale for f in found)]),
             "orientation": np.concatenate([np.empty(0, np.float32), *(f.orientation for f in found)]),
             "score": np.concatenate([np.empty(0, np.float32), *(f.score for f in found)]),
-            "descriptor": np.concatenate([empty, *(f.descriptor for f in found)]),
+            "descriptor": descriptors,
         }
     )
+
+
+def _halves(settings: LocalSettings) -> bool:
+    return settings.storage == "float16"

@@ -1,53 +1,17 @@
 """What a workflow is made of."""
 
-import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
-from lmr.runtime import storage
 from lmr.runtime.steps import Given, Source, Step
 from lmr.steps.check_photos import check_photos
 from lmr.steps.evaluate import evaluate
 from lmr.steps.photos import Photos
 from lmr.steps.submit import submit
+from lmr.steps.weights import Weights
 
 __all__ = ["Inputs", "Weights", "Workflow"]
-
-
-@dataclass(frozen=True)
-class Weights:
-    """A file of weights, or a folder of files (DELF as released).
-
-    Attributes
-    ----------
-    path
-        Where workers find it.
-    digest
-        SHA-256 of its bytes (and of the names, in a folder); the part that counts for fingerprints.
-    """
-
-    path: str
-    digest: str
-
-    @classmethod
-    def of(cls, url: str) -> "Weights":
-        """Read a file once and return its digest with its place.
-
-        Raises
-        ------
-        StorageError
-            If the file is missing or cannot be read.
-        """
-        if storage.is_local(url) and os.path.isdir(path := storage.local_path(url)):
-            total = hashlib.sha256()
-            for file in sorted(file for file in Path(path).rglob("*") if file.is_file()):
-                total.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
-                total.update(file.read_bytes())
-            return cls(url, total.hexdigest())
-        return cls(url, hashlib.sha256(storage.read(url)).hexdigest())
 
 
 @dataclass(frozen=True, kw_only=True)

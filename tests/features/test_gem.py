@@ -224,6 +224,31 @@ def test_a_batch_that_memory_does_not_hold_is_halved(mobilenet, photos, monkeypa
     np.testing.assert_allclose([one.descriptor for one in found], expected, atol=1e-6)
 
 
+def test_which_whitening_of_the_checkpoint_is_meant(mobilenet, monkeypatch):
+    names = ("sfm/ss", "sfm/ms", "landmarks/ss", "landmarks/ms")
+    monkeypatch.setattr(mobilenet, "whitenings", {name: name for name in names})
+    assert mobilenet.whitening("sfm") == "sfm/ms"  # it has two scales
+    assert mobilenet.whitening("sfm/ss") == "sfm/ss"
+    with pytest.raises(LmrError, match="is not clear"):
+        mobilenet.whitening()
+    monkeypatch.setattr(mobilenet, "whitenings", {name: name for name in names[:2]})
+    assert mobilenet.whitening() == "sfm/ms"
+    monkeypatch.setattr(mobilenet, "whitenings", {"Landmarks_clean": "pca"})
+    assert mobilenet.whitening() == mobilenet.whitening("Landmarks_clean") == "pca"
+    monkeypatch.setattr(mobilenet, "whitenings", {})
+    with pytest.raises(LmrError, match="whitenings none"):
+        mobilenet.whitening()
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_lower_precisions_are_near(precision, mobilenet, photos):
+    weights = shared("weights/mobilenet_v2_imagenet.pth")
+    low = load_gem(weights, **MOBILENET, precision=precision)(photos)
+    for one, other in zip(low, mobilenet(photos), strict=True):
+        assert one.descriptor @ other.descriptor > 0.999
+        assert not np.array_equal(one.descriptor, other.descriptor)
+
+
 @pytest.mark.parametrize("device", ["tpu", "vulkan", "cuda:99"])
 def test_unknown_devices_are_refused(device):
     weights = shared("weights/mobilenet_v2_imagenet.pth")

@@ -1,0 +1,89 @@
+"""A published kind of checkpoint through the steps: its own scales and whitening, its authors' numbers."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from lmr.errors import LmrError, SettingsError
+from lmr.features.extractors import GemSettings
+from lmr.runtime.cluster import Where
+from lmr.runtime.run import run
+from lmr.runtime.tables import column, ragged
+from lmr.steps.extract_global import DescribeSettings, extract_global
+from lmr.steps.ingest import IngestSettings, ingest
+from lmr.steps.photos import list_photos
+from lmr.steps.workflow import Inputs, Weights
+from tests.runtime.toys import Quiet
+from tests.shared import shared
+
+SCALES = (1.0, 2**-0.5, 0.5)
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return json.loads((shared("golden/gem_cirtorch") / "cases.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def inputs(golden, tmp_path_factory):
+    torch = pytest.importorskip("torch")
+    from tests.features.rule_weights import cirtorch_checkpoint
+
+    folder = tmp_path_factory.mktemp("cirtorch")
+    (folder / "photos").mkdir()
+    for name in ("photo_a", "photo_b"):
+        shutil.copy(shared("golden/gem_cirtorch") / f"{name}.png", folder / "photos")
+    net = next(net for net in golden["nets"] if net["tag"] == "resnet18-gem")
+    torch.save(cirtorch_checkpoint(net), folder / "net.pth")
+    photos = list_photos("gallery", str(folder / "photos"))
+    return Inputs(gallery=photos, queries=photos, weights=Weights.of(str(folder / "net.pth")))
+
+
+def described(inputs, settings, root):
+    images = ingest(inputs.gallery, IngestSettings())
+    step, _ = extract_global((images, images), (images, images), settings, inputs)
+    run([step], root, Where(), Quiet())
+    return step.dataset(root).read(0)
+
+
+@pytest.mark.parametrize(("mode", "scales"), [("ss", (1.0,)), ("ms", SCALES)])
+def test_the_descriptors_are_the_authors_own(golden, inputs, tmp_path, mode, scales):
+    net = next(net for net in golden["nets"] if net["tag"] == "resnet18-gem")
+    whole = (o for o in net["outputs"] if o["photo"] == "photo_a" and not o["bbx"])
+    output = next(o for o in whole if o["mode"] == mode)
+    settings = DescribeSettings(
+        descriptor="gem",
+        dimension=64,
+        whitening="checkpoint",
+        gem=GemSettings(sizes_px=(output["image_size"],), scales=scales),
+    )
+    rows = described(inputs, settings, str(tmp_path / "run"))
+    expected = np.load(shared("golden/gem_cirtorch/descriptors.npz"))[f"{output['key']}/Lw64"]
+    photo_a = inputs.gallery.ids.index("photo_a")
+    # Stored as float16.
+    np.testing.assert_allclose(column(rows, "descriptor")[photo_a], expected, atol=3e-4)
+    regions = ragged(rows, "regions")
+    assert len(regions[photo_a]) > 10
+    lengths = np.linalg.norm(regions.values.astype(np.float32), axis=1)
+    np.testing.assert_allclose(lengths, 1, atol=2e-3)
+
+
+def test_the_gallerys_own_whitening_stays_the_default(inputs, tmp_path):
+    settings = DescribeSettings(descriptor="gem", dimension=2, gem=GemSettings(sizes_px=(96,)))
+    images = ingest(inputs.gallery, IngestSettings())
+    step, _ = extract_global((images, images), (images, images), settings, inputs)
+    assert set(step.inputs) == {"raw", "model"}
+
+
+def test_a_whitening_that_is_not_there_is_told(inputs, tmp_path):
+    settings = DescribeSettings(
+        descriptor="gem", whitening="checkpoint", whitening_name="Oxford", gem=GemSettings(sizes_px=(96,))
+    )
+    with pytest.raises(
+        LmrError, match=r"no whitening Oxford\ngot: whitenings retrieval-SfM-120k/ss, retrieval-SfM-120k/ms"
+    ):
+        described(inputs, settings, str(tmp_path / "run"))
+    with pytest.raises(SettingsError, match="vlad comes without weights"):
+        described(inputs, DescribeSettings(whitening="checkpoint"), str(tmp_path / "run"))
