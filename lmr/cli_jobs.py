@@ -36,11 +36,19 @@ def submit(chosen: Chosen, scheduler: Scheduler = None, tls: Tls = None, wait: W
         out.print(news)
     chosen.remember()
     record = submit_steps(
-        chosen.flow.targets, chosen.root, where, workflow=chosen.name, closing=chosen.closing
+        chosen.flow.targets,
+        chosen.root,
+        where,
+        workflow=chosen.name,
+        closing=chosen.closing,
+        wait=wait,
+        tell=out.print,
     )
     if record is None:
         out.print("nothing was left to do: every shard is there")
         return
+    for note in record.notes:
+        out.print(note, soft_wrap=True)
     out.print(f"submitted as [bold]{record.name}[/]: {sum(record.totals.values()):,} shards to make")
     out.print(f"it goes on without this machine; to look at it: lmr watch {record.name}", soft_wrap=True)
 

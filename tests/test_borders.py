@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
-    "runtime": {"lmr.errors", "lmr.runtime"},
+    "runtime": {"lmr.errors", "lmr.versions", "lmr.runtime"},
     "retrieval": {"lmr.errors", "lmr.retrieval"},
     "features": {"lmr.errors", "lmr.features"},
     "evaluation": {"lmr.errors", "lmr.evaluation"},

@@ -47,11 +47,13 @@ def attempt(what: str) -> Iterator[None]:
                 fix="give workers more memory or make shards smaller, then run the same command again",
             )
         started = time.perf_counter()
+        made = False
         try:
             yield
+            made = True
         finally:
             seconds = time.perf_counter() - started
-            _note("lmr_end", key=key, worker=worker.address, seconds=seconds)
+            _note("lmr_end", key=key, worker=worker.address, seconds=seconds, made=made)
 
 
 def tell_scheduler(operation: str, **about: Any) -> Any:

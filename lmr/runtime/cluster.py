@@ -54,7 +54,7 @@ def open_client(where: Where) -> Iterator[distributed.Client]:
     Raises
     ------
     ClusterError
-        If the scheduler cannot be reached or has other versions of Dask than this machine.
+        If the scheduler cannot be reached or has another version of Dask than this machine.
     """
     if where.scheduler is not None:
         with connect(where.scheduler, where.tls) as client:
@@ -75,28 +75,19 @@ def connect(address: str, tls: str | None) -> Iterator[distributed.Client]:
     except (OSError, ValueError, TypeError, TimeoutError) as error:
         raise why_unreachable(address, credentials, error) from error
     with client:
-        _check_versions(client)
+        _check_version(client)
         yield client
 
 
-def _check_versions(client: distributed.Client) -> None:
-    """Refuse a cluster whose scheduler or workers run another Dask or Python than this machine."""
-    versions = client.get_versions()
-    mine = versions["client"]["packages"]
-    others = {"scheduler": versions["scheduler"], **versions["workers"]}
-    for who, info in others.items():
-        if info is None:
-            continue
-        for package in ("dask", "distributed", "python"):
-            theirs, ours = info["packages"].get(package), mine.get(package)
-            if package == "python" and theirs and ours:
-                theirs, ours = theirs.rsplit(".", 2)[0], ours.rsplit(".", 2)[0]
-            if theirs != ours:
-                raise ClusterError(
-                    f"{who} runs another {package} than this machine",
-                    got=f"{theirs} there, {ours} here",
-                    fix="install the same versions everywhere: pip install -c constraints.txt lmr",
-                )
+def _check_version(client: distributed.Client) -> None:
+    """Refuse a scheduler of another Dask, which would not understand; workers are looked at in preflight."""
+    theirs = client.sync(client.scheduler.versions)["packages"]["distributed"]
+    if theirs != distributed.__version__:
+        raise ClusterError(
+            "the scheduler runs another distributed than this machine",
+            got=f"{theirs} there, {distributed.__version__} here",
+            fix="install the same versions everywhere: pip install -c constraints.txt lmr",
+        )
 
 
 @contextmanager

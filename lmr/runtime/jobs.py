@@ -10,7 +10,7 @@ import socket
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -63,8 +63,17 @@ class Work:
         return {name: total for name, total in totals.items() if total}
 
 
-def submit(client: distributed.Client, work: Work) -> RunRecord:
+def submit(client: distributed.Client, work: Work, notes: Iterable[str] = ()) -> RunRecord:
     """Send a run to a scheduler as one graph; when this returns, the client may go.
+
+    Parameters
+    ----------
+    client
+        Connected to the cluster.
+    work
+        The run.
+    notes
+        What preflight noted.
 
     Raises
     ------
@@ -84,6 +93,7 @@ def submit(client: distributed.Client, work: Work) -> RunRecord:
             final=graph.final,
             groups=graph.groups,
             totals=work.totals,
+            notes=(*_ask(client, "machines"), *notes),
         )
         _ask(client, "amend", record=record)
         future = client.get(graph.graph, graph.final, sync=False)

@@ -11,10 +11,16 @@ from typing import Any, Literal
 
 import distributed
 from distributed.scheduler import Scheduler
+from tornado.ioloop import PeriodicCallback
+
+from lmr.runtime.balance import Balance
 
 __all__ = ["Ledger", "RunRecord", "RunStatus"]
 
 State = Literal["preparing", "running", "finished", "failed", "cancelled"]
+
+LOOK_SECONDS = 1.0
+"""How often the scheduler looks for shards that should move."""
 
 _LIVES = 1000
 _KEPT = 100
@@ -107,8 +113,8 @@ class Ledger(distributed.SchedulerPlugin):  # type: ignore[misc]
         self.runs: dict[str, RunStatus] = {}
         self.claimed_by: dict[str, str] = {}
         self.whole: set[str] = set()
-        self.in_hand: dict[str, tuple[Any, float]] = {}
         self.deaths: dict[Any, int] = {}
+        self.names: dict[str, set[str]] = {}
 
     async def start(self, scheduler: Scheduler) -> None:
         """Take the place on a scheduler."""
@@ -116,7 +122,20 @@ class Ledger(distributed.SchedulerPlugin):  # type: ignore[misc]
         # Dask counts a worker's death against every task assigned to it, and gives up after three. The
         # book below counts it against the one in hand.
         scheduler.allowed_failures = max(scheduler.allowed_failures, _LIVES)
-        scheduler.handlers.update(lmr_begin=self.begin, lmr_end=self.end, lmr_finish=self.finish)
+        self.balance = Balance(scheduler)
+        scheduler.handlers.update(
+            lmr_hello=self.balance.hello,
+            lmr_begin=self.begin,
+            lmr_end=self.balance.end,
+            lmr_finish=self.finish,
+            lmr_leave=self.balance.leave,
+        )
+        self.looking = PeriodicCallback(self.balance.look, LOOK_SECONDS * 1000)
+        self.looking.start()
+
+    async def close(self) -> None:
+        """Leave with the scheduler."""
+        self.looking.stop()
 
     # What clients ask for, through `Client.run_on_scheduler`.
 
@@ -150,6 +169,10 @@ class Ledger(distributed.SchedulerPlugin):  # type: ignore[misc]
         """Return how far every run is that is kept."""
         return [status for status in map(self.status, self.runs) if status]
 
+    def machines(self) -> list[str]:
+        """Tell which processors the workers have and how fast these are beside the fastest, a line each."""
+        return self.balance.machines()
+
     def cancel(self, name: str) -> None:
         """Stop a run: what is being made is finished and kept, nothing else is begun."""
         status = self.runs[name]
@@ -162,12 +185,8 @@ class Ledger(distributed.SchedulerPlugin):  # type: ignore[misc]
 
     def begin(self, key: Any, worker: str) -> int:
         """Note that a worker begins a task; return how many workers died of it."""
-        self.in_hand[worker] = key, time.monotonic()
+        self.balance.begin(key, worker)
         return self.deaths.get(key, 0)
-
-    def end(self, key: Any, worker: str, seconds: float) -> None:
-        """Note that a worker is done with a task, well or not."""
-        self.in_hand.pop(worker, None)
 
     def finish(self, run: str, ending: bytes, whole: bool) -> None:
         """Keep the account of a run that ended; `whole` tells whether everything was made."""
@@ -177,28 +196,30 @@ class Ledger(distributed.SchedulerPlugin):  # type: ignore[misc]
 
     # What the scheduler tells.
 
-    def update_graph(self, scheduler: Scheduler, *, keys: set[Any], **_: Any) -> None:
+    def update_graph(self, scheduler: Scheduler, *, keys: set[Any], tasks: list[Any], **_: Any) -> None:
         """Hold a run's last task as soon as its graph is here."""
         for name, status in self.runs.items():
             if status.state == "preparing" and status.record.final in keys:
                 scheduler.client_desires_keys([status.record.final], _holder(name))
                 self.runs[name] = replace(status, state="running")
                 self.claimed_by.pop(name, None)
+                self.names[name] = {key[0] for key in tasks}
+                self.balance.groups |= self.names[name]
 
-    def transition(self, key: Any, start: str, finish: str, *args: Any, **about: Any) -> None:
+    def transition(self, key: Any, start: str, finish: str, *args: Any, **_: Any) -> None:
         """Close a run when its last task is done."""
         if finish not in ("memory", "erred") or not str(key[0]).startswith("finish-"):
             return
         for name, status in self.runs.items():
             if status.active and status.record.final == key:
                 state: State = "finished" if finish == "memory" and name in self.whole else "failed"
-                self._close(name, state=state, error=str(about.get("exception_text") or ""))
+                self._close(name, state=state, error=self._blame(key) if finish == "erred" else "")
                 # Not within the scheduler's own transition.
                 self.scheduler.loop.add_callback(self._release, status.record)
 
     def remove_worker(self, scheduler: Scheduler, worker: str, **_: Any) -> None:
         """Count a worker's death against the task that it had in hand."""
-        key, _since = self.in_hand.pop(worker, (None, 0.0))
+        key = self.balance.lost(worker)
         task = scheduler.tasks.get(key)
         if task is not None and task.state != "memory":
             self.deaths[key] = self.deaths.get(key, 0) + 1
@@ -217,10 +238,19 @@ class Ledger(distributed.SchedulerPlugin):  # type: ignore[misc]
             counts[step] = sum(states.values()) - waiting
         return counts
 
+    def _blame(self, key: Any) -> str:
+        """Tell what Dask holds against a task, or against the one that it waited for."""
+        task = self.scheduler.tasks[key]
+        blamed = task.exception_blame or task
+        # Dask gives a text for an exception in a task, and none when it gives a task up.
+        reason = blamed.exception_text or f"Dask gave it up after {blamed.suspicious} lost workers"
+        return f"{blamed.key}: {reason}"
+
     def _close(self, name: str, *, state: State, error: str = "") -> None:
         status = self.runs[name]
-        groups = set(status.record.groups.values())
-        mine = [key for key in self.deaths if key[0] in groups or key == status.record.final]
+        groups = self.names.pop(name, set())
+        mine = [key for key in self.deaths if key[0] in groups]
+        self.balance.forget(groups)
         self.runs[name] = replace(
             status,
             state=state,

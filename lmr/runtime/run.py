@@ -14,6 +14,7 @@ from lmr.runtime.cluster import Where, open_client
 from lmr.runtime.graph import RunGraph, build_graph, needed
 from lmr.runtime.jobs import Work
 from lmr.runtime.ledger import RunRecord
+from lmr.runtime.preflight import preflight
 from lmr.runtime.steps import Given, Step, Summary
 
 __all__ = ["Counts", "Listener", "Outcome", "RunFailed", "run", "submit"]
@@ -93,7 +94,9 @@ def run(
         return Outcome(settle(_run_here(graph, listener.progressed)))
     with open_client(where) as client:
         listener.connected(client.dashboard_link)
-        name = jobs.submit(client, work).name
+        # Workers that this process has started are this machine.
+        notes = preflight(client, work.plan, root) if where.scheduler else ()
+        name = jobs.submit(client, work, notes).name
         try:
             ending = jobs.watch(client, name, listener.progressed)
         except KeyboardInterrupt:
@@ -109,10 +112,12 @@ def submit(
     *,
     workflow: str,
     closing: Closing | None = None,
+    wait: bool = False,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> RunRecord | None:
     """Send a run to a scheduler and return at once; None if nothing was left to do.
 
-    Parameters are those of `run`.
+    Parameters are those of `run`, and whether to `wait` for workers that are missing; `tell` is told which.
 
     Raises
     ------
@@ -125,7 +130,8 @@ def submit(
         return None
     _store_given(work)
     with open_client(where) as client:
-        return jobs.submit(client, work)
+        notes = preflight(client, work.plan, root, wait=wait, tell=tell)
+        return jobs.submit(client, work, notes)
 
 
 def _close(work: Work) -> None:

@@ -108,6 +108,9 @@ class Step:
         What a worker must have for it, in Dask's terms: `{"CPU": 1}` or `{"GPU": 1}`.
     placement
         Arguments of `make` that do not change the result (a device, a path): no part of the fingerprint.
+    check
+        Called before the first task on a worker of each host that makes shards of this step; raises an
+        `LmrError` when something is not there that the step needs. Must be picklable.
     """
 
     name: str
@@ -123,6 +126,7 @@ class Step:
     weights: str = ""
     resources: Mapping[str, float] = field(default_factory=lambda: {"CPU": 1})
     placement: Mapping[str, Any] = field(default_factory=dict)
+    check: Callable[[], None] | None = None
 
     @cached_property
     def fingerprint(self) -> str:

@@ -128,6 +128,7 @@ def _gem(images: tuple[Source, Source], settings: DescribeSettings, inputs: Inpu
         "weights": inputs.weights.digest,
         "resources": {"CPU": 1} if inputs.device == "cpu" else {"GPU": 1},
         "placement": {"weights": inputs.weights, "device": inputs.device},
+        "check": inputs.weights.check,
     }
 
     def raw(images: Step) -> Step:

@@ -75,6 +75,7 @@ def extract_local(images: Source, settings: LocalSettings, inputs: Inputs) -> So
             weights=weights.digest if weights else "",
             resources={"GPU": 1} if network and inputs.device != "cpu" else {"CPU": 1},
             placement={"weights": weights, "device": inputs.device},
+            check=weights.check if weights else None,
         )
 
     return by_part(extracted, images)

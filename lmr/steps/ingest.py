@@ -1,6 +1,7 @@
 """Ingest: photos of a folder into shards, each photo checked by decoding it once."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -9,7 +10,7 @@ import pyarrow.compute as pc
 from annotated_types import Ge
 from numpy.typing import NDArray
 
-from lmr.errors import PhotoError
+from lmr.errors import PhotoError, StorageError
 from lmr.features.decode import probe_photo
 from lmr.runtime import storage
 from lmr.runtime.joined import join
@@ -50,6 +51,7 @@ def _ingest(photos: Photos, settings: IngestSettings) -> Step:
         rows=len(photos),
         bytes_per_row=_mean_size(photos),
         placement={"url": photos.url},
+        check=partial(_check_reachable, storage.join(photos.url, photos.paths[0])),
     )
 
 
@@ -106,6 +108,16 @@ def _checked(content: bytes | Exception) -> tuple[bytes, int, int, str]:
     except PhotoError as error:
         return b"", 0, 0, error.what
     return content, width, height, ""
+
+
+def _check_reachable(url: str) -> None:
+    """Refuse a worker that does not see the photos."""
+    if not storage.exists(url):
+        raise StorageError(
+            "the photos are not where this worker looks for them",
+            got=f"no file {url}",
+            fix="give --gallery and --queries as every machine sees them: a mounted folder, or s3://bucket/prefix",
+        )
 
 
 def _mean_size(photos: Photos) -> float:

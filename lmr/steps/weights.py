@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import importlib.util
 import os
 import shutil
 import uuid
@@ -58,6 +59,18 @@ class Weights:
             If the file is missing, is another one than where the run was started, or cannot be kept.
         """
         return _here(self)
+
+    def check(self) -> None:
+        """Refuse a machine that has other weights at this place, or no torch to use them with.
+
+        Raises
+        ------
+        LmrError
+            If so.
+        """
+        if importlib.util.find_spec("torch") is None:
+            raise LmrError("torch is not installed", fix='pip install "lmr[features]" on this machine')
+        self.here()
 
 
 @lru_cache(maxsize=8)

@@ -15,10 +15,10 @@ ROOT = Path(__file__).parents[2]
 class Cluster:
     """`dask scheduler` and `dask worker` on loopback; workers come and go."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, **environment):
         self.folder, self.processes = Path(folder), {}
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.address = self._scheduler()
+        self.address = self._scheduler(**environment)
 
     def _start(self, name, *command, **environment):
         log = open(self.folder / f"{name}.log", "w")  # noqa: SIM115
@@ -33,36 +33,38 @@ class Cluster:
         )
         log.close()
 
-    def _scheduler(self):
+    def _scheduler(self, **environment):
         self._start(
             "scheduler",
             "distributed.cli.dask_scheduler",
             "--host=127.0.0.1",
             "--port=0",
             "--dashboard-address=127.0.0.1:0",
+            **environment,
         )
         return self._said("scheduler", r"Scheduler at:\s+(tcp://\S+)")
 
     def worker(self, name, *options, **environment):
         """Start a worker without a nanny, unless options say otherwise; return when it has joined."""
-        plain = () if any("nanny" in option or "memory" in option for option in options) else ("--no-nanny",)
+        plain = () if "--nanny" in options else ("--no-nanny",)
         self._start(
             name,
             "distributed.cli.dask_worker",
             self.address,
             f"--name={name}",
-            "--nthreads=1",
             "--no-dashboard",
-            "--death-timeout=20",
-            *(("--resources=CPU=1",) if not any("resources" in option for option in options) else ()),
+            "--death-timeout=120",
+            *_unless(options, "--nthreads", "1"),
+            *_unless(options, "--resources", "CPU=1"),
             *plain,
             *options,
+            TOY_WORKER=name,
             **environment,
         )
         self._said(name, r"Registered to:\s+(\S+)")
 
     def _said(self, name, pattern):
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 150
         while time.monotonic() < deadline:
             if found := re.search(pattern, (self.folder / f"{name}.log").read_text()):
                 return found[1]
@@ -70,6 +72,10 @@ class Cluster:
                 break
             time.sleep(0.05)
         raise RuntimeError(f"{name} did not start: {(self.folder / f'{name}.log').read_text()}")
+
+    def has_ended(self, name):
+        """Whether a process is gone."""
+        return self.processes[name].poll() is not None
 
     def signal(self, name, number=signal.SIGKILL):
         """Send a process a signal."""
@@ -83,10 +89,14 @@ class Cluster:
             process.wait()
 
 
+def _unless(options, name, value):
+    return () if any(option.startswith(name) for option in options) else (f"{name}={value}",)
+
+
 @contextmanager
-def cluster(folder, workers=0):
+def cluster(folder, workers=0, **environment):
     """A scheduler with some workers, ended at the end."""
-    made = Cluster(folder)
+    made = Cluster(folder, **environment)
     try:
         for number in range(workers):
             made.worker(f"w{number}")

@@ -1,0 +1,99 @@
+"""Losing workers, and workers that differ: on a cluster of processes, with attempts counted on disk."""
+
+import signal
+import time
+
+import pytest
+
+from lmr.runtime import jobs
+from lmr.runtime.closing import RunFailed, settle
+from lmr.runtime.cluster import Where, open_client
+from lmr.runtime.run import submit
+from tests.runtime.clusters import cluster
+from tests.runtime.faults import attempts, marks, sleepers
+
+pytestmark = pytest.mark.cluster
+
+
+def submitted(made, step, tmp_path):
+    return submit([step], str(tmp_path / "run"), Where(scheduler=made.address), workflow="toy").name
+
+
+def settled(made, name):
+    with open_client(Where(scheduler=made.address)) as client:
+        ending = jobs.watch(client, name, lambda counts: None)
+        return settle(ending), jobs.find_run(client, name)
+
+
+def until(condition):
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_lost_worker_costs_what_it_had_in_hand_and_no_more(tmp_path, number):
+    # No lives at all by Dask's own count: it would blame every shard that was assigned to the lost worker.
+    with cluster(tmp_path / "logs", workers=2, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0") as made:
+        name = submitted(made, sleepers(tmp_path, 16), tmp_path)
+        until(lambda: [worker for _, worker in marks(tmp_path, "ended")].count("w0") >= 3)
+        made.signal("w0", number)
+        settled(made, name)
+    count = attempts(tmp_path)
+    assert sorted(count) == list(range(16))
+    # Shards whose receipts were lost with the worker are found in storage, not made again.
+    assert sum(count.values()) <= 16 + 1
+
+
+def test_a_shard_that_crashes_its_process_is_set_aside_and_its_neighbours_are_not(tmp_path):
+    with cluster(tmp_path / "logs") as made:
+        # Two threads, so that a neighbour would be in hand when the process dies.
+        made.worker("w0", "--nanny", "--nthreads=2", "--resources=CPU=2")
+        name = submitted(made, sleepers(tmp_path, 6, faults={2: "segfault"}), tmp_path)
+        with pytest.raises(
+            RunFailed, match=r"shard sleep/00002 was set aside\ngot: its worker process died 3 t"
+        ) as failure:
+            settled(made, name)
+        with open_client(Where(scheduler=made.address)) as client:
+            assert jobs.find_run(client, name).deaths == 3
+    assert [receipt.shard for receipt in failure.value.failed] == [2]
+    assert attempts(tmp_path) == {0: 1, 1: 1, 2: 3, 3: 1, 4: 1, 5: 1}
+
+
+def test_a_shard_that_outgrows_its_worker_is_set_aside(tmp_path):
+    with cluster(tmp_path / "logs") as made:
+        made.worker("w0", "--nanny", "--memory-limit=1GiB")
+        name = submitted(made, sleepers(tmp_path, 4, faults={1: "memory"}), tmp_path)
+        with pytest.raises(RunFailed, match=r"shard sleep/00001 was set aside") as failure:
+            settled(made, name)
+    assert [receipt.shard for receipt in failure.value.failed] == [1]
+    assert attempts(tmp_path) == {0: 1, 1: 3, 2: 1, 3: 1}
+
+
+def test_a_worker_that_is_told_to_leave_finishes_its_shard_first(tmp_path):
+    notice = tmp_path / "notice"
+    with cluster(tmp_path / "logs", workers=1) as made:
+        made.worker("spot", LMR_LEAVE_NOTICE=str(notice))
+        name = submitted(made, sleepers(tmp_path, 8, seconds=1.5), tmp_path)
+        until(lambda: any(worker == "spot" for _, worker in marks(tmp_path, "begun")))
+        notice.touch()
+        until(lambda: made.has_ended("spot"))
+        assert len(marks(tmp_path, "ended")) < 8
+        settled(made, name)
+    # Nothing was begun twice: not what it had in hand, not what waited for it, not what it had finished.
+    assert attempts(tmp_path) == dict.fromkeys(range(8), 1)
+
+
+def test_a_slow_worker_does_not_hold_up_the_end(tmp_path):
+    with cluster(tmp_path / "logs") as made:
+        made.worker("slow", TOY_SECONDS="60")
+        made.worker("fast", TOY_SECONDS="0.1")
+        name = submitted(made, sleepers(tmp_path, 12), tmp_path)
+        settled(made, name)
+        # The run has ended, and the slow worker is still at its first shard.
+        assert [shard for shard, worker in marks(tmp_path, "ended") if worker == "slow"] == []
+        # What waited for it was made by the fast one; what it had in hand was begun twice.
+        begun = [shard for shard, worker in marks(tmp_path, "begun") if worker == "slow"]
+        assert len(begun) == 1
+        assert sum(attempts(tmp_path).values()) == 12 + 1
