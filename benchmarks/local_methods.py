@@ -3,8 +3,8 @@
     python benchmarks/local_methods.py [--features rootsift xfeat] [--methods votes asmk] [--out FOLDER]
 
 Runs the workflow's own steps on the development photos, one worker process. Features are extracted once and
-kept in FOLDER, if one is given. Everything is at its default but what the columns say; the least confident
-count of inliers is chosen per feature by --min-inliers, as `lmr calibrate` fits it (docs/stages.md).
+kept in FOLDER, if one is given. Everything is at its default but what the columns say, and the least count of
+inliers of a confident match, which is fitted to precision 0.99 on these photos, as `lmr calibrate` does it.
 
 Times are those of the steps' own tasks: the index with its training, and the search per query.
 """
@@ -23,18 +23,21 @@ from rich.console import Console
 from rich.table import Table
 
 from lmr import console
+from lmr.evaluation.calibrate import fit_threshold, precision_curve
 from lmr.evaluation.kaggle import read_solution
 from lmr.evaluation.scorers import map_at_100
 from lmr.runtime.cluster import Where
 from lmr.runtime.run import run
-from lmr.runtime.steps import closure
+from lmr.runtime.steps import Step, closure
 from lmr.steps.asmk import AsmkSettings
+from lmr.steps.calibrate import labelled_pairs
 from lmr.steps.extract_local import LocalSettings
+from lmr.steps.finished import Finished, store_record
 from lmr.steps.photos import list_photos
 from lmr.steps.ranking import read_ranking
 from lmr.steps.search import SearchSettings
 from lmr.steps.verify import VerifySettings
-from lmr.steps.workflow import Inputs, Weights
+from lmr.steps.workflow import Inputs, Weights, Workflow
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from workflows import retrieval
@@ -50,33 +53,50 @@ METHODS = {
     "asmk": {"search": SearchSettings(method="asmk")},
     "asmk+idf": {"search": SearchSettings(method="asmk"), "asmk": AsmkSettings(idf=True)},
 }
+PRECISION = 0.99
 INDEX = ("train_quantiser", "index", "train_codebook", "index_asmk")
+
+
+def declared(features: str, method: str, min_inliers: int, prune: int | None) -> tuple[Workflow, Any]:
+    """Declare the workflow on the development photos; return it with its settings."""
+    photos, weights = shared("data/landmarks"), WEIGHTS[features]
+    gallery = list_photos("gallery", str(photos / "gallery"))
+    inputs = Inputs(
+        gallery=gallery.first(prune) if prune else gallery,
+        queries=list_photos("queries", str(photos / "query")),
+        local_weights=Weights.of(str(shared(weights))) if weights else None,
+    )
+    settings = replace(
+        retrieval.PRESETS["vlad"],
+        local=LocalSettings(features=features),
+        verify=VerifySettings(min_inliers=min_inliers),
+        **METHODS[method],
+    )
+    return retrieval.build(inputs, settings), settings
 
 
 def measured(
     options: argparse.Namespace, features: str, method: str, root: str, out: Console
 ) -> dict[str, Any]:
     """Run steps 1 and 2 and return their scores and what they cost."""
-    photos = shared("data/landmarks")
-    weights = WEIGHTS[features]
-    inputs = Inputs(
-        gallery=list_photos("gallery", str(photos / "gallery")),
-        queries=list_photos("queries", str(photos / "query")),
-        local_weights=Weights.of(str(shared(weights))) if weights else None,
-    )
-    if options.prune:
-        inputs = replace(inputs, gallery=inputs.gallery.first(options.prune))
-    settings = replace(
-        retrieval.PRESETS["vlad"],
-        local=LocalSettings(features=features),
-        verify=VerifySettings(min_inliers=options.min_inliers.get(features, 10)),
-        **METHODS[method],
-    )
-    flow = retrieval.build(inputs, settings)
-    last = flow.rankings["verify" if method in options.verify else "search"]
-    with console.ProgressBars(out) as bars:
-        run([last], root, Where(workers=1), bars)
-    truth = read_solution(str(photos / "retrieval_solution.csv"))
+    truth = read_solution(str(shared("data/landmarks") / "retrieval_solution.csv"))
+
+    def run_to(flow: Workflow, step: Step) -> None:
+        with console.ProgressBars(out) as bars:
+            run([step], root, Where(workers=1), bars)
+
+    flow, settings = declared(features, method, 0, options.prune)
+    fitted = None
+    if method in options.verify:
+        run_to(flow, flow.pairs)
+        store_record(Finished.of(flow, root, settings))
+        pairs = labelled_pairs(root, truth)
+        fitted = fit_threshold(precision_curve(pairs.inliers, pairs.right), PRECISION)
+        flow, _ = declared(features, method, fitted, options.prune)
+        run_to(flow, flow.rankings["verify"])
+    else:
+        run_to(flow, flow.rankings["search"])
+    inputs = flow.inputs
     gallery = set(inputs.gallery.ids)
     truth = {query: [image for image in images if image in gallery] for query, images in truth.items()}
 
@@ -105,6 +125,7 @@ def measured(
         "method": method,
         "search": score("search"),
         "verify": score("verify") if method in options.verify else None,
+        "min_inliers": fitted,
         "index_seconds": round(sum(f["seconds"] for name in INDEX for f in facts.get(name, [])), 1),
         "search_ms_per_query": round(
             1e3 * sum(f["seconds"] for f in facts["search"]) / len(inputs.queries), 1
@@ -127,19 +148,9 @@ def main() -> None:
         default=["votes", "asmk"],
         help="methods that step 2 follows",
     )
-    parser.add_argument(
-        "--min-inliers",
-        nargs="*",
-        default=[],
-        metavar="FEATURES=N",
-        help="threshold of step 2 for features other than RootSIFT, for example xfeat=60",
-    )
     parser.add_argument("--prune", type=int, help="only the first N gallery photos")
     parser.add_argument("--out", help="keep the runs in this folder (default: a temporary one)")
     options = parser.parse_args()
-    options.min_inliers = {
-        name: int(n) for name, _, n in (item.partition("=") for item in options.min_inliers)
-    }
     out = Console(width=110)
     with tempfile.TemporaryDirectory() as temporary:
         root = options.out or temporary

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from lmr import __version__, cli_aws, console, versions
+from lmr.cli_calibrate import calibrate
 from lmr.cli_cluster import Tls, cluster_app, dashboard
 from lmr.cli_jobs import Scheduler, jobs_app
 from lmr.cli_lab import lab_app
@@ -31,6 +32,7 @@ app.add_typer(weights_app, name="weights")
 app.add_typer(cluster_app, name="cluster")
 cluster_app.add_typer(lab_app, name="lab")
 app.command()(dashboard)
+app.command()(calibrate)
 cli_aws.add_to(cluster_app)
 app.add_typer(jobs_app)
 out = Console(highlight=False)

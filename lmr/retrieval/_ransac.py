@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-__all__ = ["estimate"]
+__all__ = ["agree", "estimate"]
 
 _CHUNK = 128  # matches scored between two looks at whether the best can still be beaten
 _REFITS = 5
@@ -240,3 +240,58 @@ def _inliers(source: Any, target: Any, model: Any, square: Any) -> Any:
     du = a * source[0] + b * source[1] + c - target[0]
     dv = d * source[0] + e * source[1] + f - target[1]
     return np.flatnonzero(du * du + dv * dv < square)
+
+
+@njit(nogil=True, cache=True)
+def agree(
+    query_xy: Any,
+    gallery_xy: Any,
+    pairs: Any,
+    trust: Any,
+    minimal: Any,
+    max_residual: Any,
+    trials: Any,
+    confidence: Any,
+    seed: Any,
+) -> Any:
+    """Estimate the transform from gallery to query places that the matches agree on, and which do.
+
+    Parameters
+    ----------
+    query_xy, gallery_xy
+        (n, 2) float32, pixels.
+    pairs
+        (m, 2) int32, the matches: feature of the query photo, feature of the gallery photo.
+    trust
+        (m,) the matches' numbers, the most trusted first.
+    minimal, max_residual, trials, confidence, seed
+        As for `estimate`.
+
+    Returns
+    -------
+    model
+        (6,) float32; not to be used where no match agrees.
+    good
+        The numbers of the matches that agree with the float32 model, measured in float64, ascending.
+    """
+    m = len(pairs)
+    source, target = np.empty((2, m), dtype=np.float32), np.empty((2, m), dtype=np.float32)
+    for k in range(m):
+        q, g = pairs[trust[k], 0], pairs[trust[k], 1]
+        source[0, k], source[1, k] = gallery_xy[g, 0], gallery_xy[g, 1]
+        target[0, k], target[1, k] = query_xy[q, 0], query_xy[q, 1]
+    exact, count = estimate(source, target, minimal, max_residual, trials, confidence, seed)
+    model = exact.astype(np.float32)
+    good = np.empty(m, dtype=np.int64)
+    if count == 0:
+        return model, good[:0]
+    a, b, c = np.float64(model[0]), np.float64(model[1]), np.float64(model[2])
+    d, e, f = np.float64(model[3]), np.float64(model[4]), np.float64(model[5])
+    square, n = np.float64(max_residual) ** 2, 0
+    for k in range(m):
+        x, y = np.float64(gallery_xy[pairs[k, 1], 0]), np.float64(gallery_xy[pairs[k, 1], 1])
+        du = a * x + b * y + c - np.float64(query_xy[pairs[k, 0], 0])
+        dv = d * x + e * y + f - np.float64(query_xy[pairs[k, 0], 1])
+        good[n] = k
+        n += int(du * du + dv * dv < square)
+    return model, good[:n]

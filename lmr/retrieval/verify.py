@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmr.errors import LmrError, SettingsError
-from lmr.retrieval._ransac import estimate
+from lmr.retrieval._ransac import agree, estimate
 from lmr.retrieval.match import matchable, nearest, room
 
 __all__ = ["Features", "Model", "Recipe", "Verification", "verify_pairs"]
@@ -207,28 +207,22 @@ def verify_pairs(
             mutual=recipe.mutual,
         )
         tentative[i] = len(found)
-        rows = np.array([q_span.start, g_span.start], dtype=np.int64) + found.astype(np.int64)
         if recipe.weak_geometry:
-            kept = _agreeing(query, gallery, rows)
-            rows, similarity = rows[kept], similarity[kept]
-        if len(rows) < recipe.needed:
+            kept = _agreeing(query, gallery, found + np.array([q_span.start, g_span.start]))
+            found, similarity = found[kept], similarity[kept]
+        if len(found) < recipe.needed:
             continue
-        on_query, on_gallery = query.xy[rows[:, 0]], gallery.xy[rows[:, 1]]
-        # The nearest first, ties in the order of the query's features.
-        trust = np.argsort(-similarity, kind="stable")
-        model = _estimate(on_gallery[trust], on_query[trust], recipe)
-        good = np.flatnonzero(
-            _residuals_px(model, on_gallery, on_query, recipe.model) < recipe.max_residual_px
-        )
+        model, good = _agree(query.xy[q_span], gallery.xy[g_span], found, similarity, recipe)
         if len(good) == 0:
             continue
-        if recipe.model == "fundamental" and _places(on_gallery[good], on_query[good]) <= 7:
-            # In so few places any features agree on some matrix; for other models each sample is checked.
-            continue
-        rows = rows[good]
-        first = query_offsets[q], gallery_offsets[g]
-        matches.append(np.stack([query_rows[rows[:, 0]], gallery_rows[rows[:, 1]]], axis=1) - first)
-        inliers[i], transform[i] = len(rows), model
+        agreed = found[good].astype(np.int64)
+        for side, rows, span, before in (
+            (0, query_rows, q_span, query_offsets[q]),
+            (1, gallery_rows, g_span, gallery_offsets[g]),
+        ):
+            agreed[:, side] = rows[span.start + agreed[:, side]] - before
+        matches.append(agreed)
+        inliers[i], transform[i] = len(good), model
     return Verification(
         inliers=inliers,
         tentative=tentative,
@@ -308,6 +302,37 @@ def _agreeing(query: Features, gallery: Features, rows: NDArray[np.int64]) -> ND
     return kept
 
 
+def _agree(
+    query_xy: NDArray[np.float32],
+    gallery_xy: NDArray[np.float32],
+    found: NDArray[np.int32],
+    similarity: NDArray[np.float64],
+    recipe: Recipe,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Find the model that the matches agree on, (3, 3), and the numbers of those that do."""
+    # The nearest first, ties in the order of the query's features.
+    trust = np.argsort(-similarity, kind="stable")
+    if recipe.model in ("affine", "similarity"):
+        model = np.zeros((3, 3), dtype=np.float32)
+        model[2, 2] = 1
+        rows, good = agree(query_xy, gallery_xy, found, trust, *_ransac_settings(recipe))
+        model[:2] = rows.reshape(2, 3)
+        return model, good
+    on_query, on_gallery = query_xy[found[:, 0]], gallery_xy[found[:, 1]]
+    model = _estimate(on_gallery[trust], on_query[trust], recipe)
+    good = np.flatnonzero(_residuals_px(model, on_gallery, on_query, recipe.model) < recipe.max_residual_px)
+    if recipe.model == "fundamental" and len(good) and _places(on_gallery[good], on_query[good]) <= 7:
+        # In so few places any features agree on some matrix; for other models each sample is checked.
+        good = good[:0]
+    return model, good
+
+
+def _ransac_settings(recipe: Recipe) -> tuple[int, np.float32, int, float, int]:
+    """What `lmr.retrieval._ransac` asks for besides the matches."""
+    residual = np.float32(recipe.max_residual_px)
+    return _SAMPLE[recipe.model], residual, recipe.max_trials, recipe.confidence, recipe.seed
+
+
 def _estimate(
     source: NDArray[np.float32], target: NDArray[np.float32], recipe: Recipe
 ) -> NDArray[np.float32]:
@@ -317,11 +342,7 @@ def _estimate(
         rows, count = estimate(
             np.ascontiguousarray(source.T, dtype=np.float32),
             np.ascontiguousarray(target.T, dtype=np.float32),
-            _SAMPLE[recipe.model],
-            np.float32(recipe.max_residual_px),
-            recipe.max_trials,
-            recipe.confidence,
-            recipe.seed,
+            *_ransac_settings(recipe),
         )
         if count:
             model[:2], model[2] = rows.reshape(2, 3), (0, 0, 1)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lmr.errors import StorageError
 from lmr.evaluation.kaggle import submission_csv
 from lmr.runtime import storage
 from lmr.runtime.joined import by_name
@@ -15,7 +16,18 @@ from lmr.runtime.shards import Dataset
 from lmr.runtime.steps import closure
 from lmr.steps.workflow import Workflow
 
-__all__ = ["Finished", "Unusable", "read_scores", "read_unusable", "store_scores", "store_submission"]
+__all__ = [
+    "Finished",
+    "Unusable",
+    "read_record",
+    "read_scores",
+    "read_unusable",
+    "store_record",
+    "store_scores",
+    "store_submission",
+]
+
+RECORD = "run.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +108,46 @@ class Unusable:
     set: str
     id: str
     reason: str
+
+
+def store_record(run: Finished) -> None:
+    """Write `run.json` into the run's folder: the settings, and which datasets hold photos and pairs.
+
+    For commands that look at a run afterwards and do not know how it was made.
+    """
+
+    def place(dataset: Dataset) -> dict[str, Any]:
+        folder = dataset.url[len(run.root.rstrip("/")) + 1 :]
+        return {**dataclasses.asdict(dataset), "url": folder}
+
+    record = {
+        "settings": run.settings,
+        "gallery": place(run.photos[0]),
+        "queries": place(run.photos[1]),
+        "pairs": place(run.pairs),
+    }
+    storage.put(storage.join(run.root, RECORD), (json.dumps(record, indent=2) + "\n").encode())
+
+
+def read_record(root: str) -> dict[str, Any]:
+    """Return what `store_record` wrote, its datasets opened.
+
+    Raises
+    ------
+    StorageError
+        If the folder holds no finished run.
+    """
+    url = storage.join(root, RECORD)
+    if not storage.exists(url):
+        raise StorageError(
+            "there is no finished run here",
+            got=f"no {url}",
+            fix="give the folder that lmr run had as --out; if an older lmr made it, run it once more",
+        )
+    record: dict[str, Any] = json.loads(storage.read(url))
+    for name in ("gallery", "queries", "pairs"):
+        record[name] = Dataset(**{**record[name], "url": storage.join(root, record[name]["url"])})
+    return record
 
 
 def store_submission(run: Finished) -> str:

@@ -21,7 +21,7 @@ from lmr.evaluation.report import (
 from lmr.evaluation.scorers import Scores
 from lmr.runtime import storage
 from lmr.runtime.shards import Dataset
-from lmr.steps.finished import Finished, read_unusable, store_scores, store_submission
+from lmr.steps.finished import Finished, read_unusable, store_record, store_scores, store_submission
 from lmr.steps.photos import place
 from lmr.steps.ranking import read_ranking
 from lmr.steps.submit import ids_of, named
@@ -36,6 +36,7 @@ BLANK = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
 
 def close_run(run: Finished) -> None:
     """Write all that people read of a run into its folder: submission, scores, report."""
+    store_record(run)
     store_submission(run)
     store_scores(run)
     store_report(run)
