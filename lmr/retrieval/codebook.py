@@ -24,6 +24,7 @@ __all__ = [
     "default_words",
     "faiss_threads",
     "open_codebook",
+    "probe_cells",
     "train_centroids",
     "train_codebook",
 ]
@@ -83,6 +84,13 @@ def coarse_quantiser(centroids: Floats) -> Codebook:
     cells.nprobe = CELL_PROBES
     cells.make_direct_map()  # a residual needs the centroid back
     return cells
+
+
+def probe_cells(quantiser: Codebook, cells: int = CELL_PROBES) -> None:
+    """Let a large quantiser look into so many cells; a small one compares with all centroids anyway."""
+    quantiser = faiss.downcast_index(quantiser)
+    if isinstance(quantiser, faiss.IndexIVFFlat):
+        quantiser.nprobe = cells
 
 
 def train_centroids(sample: Floats, count: int, *, seed: int) -> Floats:

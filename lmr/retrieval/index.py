@@ -23,6 +23,7 @@ from lmr.retrieval.codebook import (
     MIN_SAMPLE_PER_CENTROID,
     coarse_quantiser,
     faiss_threads,
+    probe_cells,
     train_centroids,
 )
 from lmr.retrieval.descriptors import check_descriptors
@@ -44,6 +45,7 @@ Ivf = Any  # a faiss.IndexIVF; faiss's stubs know neither its members nor the Py
 
 MAX_LISTS = 1 << 20
 BUILD_ROWS = 1 << 16
+BUILD_CELL_PROBES = 8
 PQ_CENTROIDS = 256  # of each sub-quantiser: one byte
 
 
@@ -144,6 +146,8 @@ def build_index_of(trained: bytes, parts: Iterable[tuple[Floats, Ints]]) -> byte
         Descriptors not finite, not unit or of another dimension, or lengths that differ.
     """
     index = open_index(trained)
+    # A descriptor in the second nearest list is found as well: half the probes find the nearest of 99 in 100.
+    probe_cells(index.quantizer, BUILD_CELL_PROBES)
     for descriptors, photo_rows in parts:
         check_descriptors(descriptors, dimension=index.d, unit=True)
         if photo_rows.shape != (len(descriptors),):
@@ -158,6 +162,7 @@ def build_index_of(trained: bytes, parts: Iterable[tuple[Floats, Ints]]) -> byte
         order = order[descriptors[order].any(axis=1)]
         for rows in np.array_split(order, -(-len(order) // BUILD_ROWS) or 1):  # no second copy of the shard
             index.add_with_ids(descriptors[rows], photo_rows[rows].astype(np.int64))
+    probe_cells(index.quantizer)
     built: bytes = faiss.serialize_index(index).tobytes()
     return built
 

@@ -33,7 +33,7 @@ from lmr.runtime.settings import Settings
 from lmr.runtime.shards import Dataset
 from lmr.runtime.steps import Each, Source, Step, Whole
 from lmr.runtime.tables import array_table, arrays_of, column
-from lmr.steps.build_index import descriptors_of, feature_count, sample_rows
+from lmr.steps.build_index import descriptors_of, feature_count, sample_descriptors
 from lmr.steps.generations import learned_from
 from lmr.steps.ranking import Ranking
 
@@ -142,7 +142,7 @@ def train_codebook_shard(shard: int, settings: CodebookSettings, *, local: Datas
     """Train the visual words on a sample of the gallery's descriptors."""
     total = feature_count(local)
     words = settings.words or default_words(total)
-    sample = to_float(sample_rows(local, "descriptor", SAMPLE_PER_WORD * words, total, settings.seed))
+    sample = sample_descriptors(local, SAMPLE_PER_WORD * words, total, settings.seed)
     trained: dict[str, Any] = {"codebook": train_codebook(sample, words, seed=settings.seed)}
     if settings.rotate:
         trained["rotation"] = random_rotation(sample.shape[1], seed=settings.seed)

@@ -32,6 +32,7 @@ __all__ = [
     "index_local",
     "index_shard",
     "open_sub_indexes",
+    "sample_descriptors",
     "sample_rows",
     "train_shard",
 ]
@@ -88,8 +89,8 @@ def train_shard(shard: int, settings: IndexSettings, *, local: Dataset) -> pa.Ta
     total = feature_count(local)
     lists = settings.lists or default_lists(total)
     code_bytes = settings.code_bytes or (16 if total > settings.pq_above else None)
-    sample = sample_rows(local, "descriptor", max(SAMPLE_PER_CENTROID * lists, 65_536), total, settings.seed)
-    trained = train_quantiser(to_float(sample), lists=lists, code_bytes=code_bytes, seed=settings.seed)
+    sample = sample_descriptors(local, max(SAMPLE_PER_CENTROID * lists, 65_536), total, settings.seed)
+    trained = train_quantiser(sample, lists=lists, code_bytes=code_bytes, seed=settings.seed)
     return array_table({"trained": trained})
 
 
@@ -103,6 +104,12 @@ def feature_count(local: Dataset) -> int:
             fix="check the photos of the gallery, or choose another extractor with --local",
         )
     return total
+
+
+def sample_descriptors(local: Dataset, count: int, total: int, seed: int) -> NDArray[np.float32]:
+    """Draw about `count` of the gallery's `total` descriptors, as unit rows, without those of no use."""
+    rows = to_float(sample_rows(local, "descriptor", count, total, seed))
+    return rows[rows.any(axis=1)]
 
 
 def sample_rows(dataset: Dataset, name: str, count: int, total: int, seed: int) -> NDArray[np.generic]:
