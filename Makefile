@@ -5,20 +5,28 @@ VENV := .venv
 PYTHON ?= python3
 RUN := demo
 
-.PHONY: demo test lint lock clean
+# A real S3 server and network namespaces, for the tests of several hosts; without them those are skipped.
+SYSTEM := radosgw ceph-mon ceph-osd iproute2
+
+.PHONY: demo test lint lock clean system
 
 demo: $(VENV)/ready
 	$(VENV)/bin/lmr render $(RUN)/photos --workers 2
 	$(VENV)/bin/lmr run workflows/retrieval.py --gallery $(RUN)/photos/gallery --queries $(RUN)/photos/queries \
 		--solution $(RUN)/photos/solution.csv --out $(RUN)/run
 
-test: $(VENV)/ready
-	$(VENV)/bin/python -m pytest
+test: $(VENV)/ready system
+	$(VENV)/bin/python -m pytest -rs
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy --strict lmr/ workflows/
+
+system:
+	@(for p in radosgw ceph-mon ceph-osd ip; do command -v $$p >/dev/null || exit 1; done) || { apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SYSTEM) >/dev/null; } || \
+		echo "without $(SYSTEM) (Debian packages) the tests of several hosts are skipped"
 
 lock: $(VENV)/ready
 	$(VENV)/bin/pip install --quiet uv

@@ -24,8 +24,8 @@ from lmr.runtime.security import check_address
 
 __all__ = ["Command", "exec_command", "scheduler_command", "supervise", "worker_command"]
 
-DEATH_TIMEOUT_SECONDS = 60
-"""How long a worker that starts looks for its scheduler before it gives up."""
+DEATH_TIMEOUT_SECONDS = 180
+"""How long a worker may take to start and find its scheduler: a host starts a hundred at once."""
 
 
 @dataclass(frozen=True)
@@ -148,22 +148,14 @@ def worker_command(
         )
     count = workers or len(os.sched_getaffinity(0))
     # What a worker's own page shows is for this machine only: it has no password either.
-    common = ["--host", host, "--dashboard-address", "127.0.0.1:0"]
-    common += ["--nthreads", "1", "--memory-limit", memory_per_worker]
+    options = ["--host", host, "--dashboard-address", "127.0.0.1:0", "--nthreads", "1"]
+    options += ["--memory-limit", memory_per_worker, "--death-timeout", str(DEATH_TIMEOUT_SECONDS)]
     if name:
-        common += ["--name", name]
+        options += ["--name", name]
     if gpu:
-        arguments = ["cuda", "worker", address, "--resources", "GPU=1", *common]
+        arguments = ["cuda", "worker", address, "--resources", "GPU=1", *options]
     else:
-        own = [
-            "--nworkers",
-            str(count),
-            "--resources",
-            "CPU=1",
-            "--death-timeout",
-            str(DEATH_TIMEOUT_SECONDS),
-        ]
-        arguments = ["worker", address, *own, *common]
+        arguments = ["worker", address, "--resources", "CPU=1", "--nworkers", str(count), *options]
     environment = {
         **thread_environment(),
         # Memory is bounded by the steps; a worker that spills would spill tens of bytes.

@@ -67,7 +67,7 @@ def test_a_cpu_worker_has_one_thread_and_says_what_it_is(certs):
         ("--resources", "CPU=1"),
         ("--memory-limit", "4GB"),
         ("--name", "w1"),
-        ("--death-timeout", "60"),
+        ("--death-timeout", "180"),
         ("--host", "127.0.0.1"),
         ("--tls-cert", f"{certs}/worker.pem"),
     ):
@@ -78,10 +78,18 @@ def test_a_cpu_worker_has_one_thread_and_says_what_it_is(certs):
     assert option(every_core, "--nworkers") == str(len(os.sched_getaffinity(0)))
 
 
-# The options of dask-cuda 26.10's `dask cuda worker` that are used here; it cannot be imported without a GPU
-# driver. It lets unknown options pass in silence, so each is held against this list.
+# The options that are used here of those that dask-cuda 26.10.0's `dask cuda worker` declares; it cannot be
+# imported without a GPU driver. It lets unknown options pass in silence, so each is held against this list.
 CUDA_OPTIONS = {
-    *("--host", "--nthreads", "--name", "--memory-limit", "--resources", "--dashboard-address"),
+    *(
+        "--host",
+        "--nthreads",
+        "--name",
+        "--memory-limit",
+        "--resources",
+        "--dashboard-address",
+        "--death-timeout",
+    ),
     *("--tls-ca-file", "--tls-cert", "--tls-key"),
 }
 
