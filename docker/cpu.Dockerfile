@@ -13,27 +13,30 @@ RUN python3 -m venv /opt/lmr
 ENV PATH=/opt/lmr/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 # The dependencies first, over an empty package: a change of lmr's own code does not fetch them again.
 COPY pyproject.toml constraints.txt README.md ./
-RUN mkdir lmr workflows && touch lmr/__init__.py workflows/__init__.py \
+RUN mkdir -p lmr workflows deploy/aws && touch lmr/__init__.py workflows/__init__.py \
     && pip install -q -c constraints.txt .
 COPY lmr lmr
 COPY workflows workflows
-RUN pip install -q --no-deps --force-reinstall . && pip uninstall -q -y pip \
-    && ! python -c "import torch" 2>/dev/null \
-    && find /opt/lmr -depth -type d -name tests -exec rm -rf {} +
+COPY deploy/aws deploy/aws
+# Packages' own tests are left behind, and so is what installs packages.
+RUN pip install -q --no-deps --force-reinstall . \
+    && pip uninstall -q -y setuptools pip \
+    && find /opt/lmr -depth -type d -name tests -exec rm -rf {} + \
+    && ! python -c "import torch" 2>/dev/null
 
 FROM ${BASE_IMAGE}
-RUN useradd --uid 1000 --create-home lmr \
-    && install -d -o lmr -g lmr /cache /var/cache/lmr-numba
+# Any user may be chosen at start (`user:`, `--user`), so what is written to is open to all of the container.
+RUN useradd --uid 1000 --create-home lmr && install -d -m 1777 /cache /var/cache/lmr-numba
 COPY docker/entrypoint.sh docker/health.py /usr/local/bin/
 COPY --from=build /opt/lmr /opt/lmr
-ENV PATH=/opt/lmr/bin:$PATH PYTHONUNBUFFERED=1 LMR_CACHE=/cache NUMBA_CACHE_DIR=/var/cache/lmr-numba
+ENV PATH=/opt/lmr/bin:$PATH PYTHONUNBUFFERED=1 LMR_CACHE=/cache/lmr NUMBA_CACHE_DIR=/var/cache/lmr-numba
 USER lmr
 WORKDIR /home/lmr
 # A small run, from photos to a report: it shows that the image works, and leaves Numba's compiled code in the
 # image. That code serves processors like the one that builds; others compile it once, into the container.
 RUN lmr render /tmp/world --landmarks 2 --queries 5 --distractors 2 --long-side-px 256 \
     && lmr run retrieval --gallery /tmp/world/gallery --queries /tmp/world/queries --out /tmp/world/run --workers 0 \
-    && rm -rf /tmp/world /cache/*
+    && chmod -R a+rwX /var/cache/lmr-numba/* && rm -rf /tmp/world /cache/lmr
 EXPOSE 8786 8787
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s CMD ["python", "/usr/local/bin/health.py"]
 ENTRYPOINT ["entrypoint.sh"]

@@ -70,8 +70,11 @@ def _certificates(lab: Lab) -> None:
 
 def _table(lab: Lab, states: list[State]) -> Table:
     table = Table(title=f"{lab.name}, scheduler {lab.scheduler}", title_justify="left")
-    for name in ("server", "role", "state", "since", "restarts", "last line of its log"):
-        table.add_column(name, justify="right" if name in ("since", "restarts") else "left")
+    for name in ("server", "role", "state"):
+        table.add_column(name, no_wrap=True)
+    for name in ("since", "restarts"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("last line of its log")
     for state in states:
         running = state.state == "running"
         table.add_row(
