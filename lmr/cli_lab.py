@@ -12,6 +12,8 @@ from lmr.errors import ClusterError
 from lmr.lab import lab as servers
 from lmr.lab.hosts import Lab, read_lab
 from lmr.lab.lab import State
+from lmr.runtime.cluster import connect
+from lmr.runtime.demand import read_demand
 from lmr.versions import installed
 
 __all__ = ["lab_app"]
@@ -46,6 +48,8 @@ def status(hosts: Hosts) -> None:
     lab = read_lab(hosts)
     states = servers.status(lab)
     out.print(_table(lab, states))
+    if any(state.host.role == "scheduler" and state.state == "running" for state in states):
+        out.print(_workers(lab), soft_wrap=True)
     _refuse_unknown(states)
 
 
@@ -66,6 +70,18 @@ def _certificates(lab: Lab) -> None:
             got="no ca.pem",
             fix=f"lmr cluster certs {lab.tls} --host {address}",
         )
+
+
+def _workers(lab: Lab) -> str:
+    """Tell whom the scheduler knows: a server's workers may run and yet be cut off from it."""
+    try:
+        with connect(lab.scheduler, str(lab.tls)) as client:
+            demand = read_demand(client)
+    except ClusterError as error:
+        return f"the scheduler runs, but cannot be asked from here: {error.got}"
+    tasks = sum(pending.tasks for pending in demand.pending)
+    known = f"{demand.workers} workers on {len(demand.slots)} servers"
+    return f"the scheduler knows {known}; {tasks} tasks are pending"
 
 
 def _table(lab: Lab, states: list[State]) -> Table:

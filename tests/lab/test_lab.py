@@ -94,7 +94,10 @@ def test_up_status_down(lab, tmp_path):
     assert (tmp_path / "two" / ".lmr" / "lab" / "tls" / "worker.key").stat().st_mode & 0o077 == 0
 
     assert [state for *_, state in states(invoke("up", lab))] == ["already"] * 3
-    assert [state for *_, state in states(invoke("status", lab))] == ["running"] * 3
+    status = invoke("status", lab)
+    assert [state for *_, state in states(status)] == ["running"] * 3
+    # Both servers of this test are one address to the scheduler.
+    assert "the scheduler knows 3 workers on 1 servers; 0 tasks are pending" in status
 
     groups = [int(path.read_text()) for path in tmp_path.glob("*/.lmr/lab/*.pid")]
     assert len(groups) == 3
