@@ -4,7 +4,8 @@
 
 Pairs of development photos: N of one landmark, at most four of each, and N of two landmarks, of the same
 photos. Every extractor sees the same pixels, 1000 features are kept of a photo, and three recipes match them;
-inliers are those of one affine transform. The extractors take turns photo by photo, so that other work on the
+inliers are those of one affine transform. Networks' descriptors are judged in both forms that they are stored
+in, float16 and int8. The extractors take turns photo by photo, so that other work on the
 machine disturbs all alike; processor time is disturbed less than the clock.
 
 The weights of DELF are not at hand. Its network runs with random weights by a stated rule: its time and its
@@ -21,6 +22,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from threadpoolctl import threadpool_limits
 
 from lmr.features.decode import decode_photo
 from lmr.features.interfaces import LocalExtractor, LocalFeatures, Photo
+from lmr.features.quantise import to_int8
 from lmr.features.rootsift import RootSift
 from lmr.retrieval.descriptors import to_float
 from lmr.retrieval.verify import Features, Recipe, verify_pairs
@@ -119,18 +122,25 @@ def load(name: str, side: int, scratch: Path) -> LocalExtractor:
 
 
 def load_delf_by_rule(side: int, scratch: Path) -> LocalExtractor:
-    """Return DELF with the weights of its golden outputs, which a rule makes."""
-    sys.path.insert(0, str(Path(__file__).parents[1]))
+    """Return DELF with the weights of its golden outputs."""
     from lmr.features.delf import load_delf
+
+    # The released threshold is one of the released weights' attention.
+    return load_delf(write_delf_by_rule(scratch), max_features=FEATURES, max_side_px=side, threshold=0.0)
+
+
+def write_delf_by_rule(folder: Path) -> Path:
+    """Write a DELF model with the weights of its golden outputs, which a rule makes; return its folder."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))
     from tests.features.rule_weights import write_delf_variables
 
-    golden = shared("golden/delf_v1")
+    golden, model = shared("golden/delf_v1"), folder / "delf"
+    model.mkdir()
     for file in ("variables.index", "mean.datum", "pca_proj_mat.datum", "pca_variances.datum"):
-        shutil.copy(golden / file, scratch)
+        shutil.copy(golden / file, model)
     cases = json.loads((golden / "cases.json").read_text())
-    write_delf_variables(cases, scratch / "variables.data-00000-of-00001")
-    # The released threshold is one of the released weights' attention.
-    return load_delf(scratch, max_features=FEATURES, max_side_px=side, threshold=0.0)
+    write_delf_variables(cases, model / "variables.data-00000-of-00001")
+    return model
 
 
 def extract(
@@ -158,6 +168,15 @@ def together(photos: Sequence[LocalFeatures]) -> Features:
     )
 
 
+def eight_bits(photos: Sequence[LocalFeatures]) -> NDArray[np.float32]:
+    """Return the descriptors as they come back from their 8-bit form."""
+    return to_float(to_int8(np.concatenate([photo.descriptor for photo in photos])))
+
+
+def judged(features: Features, pairs: NDArray[np.int64]) -> dict[str, Any]:
+    return {recipe: judge(features, pairs, settings) for recipe, settings in RECIPES.items()}
+
+
 def judge(features: Features, pairs: NDArray[np.int64], recipe: Recipe) -> dict[str, Any]:
     """Verify the pairs, of one landmark in the first half; return what the table shows."""
     half = len(pairs) // 2
@@ -178,7 +197,7 @@ def judge(features: Features, pairs: NDArray[np.int64], recipe: Recipe) -> dict[
 
 def show(result: dict[str, Any]) -> None:
     """Print the tables, in Markdown."""
-    marked = {name: f"{name} *" if name == MEANINGLESS else name for name in result["extractors"]}
+    marked = {name: f"{name} *" if name.startswith(MEANINGLESS) else name for name in result["extractors"]}
     print("\n| | features | ms/photo, processor | ms/photo, clock | bytes/descriptor |")
     print("|---|---|---|---|---|")
     for name, one in result["extractors"].items():
@@ -239,13 +258,18 @@ def main() -> None:
         for name, features in found.items():
             processor, clock = np.median(taken[name], axis=0)
             all_features = together(features)
-            result["extractors"][name] = {
+            figures = {
                 "features": float(np.median([len(one.xy) for one in features])),
                 "ms_processor": round(float(processor), 1),
                 "ms_clock": round(float(clock), 1),
                 "bytes": extractors[name].dimension * extractors[name].storage.itemsize,
                 "meaningful": name != MEANINGLESS,
-            } | {recipe: judge(all_features, pairs, settings) for recipe, settings in RECIPES.items()}
+            }
+            result["extractors"][name] = figures | judged(all_features, pairs)
+            if extractors[name].storage == np.float16:
+                stored = replace(all_features, descriptors=eight_bits(features))
+                smaller = figures | {"bytes": extractors[name].dimension}
+                result["extractors"][f"{name}, int8"] = smaller | judged(stored, pairs)
     print(
         f"{len(paths)} photos at {args.side} px, {len(same)} pairs of one landmark, {len(different)} of two; "
         f"{args.threads} thread(s), {os.cpu_count()} cores, load {load_before:.1f} to {load_after:.1f}"

@@ -67,10 +67,18 @@ def test_the_steps_find_landmarks_with_a_network(part, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.cluster
-def test_learned_local_features_do_the_same_job(part, tmp_path):
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("features", "weights", "storage"),
+    [
+        ("xfeat", "weights/xfeat/xfeat_folded.npz", "int8"),
+        ("aliked-t16", "weights/aliked/aliked-t16.pth", "float16"),
+    ],
+)
+def test_learned_local_features_do_the_same_job(part, tmp_path, features, weights, storage):
     pytest.importorskip("kornia")
-    weights = shared("weights/xfeat/xfeat_folded.npz")
-    more = ("--local", "xfeat", "--local-weights", str(weights), "--set", "local.max_features=600")
-    found = run(part, tmp_path / "run", *more)
+    choice = ("--local", features, "--local-weights", str(shared(weights)))
+    sizes = ("--set", "local.max_features=600", "--set", f"local.storage={storage}")
+    found = run(part, tmp_path / "run", *choice, *sizes)
     assert found["search"] > 0.4
     assert found["diffuse"] > 0.4

@@ -1,0 +1,100 @@
+"""What local descriptors in 8 bits lose: mAP@100 after local search, float16 against int8, on real photos.
+
+    python benchmarks/descriptor_storage.py [--local xfeat] [--workers 2] [--prune N]
+
+The workflow's first step, with everything as it is by default, on the development photos. Features are extracted
+once, in float16; those in 8 bits are the same ones, stored by the function by which the step stores them.
+`benchmarks/local_features.py` compares matches and inliers of pairs.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from _shared import shared
+from rich.console import Console
+
+from lmr.console import ProgressBars
+from lmr.evaluation import kaggle
+from lmr.features.quantise import to_int8
+from lmr.runtime import storage
+from lmr.runtime.cluster import Where
+from lmr.runtime.run import run
+from lmr.runtime.tables import column, table
+from lmr.steps.evaluate import evaluate, solution_for
+from lmr.steps.extract_local import LocalSettings
+from lmr.steps.photos import list_photos
+from lmr.steps.workflow import Inputs, Weights, Workflow
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from workflows import retrieval
+
+WEIGHTS = {"xfeat": "xfeat/xfeat_folded.npz", "aliked-t16": "aliked/aliked-t16.pth"}
+
+
+def in_eight_bits(rows: pa.Table) -> pa.Table:
+    """Return rows of local features with their descriptors as int8."""
+    columns: dict[str, Any] = {name: column(rows, name) for name in rows.column_names}
+    return table(columns | {"descriptor": to_int8(columns["descriptor"])})
+
+
+def searched(flow: Workflow, root: str, workers: int) -> float:
+    """Run the first step and return its mAP@100."""
+    inputs = flow.inputs
+    photos = inputs.gallery, inputs.queries
+    assert inputs.solution is not None
+    scores = evaluate({"search": flow.rankings["search"]}, inputs.solution, *photos, flow.photos_per_shard)
+    run([scores], root, Where(workers=workers), ProgressBars(Console(quiet=True)))
+    return float(np.nanmean(column(scores.dataset(root).read(0), "search")))
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--local", choices=list(WEIGHTS), default="xfeat")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--prune", type=int, help="only the first N shards of gallery and queries")
+    options = parser.parse_args()
+    photos = shared("data/landmarks")
+    settings = replace(retrieval.PRESETS["vlad"], local=LocalSettings(features=options.local))
+    gallery = list_photos("gallery", str(photos / "gallery"))
+    queries = list_photos("queries", str(photos / "query"))
+    if options.prune:
+        count = options.prune * settings.ingest.photos_per_shard
+        gallery, queries = gallery.first(count), queries.first(count)
+    truth = kaggle.read_solution(str(photos / "retrieval_solution.csv"))
+    inputs = Inputs(
+        gallery=gallery,
+        queries=queries,
+        solution=solution_for(truth, gallery, queries, pruned=bool(options.prune)),
+        local_weights=Weights.of(str(shared(f"weights/{WEIGHTS[options.local]}"))),
+    )
+    halves = retrieval.build(inputs, settings)
+    small = replace(settings, local=replace(settings.local, storage="int8"))
+    eighths = retrieval.build(inputs, small)
+    with tempfile.TemporaryDirectory() as root:
+        result = {"local": options.local, "gallery": len(gallery), "queries": len(queries)}
+        result["map_at_100_float16"] = round(searched(halves, root, options.workers), 4)
+        for source, target in zip(halves.local, eighths.local, strict=True):
+            for shard in range(source.shards):
+                rows = source.dataset(root).read(shard)
+                target.dataset(root).write(shard, in_eight_bits(rows))
+        result["map_at_100_int8"] = round(searched(eighths, root, options.workers), 4)
+        for name, flow in (("float16", halves), ("int8", eighths)):
+            files = storage.folder_sizes(flow.local[0].dataset(root).url)
+            result[f"bytes_{name}"] = sum(files.values())
+    print(f"mAP@100 after local search: {result['map_at_100_float16']} from float16, ", end="")
+    print(f"{result['map_at_100_int8']} from int8")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
