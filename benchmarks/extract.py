@@ -6,9 +6,9 @@
 
 End to end is the step itself, from shards of encoded photos in storage to shards of features in storage, in
 one process. Bare is the network alone, on the very batches that the step made, their input already on the
-device, with nothing waited for between batches. The two take turns, and medians are compared. Reading, decoding
-(with shrinking, in as many threads as the step has), transfer (pixels to the network's normalised input) and
-writing are then each timed apart: where the step overlaps them, all add up to more than the whole.
+device, with nothing waited for between batches. The two take turns, and medians are compared. Reading,
+decoding (with shrinking, in as many threads as the step has), transfer (pixels to the network's normalised
+input) and writing are then each timed apart: where the step overlaps them, all add up to more than the whole.
 
 Photos are development photos, enlarged or shrunk to the side and encoded again. Speed does not depend on
 weights: those of ResNet and DELF are random, those of XFeat, ALIKED and MobileNetV2 real.
