@@ -106,8 +106,9 @@ def scores_table(scores: Mapping[str, float]) -> Table:
 
 
 def summary_table(summaries: Sequence[Summary]) -> Table:
-    """Show what each step took."""
-    table = Table(title="steps", title_justify="left")
+    """Show what each step took, and below what it has to say."""
+    notes = [f"{s.step}: {note}" for s in summaries for note in s.notes]
+    table = Table(title="steps", title_justify="left", caption="\n".join(notes), caption_justify="left")
     for name in ("step", "made", "found", "rows", "size", "seconds", "peak memory"):
         table.add_column(name, justify="left" if name == "step" else "right")
     for s in summaries:

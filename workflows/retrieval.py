@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from lmr.steps.asmk import AsmkSettings
 from lmr.steps.augment import AugmentSettings, augment
 from lmr.steps.build_index import IndexSettings
-from lmr.steps.diffuse import DiffuseSettings, GraphSettings, build_graph, diffuse
+from lmr.steps.columns import ColumnSettings, solve_columns
+from lmr.steps.diffuse import DiffuseSettings, diffuse
 from lmr.steps.expand import ExpandSettings, expand
 from lmr.steps.extract_global import DescribeSettings, extract_global
 from lmr.steps.extract_local import LocalSettings, extract_local
+from lmr.steps.graph import GraphSettings, build_graph
 from lmr.steps.ingest import IngestSettings, ingest
 from lmr.steps.neighbours import NeighbourSettings, find_neighbours
 from lmr.steps.rank import RankSettings, rank
@@ -43,6 +45,7 @@ class Settings:
     rank: RankSettings = field(default_factory=RankSettings)
     expand: ExpandSettings = field(default_factory=ExpandSettings)
     graph: GraphSettings = field(default_factory=GraphSettings)
+    columns: ColumnSettings = field(default_factory=ColumnSettings)
     diffuse: DiffuseSettings = field(default_factory=DiffuseSettings)
 
 
@@ -91,9 +94,10 @@ def build(inputs: Inputs, settings: Settings) -> Workflow:
     # 4 query expansion
     expanded = expand(described[1], ranked, verified, augmented, settings.expand)
 
-    # 5 regional diffusion
+    # 5 regional diffusion, or along the graph of photos, solved ahead of time (settings.diffuse.method)
     graph = build_graph(described[0], settings.graph)
-    final = diffuse(described, graph, expanded, augmented, settings.diffuse)
+    columns = solve_columns(described, neighbours, settings.columns)
+    final = diffuse(described, graph, columns, expanded, augmented, settings.diffuse)
 
     return Workflow(
         inputs=inputs,

@@ -42,7 +42,8 @@ class StepScore:
 class StepCost:
     """What one step took: the sums over its shards, and the most memory that any task held.
 
-    Rows, bytes and seconds are of the shards made in this run; `shards_found` were there before.
+    Rows, bytes and seconds are of the shards made in this run; `shards_found` were there before. `notes` are
+    what the step has to say of itself, such as the recall of an approximate search.
     """
 
     step: str
@@ -53,6 +54,7 @@ class StepCost:
     n_bytes: int
     seconds: float
     peak_memory_bytes: int
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,12 +1,11 @@
 """Nearest neighbours by faiss, where the exact search takes too long; the recall is measured, not assumed.
 
-An inverted file is built once (`build_index`), asked to look into as many lists as the recall target needs on
-a sample (`calibrate`), and searched by shard tasks (`search_index`). What it finds is scored again exactly,
-so that similarities equal those of `lmr.retrieval.neighbours.top_k` to the bit. `approximate_top_k` does all
-three.
+An inverted file is chosen by size (`choose_index`), built once (`build_index`), asked to look into as many
+lists as the recall target needs on a sample (`calibrate`), and searched by shard tasks (`search_index`). What
+it finds is scored again exactly, so that similarities equal those of `lmr.retrieval.neighbours.top_k` to the
+bit.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import faiss
@@ -16,53 +15,37 @@ from numpy.typing import NDArray
 from lmr.errors import LmrError
 from lmr.retrieval.neighbours import Descriptors, clean_neighbours, similarities, spans, top_k
 
-__all__ = ["Measured", "approximate_top_k", "build_index", "calibrate", "choose_index", "search_index"]
+__all__ = [
+    "SAMPLE",
+    "build_index",
+    "calibrate",
+    "choose_index",
+    "look_into",
+    "search_index",
+]
 
-EXACT_BELOW = 20_000  # rows; below, the exact search takes less time than building an index
+SAMPLE = 500  # gallery rows on which the recall is measured
+LEAST_GAIN = 0.005  # of recall by looking into twice as many lists; less than it, quantisation is the limit
 TRAIN_PER_LIST = 40  # faiss asks for 39
+GRAPH_FROM_LISTS = 1 << 16  # below, comparing with every centroid is as fast, and misses no list
+TRAIN_ROUNDS = 10  # of k-means; more gain no recall that can be measured
 ADD_AT_ONCE = 65_536
 
 
-@dataclass(frozen=True)
-class Measured:
-    """How an approximate search was set, and how well it did on a sample.
-
-    Attributes
-    ----------
-    index
-        faiss's name of the index, or "exact".
-    probes
-        Lists looked into per query.
-    recall
-        Share of the true `k` nearest that the sample's queries found.
-    """
-
-    index: str
-    probes: int
-    recall: float
-
-
 def choose_index(rows: int, dimensions: int, memory_bytes: int) -> str:
-    """Choose faiss's index by the gallery's size: "exact", or an inverted file whose storage fits the memory.
+    """Choose faiss's index by the gallery's size: an inverted file whose storage fits the memory.
 
-    About 4 sqrt(n) lists; from 4096 on an HNSW graph finds the lists. Vectors are kept whole, as
-    float16 or product-quantised, the first that fits `memory_bytes`.
+    The power of two nearest to 4 sqrt(n) lists, or the next lower one that leaves each list enough rows to be
+    trained on; from 65,536 on an HNSW graph finds the lists. Vectors are kept as float16, as descriptors are
+    stored (faster than float32 too, by a quarter), or product-quantised where that does not fit
+    `memory_bytes`.
     """
-    if rows < EXACT_BELOW:
-        return "exact"
-    lists = 2 ** round(np.log2(4 * np.sqrt(rows)))
-    coarse = f"IVF{lists}_HNSW32" if lists >= 4096 else f"IVF{lists}"
-    storage = next(
-        (
-            name
-            for name, bytes_each in (("Flat", 4), ("SQfp16", 2))
-            if rows * dimensions * bytes_each <= memory_bytes
-        ),
-        f"PQ{next(m for m in range(dimensions // 4, 0, -1) if dimensions % m == 0)}"
-        if dimensions >= 4
-        else "SQfp16",
-    )
-    return f"{coarse},{storage}"
+    trainable = np.floor(np.log2(max(rows / TRAIN_PER_LIST, 1)))
+    lists = int(2 ** min(round(np.log2(4 * np.sqrt(max(rows, 1)))), trainable))
+    coarse = f"IVF{lists}_HNSW32" if lists >= GRAPH_FROM_LISTS else f"IVF{lists}"
+    if rows * dimensions * 2 <= memory_bytes or dimensions < 4:
+        return f"{coarse},SQfp16"
+    return f"{coarse},PQ{next(m for m in range(dimensions // 4, 0, -1) if dimensions % m == 0)}"
 
 
 def build_index(descriptors: Descriptors, name: str, *, seed: int = 0, threads: int = 1) -> Any:
@@ -73,7 +56,7 @@ def build_index(descriptors: Descriptors, name: str, *, seed: int = 0, threads: 
     descriptors
         (n, d) float16 or float32, possibly a `np.memmap`; read in blocks.
     name
-        From `choose_index`, not "exact".
+        From `choose_index`.
     seed
         Of the sample of rows on which the lists are trained.
     threads
@@ -86,6 +69,7 @@ def build_index(descriptors: Descriptors, name: str, *, seed: int = 0, threads: 
     faiss.omp_set_num_threads(threads)
     n, d = descriptors.shape
     index = faiss.index_factory(d, name, faiss.METRIC_INNER_PRODUCT)
+    faiss.extract_index_ivf(index).cp.niter = TRAIN_ROUNDS
     wanted = min(n, TRAIN_PER_LIST * faiss.extract_index_ivf(index).nlist)
     rows = np.sort(np.random.default_rng(seed).choice(n, wanted, replace=False))
     sample = np.asarray(descriptors[rows], dtype=np.float32)
@@ -103,14 +87,14 @@ def calibrate(
     k: int,
     *,
     recall: float,
-    sample: int = 500,
+    sample: int = SAMPLE,
     seed: int = 0,
     threads: int = 1,
 ) -> tuple[int, float]:
     """Set the index to look into as many lists as the recall target needs on a sample, by doubling.
 
-    `sample` gallery rows are the queries, themselves excluded, against the exact search. If the target is out
-    of reach (quantised storage), all lists are looked into, and the recall says so.
+    `sample` gallery rows are the queries, themselves excluded, against the exact search. With quantised
+    storage the target may be out of reach: then doubling ends where it gains less than `LEAST_GAIN`.
 
     Returns
     -------
@@ -126,17 +110,28 @@ def calibrate(
     _, near = top_k(queries, blocks, k + 1, threads=threads)
     true = [set(ids[ids != row][:k].tolist()) - {-1} for row, ids in zip(rows, near, strict=True)]
     inverted = faiss.extract_index_ivf(index)
-    probes = 1
+    quantised = _quantised(index)
+    probes, before = 1, 0.0
     while True:
-        inverted.nprobe = probes
+        look_into(index, probes)
         _, found = search_index(index, queries, k + 1, descriptors, threads=threads)
         hits = sum(
             len(t & set(ids[ids != row][:k].tolist())) for t, row, ids in zip(true, rows, found, strict=True)
         )
         reached = hits / max(1, sum(map(len, true)))
-        if reached >= recall or probes >= inverted.nlist:
+        stuck = quantised and 0 < reached < before + LEAST_GAIN
+        if reached >= recall or probes >= inverted.nlist or stuck:
             return probes, reached
-        probes = min(2 * probes, inverted.nlist)
+        probes, before = min(2 * probes, inverted.nlist), reached
+
+
+def look_into(index: Any, probes: int) -> None:
+    """Set how many lists a search looks into; a graph over the centroids must be walked as widely."""
+    inverted = faiss.extract_index_ivf(index)
+    inverted.nprobe = probes
+    coarse = faiss.downcast_index(inverted.quantizer)
+    if isinstance(coarse, faiss.IndexHNSW):
+        coarse.hnsw.efSearch = max(16, 2 * probes)
 
 
 def search_index(
@@ -170,7 +165,7 @@ def search_index(
     sims, ids : (q, k) float32, (q, k) int32
     """
     faiss.omp_set_num_threads(threads)
-    quantised = isinstance(faiss.extract_index_ivf(index), faiss.IndexIVFPQ)
+    quantised = _quantised(index)
     _, ids = index.search(np.ascontiguousarray(queries, dtype=np.float32), (2 * k if quantised else k) + 1)
     ids = ids.astype(np.int32)
     ids[~queries.any(axis=1)] = -1
@@ -178,45 +173,5 @@ def search_index(
     return sims[:, :k], ids[:, :k]
 
 
-def approximate_top_k(
-    queries: NDArray[np.float32],
-    descriptors: Descriptors,
-    k: int,
-    *,
-    recall: float = 0.95,
-    memory_bytes: int = 4 * 2**30,
-    exclude_self_start: int | None = None,
-    seed: int = 0,
-    threads: int = 1,
-) -> tuple[NDArray[np.float32], NDArray[np.int32], Measured]:
-    """Find about the `k` nearest gallery rows of each query, and measure how well that was done.
-
-    Parameters
-    ----------
-    queries
-        (q, d) float32.
-    descriptors
-        (n, d) float16 or float32, possibly a `np.memmap`.
-    k
-        Neighbours per query.
-    recall
-        Target, measured on a sample of gallery rows.
-    memory_bytes
-        What the index may take.
-    exclude_self_start, threads
-        As in `top_k`.
-    seed
-        Of the samples for training and for measuring.
-    """
-    rows, dimensions = descriptors.shape
-    name = choose_index(rows, dimensions, memory_bytes)
-    if name == "exact":
-        blocks = ((start, descriptors[start:stop]) for start, stop in spans(len(descriptors), ADD_AT_ONCE))
-        sims, ids = top_k(queries, blocks, k, exclude_self_start=exclude_self_start, threads=threads)
-        return sims, ids, Measured("exact", 0, 1.0)
-    index = build_index(descriptors, name, seed=seed, threads=threads)
-    probes, reached = calibrate(index, descriptors, k, recall=recall, seed=seed, threads=threads)
-    sims, ids = search_index(
-        index, queries, k, descriptors, exclude_self_start=exclude_self_start, threads=threads
-    )
-    return sims, ids, Measured(name, probes, reached)
+def _quantised(index: Any) -> bool:
+    return isinstance(faiss.downcast_index(faiss.extract_index_ivf(index)), faiss.IndexIVFPQ)

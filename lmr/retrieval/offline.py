@@ -16,7 +16,14 @@ from scipy.sparse import csr_array
 from lmr.errors import LmrError
 from lmr.retrieval.diffuse import Scores, diffuse_cut
 
-__all__ = ["columns_matrix", "compare_columns", "neighbourly_order", "offline_columns", "search_columns"]
+__all__ = [
+    "columns_matrix",
+    "compare_columns",
+    "neighbourhoods",
+    "neighbourly_order",
+    "offline_columns",
+    "search_columns",
+]
 
 
 def offline_columns(
@@ -87,6 +94,30 @@ def offline_columns(
     return cuts, scores
 
 
+def neighbourhoods(graph: csr_array, nodes: NDArray[np.integer[Any]], size: int) -> NDArray[np.int32]:
+    """List the nodes around each node, for `offline_columns`, by the graph's own edges: no further search.
+
+    A list grows by whole steps along edges; of the step that no longer fits, the nodes most strongly joined
+    to what is listed stay. Mass comes to nodes along edges only, so a list that holds all that can be reached
+    loses nothing, however short it is.
+
+    Parameters
+    ----------
+    graph
+        (n, n) CSR, symmetric: the affinity or the transition.
+    nodes
+        (b,) the nodes.
+    size
+        Length of the lists.
+
+    Returns
+    -------
+    (b, size) int32, its own node first, padded with -1.
+    """
+    args = graph.indptr.astype(np.int64), np.asarray(graph.indices), np.asarray(graph.data)
+    return np.asarray(_neighbourhoods(*args, nodes.astype(np.int32), size))
+
+
 def columns_matrix(ids: NDArray[np.int32], scores: Scores, n: int) -> csr_array:
     """Arrange truncated columns as the rows of a (b, n) CSR with sorted indices, without zeros."""
     hit = (ids >= 0) & (scores != 0)
@@ -152,8 +183,10 @@ def neighbourly_order(ids: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
     ids
         (n, k) int32 neighbour lists, -1 for none.
 
-    Returns ------- (n,) int32, a permutation: from each node not yet taken, its neighbours' neighbourhood is
-    walked breadth first.
+    Returns
+    -------
+    (n,) int32, a permutation: from each node not yet taken, its neighbours' neighbourhood is walked breadth
+    first.
     """
     return np.asarray(_walk(np.asarray(ids)), dtype=np.int32)
 
@@ -201,3 +234,43 @@ def _walk(ids: Any) -> Any:
                     count += 1
             head += 1
     return order
+
+
+@njit(nogil=True, cache=True)
+def _neighbourhoods(indptr: Any, indices: Any, data: Any, nodes: Any, size: Any) -> Any:
+    n = len(indptr) - 1
+    lists = np.full((len(nodes), size), -1, dtype=np.int32)
+    # The row that a node was last listed, or considered, for, counted from 1; what joins it to the list.
+    listed, considered = np.zeros(n, dtype=np.int32), np.zeros(n, dtype=np.int32)
+    strength, waiting = np.zeros(n, dtype=np.float32), np.empty(n, dtype=np.int32)
+    for row in range(len(nodes)):
+        mark, count, begin = np.int32(row + 1), 1, 0
+        lists[row, 0] = nodes[row]
+        listed[nodes[row]] = mark
+        while begin < count < size:
+            waits = 0
+            for place in range(begin, count):
+                node = lists[row, place]
+                for e in range(np.uint64(indptr[node]), np.uint64(indptr[node + 1])):
+                    other = np.uint64(indices[e])
+                    if listed[other] == mark:
+                        continue
+                    if considered[other] != mark:
+                        considered[other] = mark
+                        strength[other] = 0
+                        waiting[waits] = other
+                        waits += 1
+                    strength[other] += data[e]
+            begin = count
+            bar, room = np.float32(0), size - count
+            if waits > room:
+                bar = -np.partition(-strength[waiting[:waits]], room - 1)[room - 1]
+            # First all above the bar, then as many as fit of those that are level with it.
+            for above in (True, False):
+                for w in range(waits):
+                    other = waiting[w]
+                    if count < size and (strength[other] > bar if above else strength[other] == bar):
+                        lists[row, count] = other
+                        listed[other] = mark
+                        count += 1
+    return lists

@@ -16,7 +16,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,7 +30,7 @@ from lmr.runtime.tables import Ragged, arrays_of, column, ragged
 
 Opened = TypeVar("Opened")
 
-__all__ = ["cache_folder", "named_arrays", "stack", "stack_ragged", "unpack"]
+__all__ = ["cache_folder", "map_rows", "named_arrays", "stack", "stack_ragged", "unpack", "write_rows"]
 
 
 def cache_folder() -> Path:
@@ -117,11 +117,11 @@ def unpack(
 
 def _write_stack(dataset: Dataset, name: str, folder: Path) -> None:
     arrays = (column(dataset.read(i, [name]), name) for i in range(dataset.shards))
-    _append(folder / "values", arrays)
+    write_rows(folder / "values", arrays)
 
 
 def _map_stack(folder: Path) -> NDArray[Any]:
-    return _map(folder / "values")
+    return map_rows(folder / "values")
 
 
 def _write_ragged(dataset: Dataset, name: str, folder: Path) -> None:
@@ -133,17 +133,17 @@ def _write_ragged(dataset: Dataset, name: str, folder: Path) -> None:
             counts.append(np.diff(rows.offsets))
             yield rows.values
 
-    _append(folder / "values", values())
-    _append(
-        folder / "offsets", iter([np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)])
+    write_rows(folder / "values", values())
+    write_rows(
+        folder / "offsets", [np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)]
     )
 
 
 def _map_ragged(folder: Path) -> Ragged:
-    return Ragged(_map(folder / "values"), _map(folder / "offsets"))
+    return Ragged(map_rows(folder / "values"), map_rows(folder / "offsets"))
 
 
-def _append(path: Path, arrays: Iterator[NDArray[Any]]) -> None:
+def write_rows(path: Path, arrays: Iterable[NDArray[Any]]) -> None:
     """Write arrays one after another as one flat file, holding one of them at a time."""
     rows, width, dtype = 0, None, None
     with open(path, "wb") as file:
@@ -157,7 +157,8 @@ def _append(path: Path, arrays: Iterator[NDArray[Any]]) -> None:
     path.with_suffix(".json").write_text(json.dumps({"shape": shape, "dtype": np.dtype(dtype).str}))
 
 
-def _map(path: Path) -> NDArray[Any]:
+def map_rows(path: Path) -> NDArray[Any]:
+    """Map what `write_rows` has written."""
     about = json.loads(path.with_suffix(".json").read_text())
     shape, dtype = tuple(about["shape"]), np.dtype(about["dtype"])
     if 0 in shape:

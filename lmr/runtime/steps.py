@@ -24,6 +24,7 @@ from lmr.runtime import attempts, storage
 from lmr.runtime.limits import limit_threads
 from lmr.runtime.settings import digest
 from lmr.runtime.shards import Dataset
+from lmr.runtime.tables import note_of
 
 __all__ = [
     "PROCESS_BYTES",
@@ -258,6 +259,7 @@ class Receipt:
     peak_bytes: int = 0
     worker: str = ""
     error: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,6 +275,7 @@ class Summary:
     peak_bytes: int = 0
     failed: tuple[Receipt, ...] = ()
     skipped: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def whole(self) -> bool:
@@ -293,6 +296,7 @@ def summarise(step: str, found: int, receipts: Sequence[Receipt]) -> Summary:
         peak_bytes=max((r.peak_bytes for r in made), default=0),
         failed=tuple(r for r in receipts if r.state == "failed"),
         skipped=sum(r.state == "skipped" for r in receipts),
+        notes=tuple(dict.fromkeys(r.note for r in made if r.note)),
     )
 
 
@@ -336,7 +340,7 @@ def make_shard(job: Job, shard: int, *upstream: Receipt | Summary) -> Receipt:
             return receipt(state="found", rows=int(output.facts(shard)["rows"]))
         with attempts.attempt(f"shard {output.step}/{shard:05d}"), _measured() as measure:
             rows = job.make(shard, job.settings, **job.inputs, **job.placement)
-            facts = measure()
+            facts = measure() | ({"note": note} if (note := note_of(rows)) else {})
             size = output.write(shard, rows, **facts)
         return receipt(state="made", rows=rows.num_rows, bytes=size, **facts)
     except LmrError as error:

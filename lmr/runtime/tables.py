@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-__all__ = ["Ragged", "arrays_of", "array_table", "column", "ragged", "table"]
+__all__ = ["Ragged", "arrays_of", "array_table", "column", "note_of", "ragged", "table", "with_note"]
 
 
 class Ragged:
@@ -64,6 +64,17 @@ def ragged(source: pa.Table, name: str) -> Ragged:
     array = chunks.combine_chunks() if chunks.num_chunks != 1 else chunks.chunk(0)
     offsets = array.offsets.to_numpy()
     return Ragged(_rows(array.values, dtype)[offsets[0] : offsets[-1]], offsets - offsets[0])
+
+
+def with_note(rows: pa.Table, note: str) -> pa.Table:
+    """Return the rows with a sentence for people: it is printed after the run and stands in the report."""
+    return rows.replace_schema_metadata({"note": note})
+
+
+def note_of(rows: pa.Table) -> str:
+    """Return the sentence that `with_note` has added, or nothing."""
+    note: bytes = (rows.schema.metadata or {}).get(b"note", b"")
+    return note.decode()
 
 
 def array_table(arrays: Mapping[str, NDArray[Any] | bytes]) -> pa.Table:

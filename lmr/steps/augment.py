@@ -11,8 +11,9 @@ from lmr.retrieval import augment as dba
 from lmr.runtime.cache import stack
 from lmr.runtime.settings import Settings
 from lmr.runtime.shards import Dataset
-from lmr.runtime.steps import Each, Source, Step, Whole
+from lmr.runtime.steps import PROCESS_BYTES, Each, Source, Step, Whole
 from lmr.runtime.tables import column, table
+from lmr.steps.knn import dimension_of, rows_per_shard
 
 __all__ = ["AugmentSettings", "augment", "augment_shard"]
 
@@ -37,7 +38,9 @@ def augment(described: Source, neighbours: Step, settings: AugmentSettings) -> S
         inputs={"described": Each(described), "gallery": Whole(described), "neighbours": Each(neighbours)},
         shards=described.shards,
         rows=described.rows,
-        bytes_per_row=described.bytes_per_row,
+        bytes_per_row=4.0 + 2.0 * dimension_of(described),
+        # Descriptors as stored, in float64 and as written; all lists of the shard are read, and few used.
+        peak_bytes=PROCESS_BYTES + rows_per_shard(described) * (12.0 * dimension_of(described) + 16 * 50),
     )
 
 

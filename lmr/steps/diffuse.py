@@ -1,4 +1,7 @@
-"""Step 5, regional diffusion: ranks spread along the graph of the gallery's regions."""
+"""Step 5, regional diffusion: ranks spread along the graph of the gallery's regions.
+
+Or along the graph of its photos, solved ahead of time (`lmr.steps.diffuse_offline`), or not at all.
+"""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -11,45 +14,33 @@ from scipy.sparse import csr_array
 
 from lmr.retrieval import diffuse as diffusion
 from lmr.retrieval.descriptors import to_float
-from lmr.retrieval.fuse import add_evidence
-from lmr.retrieval.graph import affinity_rows
-from lmr.retrieval.neighbours import top_k
+from lmr.retrieval.neighbours import spans, top_k
 from lmr.runtime.cache import stack, stack_ragged
 from lmr.runtime.limits import threads
 from lmr.runtime.settings import Settings
 from lmr.runtime.shards import Dataset
-from lmr.runtime.steps import Each, Source, Step, Whole
-from lmr.runtime.tables import Ragged, column, ragged, table
-from lmr.steps.ranking import Ranking, read_ranking, with_head
+from lmr.runtime.steps import PROCESS_BYTES, Each, Source, Step, Whole
+from lmr.runtime.tables import Ragged, column, ragged
+from lmr.steps.diffuse_offline import OnlineSettings, diffuse_offline, first_photos
+from lmr.steps.graph import GRID_REGIONS, RegionGraph
+from lmr.steps.knn import dimension_of, rows_per_shard
+from lmr.steps.ranking import Ranking, Reached, merge, read_ranking
 
-__all__ = [
-    "DiffuseSettings",
-    "GraphSettings",
-    "build_graph",
-    "diffuse",
-    "diffuse_shard",
-    "edges_shard",
-    "link_shard",
-]
+__all__ = ["DiffuseSettings", "diffuse", "diffuse_shard"]
 
-
-@dataclass(frozen=True, kw_only=True)
-class GraphSettings(Settings):
-    """Settings of the graph of regions."""
-
-    neighbours: Annotated[int, Ge(1)] = 50
-    """k: an edge joins two regions that are among each other's k nearest."""
-    gamma: Annotated[float, Ge(0)] = 3.0
-    """Exponent of the similarity as weight of an edge."""
+QUERIES_AT_ONCE = 512  # whose cuts are held at a time
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiffuseSettings(Settings):
     """Settings of `diffuse`."""
 
+    method: Literal["regional", "offline", "none"] = "regional"
+    """On the graph of regions, per query (Iscen et al.); by columns solved ahead of time on the graph of
+    photos (Yang et al.; the group `columns`); or not at all: then the ranking of step 4 is final."""
     start: Literal["expanded", "regions"] = "expanded"
     """Where ranks spread from: the first photos of step 4, or, as in the paper, what is nearest to the
-    query's own regions."""
+    query's own regions (offline, nodes are photos: always the first photos of step 4)."""
     starts: Annotated[int, Ge(1)] = 10
     """How many photos, or nearest regions of each region."""
     gamma: Annotated[float, Ge(0)] = 3.0
@@ -66,68 +57,23 @@ class DiffuseSettings(Settings):
     """Weight of the logarithm of the diffused score against step 4's; none: the diffused score alone."""
 
 
-def build_graph(described: Source, settings: GraphSettings) -> Step:
-    """Declare the steps that join the gallery's regions to a graph.
-
-    Each row is a photo: `columns` and `values`, the edges of its regions, one list after the other, and
-    `ends`, where each region's list ends within the photo's.
-    """
-    links = Step(
-        name="link_regions",
-        folder="links",
-        make=link_shard,
-        settings=settings,
-        inputs={"described": Each(described), "gallery": Whole(described)},
-        shards=described.shards,
-        rows=described.rows * 20,
-        bytes_per_row=8.0 * settings.neighbours,
-    )
-    return Step(
-        name="graph",
-        folder="graph",
-        make=edges_shard,
-        settings=settings,
-        inputs={"links": Whole(links)},
-        shards=described.shards,
-        rows=described.rows * 20,
-        bytes_per_row=4.0 * settings.neighbours,
-    )
-
-
-def link_shard(shard: int, settings: GraphSettings, *, described: Dataset, gallery: Dataset) -> pa.Table:
-    """Find the nearest regions of each region of one shard: columns `ids`, `sims`, a row per region."""
-    mine = described.read(shard, ["photo", "regions"])
-    everything = stack_ragged(gallery, "regions")
-    first = int(everything.offsets[int(column(mine, "photo")[0])])
-    sims, ids = top_k(
-        to_float(ragged(mine, "regions").values),
-        [(0, everything.values)],
-        settings.neighbours,
-        exclude_self_start=first,
-        threads=threads(),
-    )
-    return table({"ids": ids, "sims": sims})
-
-
-def edges_shard(shard: int, settings: GraphSettings, *, links: Dataset) -> pa.Table:
-    """Keep the mutual links of one shard's regions: columns `columns`, `values`, a list per region."""
-    ids, sims = stack(links, "ids"), stack(links, "sims")
-    counts = [links.facts(i)["rows"] for i in range(shard + 1)]
-    start, stop = sum(counts[:-1]), sum(counts)
-    edges = affinity_rows(ids, sims, start, stop, gamma=settings.gamma)
-    offsets = edges.indptr.astype(np.int64)
-    return table(
-        {
-            "columns": Ragged(edges.indices.astype(np.int32)[:, None], offsets),
-            "values": Ragged(edges.data.astype(np.float32)[:, None], offsets),
-        }
-    )
-
-
 def diffuse(
-    described: tuple[Source, Source], graph: Step, expanded: Step, augmented: Step, settings: DiffuseSettings
+    described: tuple[Source, Source],
+    graph: RegionGraph,
+    columns: Step,
+    expanded: Step,
+    augmented: Step,
+    settings: DiffuseSettings,
 ) -> Step:
     """Declare the diffusion; the final ranking. Photos that it does not reach keep the order of step 4."""
+    if settings.method == "none":
+        return expanded
+    if settings.method == "offline":
+        online = OnlineSettings(starts=settings.starts, gamma=settings.gamma, weight=settings.weight)
+        return diffuse_offline(described[0], columns, expanded, online)
+    each, dimension = rows_per_shard(expanded), dimension_of(described[1])
+    # Of a block of queries: the nodes of each cut, their scores, and those of the same sorted for lanes.
+    cuts = min(each, QUERIES_AT_ONCE) * settings.truncation * GRID_REGIONS * 16.0
     return Step(
         name="diffuse",
         folder="final",
@@ -136,13 +82,17 @@ def diffuse(
         inputs={
             "described": Each(described[1]),
             "expanded": Each(expanded),
-            "gallery": Whole(described[0]),
+            "gallery": Whole(graph.nodes),
             "augmented": Whole(augmented),
-            "graph": Whole(graph),
+            "graph": Whole(graph.edges),
         },
         shards=expanded.shards,
         rows=expanded.rows,
         bytes_per_row=expanded.bytes_per_row,
+        peak_bytes=PROCESS_BYTES
+        + cuts
+        + graph.edges.rows * 40.0
+        + each * (2.0 * GRID_REGIONS * dimension + 4 * expanded.bytes_per_row),
     )
 
 
@@ -156,59 +106,51 @@ def diffuse_shard(
     augmented: Dataset,
     graph: Dataset,
 ) -> pa.Table:
-    """Diffuse from the queries of one shard."""
+    """Diffuse from the queries of one shard on the graph of regions."""
     before = read_ranking(expanded, shard)
-    more = expanded.read(shard, ["descriptor", "confident"])
+    descriptors = to_float(column(expanded.read(shard, ["descriptor"]), "descriptor"))
+    mine = ragged(described.read(shard, ["regions"]), "regions")
     regions = stack_ragged(gallery, "regions")
+    affinity = _affinity(graph)
     photo_of_node = np.repeat(np.arange(len(regions), dtype=np.int32), np.diff(regions.offsets))
-    if settings.start == "expanded":
-        starts, values = _starts_from_photos(before, regions.offsets, settings)
-    else:
-        mine = ragged(described.read(shard, ["regions"]), "regions")
-        starts, values = _starts_from_regions(mine, regions.values, settings)
-    cuts = _nodes_of_nearest(
-        to_float(column(more, "descriptor")), augmented, regions.offsets, settings.truncation
-    )
-    scores = diffusion.diffuse_cut(
-        _affinity(graph),
-        cuts,
-        starts,
-        values,
-        renormalise=True,
-        alpha=settings.alpha,
-        iterations=settings.iterations,
-        threads=threads(),
-    )
     weights = np.ones(len(photo_of_node)) if settings.pooling == "sum" else _pooling(regions, photo_of_node)
-    photos, totals = np.full_like(before.photos, -1), np.zeros_like(before.scores)
-    depth = photos.shape[1]
-    for q, (listed, confident) in enumerate(zip(before.photos, column(more, "confident"), strict=True)):
-        cut = cuts[q][cuts[q] >= 0]
-        found, places = np.unique(photo_of_node[cut], return_inverse=True)
-        mass = np.bincount(places, scores[q, : len(cut)] * weights[cut], len(found)).astype(np.float64)
-        if settings.weight is None:
-            order = diffusion.after_diffusion(found, mass, listed, depth)
-            ranked = 1 - np.arange(len(order), dtype=np.float32) / depth
+    reached: list[Reached] = []
+    for lo, hi in spans(len(before.photos), QUERIES_AT_ONCE):
+        block = Ranking(before.queries[lo:hi], before.photos[lo:hi], before.scores[lo:hi])
+        if settings.start == "expanded":
+            starts, values = _starts_from_photos(block, regions.offsets, settings)
         else:
-            order, ranked = add_evidence(
-                listed, before.scores[q], found, mass, weight=settings.weight, depth=depth
-            )
-        head = listed[:confident]
-        photos[q], totals[q] = with_head(
-            order, ranked, head, np.arange(len(head), dtype=np.int32)[::-1], depth
+            own = mine.offsets[lo : hi + 1]
+            part = Ragged(mine.values[own[0] : own[-1]], own - own[0])
+            starts, values = _starts_from_regions(part, regions.values, settings)
+        cuts = _nodes_of_nearest(descriptors[lo:hi], augmented, regions.offsets, settings.truncation)
+        scores = diffusion.diffuse_cut(
+            affinity,
+            cuts,
+            starts,
+            values,
+            renormalise=True,
+            alpha=settings.alpha,
+            iterations=settings.iterations,
+            threads=threads(),
         )
-    return Ranking(before.queries, photos, totals).table()
+        for cut, found in zip(cuts, scores, strict=True):
+            nodes = cut[cut >= 0]
+            photos, places = np.unique(photo_of_node[nodes], return_inverse=True)
+            mass = np.bincount(places, found[: len(nodes)] * weights[nodes], len(photos))
+            reached.append((photos, mass.astype(np.float64)))
+    return merge(expanded, shard, reached, settings.weight)
 
 
 def _starts_from_photos(
     before: Ranking, offsets: NDArray[np.integer[Any]], settings: DiffuseSettings
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Start from the whole-photo regions (the first of each photo) of the first photos of step 4."""
-    photos = before.photos[:, : settings.starts]
+    photos, values = first_photos(before, settings.starts, settings.gamma)
     there = (photos >= 0) & (offsets[photos] < offsets[photos + 1])
-    nodes = np.where(there, offsets[photos], -1).astype(np.int32)
-    values = np.where(there, np.maximum(before.scores[:, : settings.starts], 0) ** settings.gamma, 0)
-    return nodes, values.astype(np.float32)
+    return np.where(there, offsets[photos], -1).astype(np.int32), np.where(there, values, 0).astype(
+        np.float32
+    )
 
 
 def _starts_from_regions(

@@ -11,13 +11,13 @@ from lmr.retrieval import expand as expansion
 from lmr.retrieval.augment import weights_of
 from lmr.retrieval.descriptors import to_float
 from lmr.retrieval.fuse import add_evidence
-from lmr.retrieval.neighbours import similarities, top_k
+from lmr.retrieval.neighbours import similarities
 from lmr.runtime.cache import stack
-from lmr.runtime.limits import threads
 from lmr.runtime.settings import Settings
 from lmr.runtime.shards import Dataset
-from lmr.runtime.steps import Each, Source, Step, Whole
+from lmr.runtime.steps import PROCESS_BYTES, Each, Source, Step, Whole
 from lmr.runtime.tables import column
+from lmr.steps.knn import dimension_of, nearest, rows_per_shard
 from lmr.steps.ranking import Ranking, read_ranking, with_head
 
 __all__ = ["ExpandSettings", "expand", "expand_shard"]
@@ -29,6 +29,8 @@ class ExpandSettings(Settings):
 
     top: Annotated[int, Ge(0)] = 5
     """Photos of the global search that are averaged in."""
+    verified: bool = True
+    """Whether the confident matches of step 2 are averaged in too."""
     alpha: Annotated[float, Ge(0)] = 3.0
     """Exponent of their similarity as weight; 0 is the plain mean."""
     vote_weight: Annotated[float, Ge(0)] = 0.8
@@ -53,10 +55,14 @@ def expand(
             "ranked": Each(ranked),
             "verified": Each(verified),
             "gallery": Whole(augmented),
+            # What the global search was made with serves again.
+            **{name: source for name, source in ranked.inputs.items() if name == "index"},
         },
         shards=ranked.shards,
         rows=ranked.rows,
-        bytes_per_row=ranked.bytes_per_row + 512,
+        bytes_per_row=ranked.bytes_per_row + 2.0 * dimension_of(described_queries),
+        peak_bytes=PROCESS_BYTES
+        + rows_per_shard(ranked) * (24 * dimension_of(described_queries) + 8 * ranked.bytes_per_row),
     )
 
 
@@ -68,13 +74,15 @@ def expand_shard(
     ranked: Dataset,
     verified: Dataset,
     gallery: Dataset,
+    index: Dataset | None = None,
 ) -> pa.Table:
     """Expand the queries of one shard and search again."""
     before = read_ranking(ranked, shard)
     local = read_ranking(verified, shard)
     more = verified.read(shard, ["inliers", "confident"])
     inliers, confident = column(more, "inliers"), column(more, "confident")
-    head = np.where(np.arange(local.photos.shape[1]) < confident[:, None], local.photos, -1)
+    averaged = confident[:, None] if settings.verified else 0
+    head = np.where(np.arange(local.photos.shape[1]) < averaged, local.photos, -1)
     ids, weights = expansion.matches_with_verified(
         before.photos, weights_of(before.scores, settings.alpha), head, top=settings.top
     )
@@ -82,7 +90,7 @@ def expand_shard(
     descriptors = stack(gallery, "descriptor")
     expanded = expansion.expand(queries, ids, weights, descriptors)
     depth = before.photos.shape[1]
-    sims, found = top_k(expanded, [(0, descriptors)], depth, threads=threads())
+    sims, found = nearest(expanded, descriptors, index, depth)
     candidate_sims = similarities(expanded, local.photos, descriptors)
     photos, scores = np.full_like(before.photos, -1), np.zeros_like(before.scores)
     for q in range(len(photos)):

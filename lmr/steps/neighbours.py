@@ -7,19 +7,17 @@ import pyarrow as pa
 from annotated_types import Ge
 
 from lmr.retrieval.descriptors import to_float
-from lmr.retrieval.neighbours import top_k
 from lmr.runtime.cache import stack
-from lmr.runtime.limits import threads
-from lmr.runtime.settings import Settings
 from lmr.runtime.shards import Dataset
-from lmr.runtime.steps import Each, Source, Step, Whole
+from lmr.runtime.steps import PROCESS_BYTES, Each, Source, Step, Whole
 from lmr.runtime.tables import column, table
+from lmr.steps.knn import KnnSettings, dimension_of, index_if_large, nearest, rows_per_shard
 
 __all__ = ["NeighbourSettings", "find_neighbours", "neighbours_shard"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class NeighbourSettings(Settings):
+class NeighbourSettings(KnnSettings):
     """Settings of the kNN graph."""
 
     neighbours: Annotated[int, Ge(1)] = 50
@@ -36,24 +34,36 @@ def find_neighbours(described: Source, settings: NeighbourSettings) -> Step:
         folder="neighbours",
         make=neighbours_shard,
         settings=settings,
-        inputs={"described": Each(described), "gallery": Whole(described)},
+        inputs={
+            "described": Each(described),
+            "gallery": Whole(described),
+            **index_if_large(described, settings),
+        },
         shards=described.shards,
         rows=described.rows,
         bytes_per_row=4.0 + 8.0 * settings.neighbours,
+        # Descriptors as stored and as floats; lists as found, sorted and written.
+        peak_bytes=PROCESS_BYTES
+        + rows_per_shard(described) * (12 * dimension_of(described) + 40 * settings.neighbours),
     )
 
 
 def neighbours_shard(
-    shard: int, settings: NeighbourSettings, *, described: Dataset, gallery: Dataset
+    shard: int,
+    settings: NeighbourSettings,
+    *,
+    described: Dataset,
+    gallery: Dataset,
+    index: Dataset | None = None,
 ) -> pa.Table:
-    """Find the neighbours of the photos of one gallery shard, exactly."""
+    """Find the neighbours of the photos of one gallery shard."""
     rows = described.read(shard, ["photo", "descriptor"])
     photos = column(rows, "photo")
-    sims, ids = top_k(
+    sims, ids = nearest(
         to_float(column(rows, "descriptor")),
-        [(0, stack(gallery, "descriptor"))],
+        stack(gallery, "descriptor"),
+        index,
         settings.neighbours,
         exclude_self_start=int(photos[0]),
-        threads=threads(),
     )
     return table({"photo": photos, "ids": ids, "sims": sims})

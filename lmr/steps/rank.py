@@ -7,20 +7,18 @@ import pyarrow as pa
 from annotated_types import Ge
 
 from lmr.retrieval.descriptors import to_float
-from lmr.retrieval.neighbours import top_k
 from lmr.runtime.cache import stack
-from lmr.runtime.limits import threads
-from lmr.runtime.settings import Settings
 from lmr.runtime.shards import Dataset
-from lmr.runtime.steps import Each, Source, Step, Whole
+from lmr.runtime.steps import PROCESS_BYTES, Each, Source, Step, Whole
 from lmr.runtime.tables import column
+from lmr.steps.knn import KnnSettings, dimension_of, index_if_large, nearest, rows_per_shard
 from lmr.steps.ranking import Ranking
 
 __all__ = ["RankSettings", "rank", "rank_shard"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RankSettings(Settings):
+class RankSettings(KnnSettings):
     """Settings of `rank`."""
 
     depth: Annotated[int, Ge(100)] = 100
@@ -34,20 +32,29 @@ def rank(described_queries: Source, augmented: Step, settings: RankSettings) -> 
         folder="ranked",
         make=rank_shard,
         settings=settings,
-        inputs={"described": Each(described_queries), "gallery": Whole(augmented)},
+        inputs={
+            "described": Each(described_queries),
+            "gallery": Whole(augmented),
+            **index_if_large(augmented, settings),
+        },
         shards=described_queries.shards,
         rows=described_queries.rows,
         bytes_per_row=4.0 + 8.0 * settings.depth,
+        peak_bytes=PROCESS_BYTES
+        + rows_per_shard(described_queries) * (12 * dimension_of(described_queries) + 40 * settings.depth),
     )
 
 
-def rank_shard(shard: int, settings: RankSettings, *, described: Dataset, gallery: Dataset) -> pa.Table:
+def rank_shard(
+    shard: int,
+    settings: RankSettings,
+    *,
+    described: Dataset,
+    gallery: Dataset,
+    index: Dataset | None = None,
+) -> pa.Table:
     """Search with the queries of one shard."""
     rows = described.read(shard, ["photo", "descriptor"])
-    sims, photos = top_k(
-        to_float(column(rows, "descriptor")),
-        [(0, stack(gallery, "descriptor"))],
-        settings.depth,
-        threads=threads(),
-    )
+    queries = to_float(column(rows, "descriptor"))
+    sims, photos = nearest(queries, stack(gallery, "descriptor"), index, settings.depth)
     return Ranking(column(rows, "photo"), photos, sims).table()

@@ -3,6 +3,7 @@
 A row is a query: `query` (its row), `photos` (gallery rows, best first, padded with -1), `scores`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +11,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from lmr.retrieval.diffuse import after_diffusion
 from lmr.retrieval.expand import order_with_verified
+from lmr.retrieval.fuse import add_evidence
 from lmr.runtime.shards import Dataset
 from lmr.runtime.tables import column, table
 
-__all__ = ["Ranking", "read_ranking", "with_head"]
+__all__ = ["Ranking", "Reached", "merge", "read_ranking", "with_head"]
+
+Reached = tuple[NDArray[np.integer[Any]], NDArray[np.float64]]
+"""The photos that diffusion from one query has reached, without repeats, and how much mass reached each."""
 
 
 @dataclass(frozen=True)
@@ -72,3 +78,25 @@ def with_head(
     photos[: len(listed)] = listed
     kept[: len(listed)] = [score.get(photo, best) for photo in listed.tolist()]
     return photos, kept
+
+
+def merge(expanded: Dataset, shard: int, reached: Sequence[Reached], weight: float | None) -> pa.Table:
+    """Merge what diffusion has reached from each query of a shard into the ranking of step 4.
+
+    With a weight, the logarithm of the mass is added to the scores; without, what was reached stands first,
+    by mass. Photos that were not reached keep the order before, and confident matches the head.
+    """
+    before = read_ranking(expanded, shard)
+    confident = column(expanded.read(shard, ["confident"]), "confident")
+    photos, scores = np.full_like(before.photos, -1), np.zeros_like(before.scores)
+    depth = photos.shape[1]
+    for q, (listed, (found, mass)) in enumerate(zip(before.photos, reached, strict=True)):
+        if weight is None:
+            order = after_diffusion(found, mass, listed, depth)
+            ranked = 1 - np.arange(len(order), dtype=np.float32) / depth
+        else:
+            order, ranked = add_evidence(listed, before.scores[q], found, mass, weight=weight, depth=depth)
+        head = listed[: confident[q]]
+        places = np.arange(len(head), dtype=np.int32)[::-1]
+        photos[q], scores[q] = with_head(order, ranked, head, places, depth)
+    return Ranking(before.queries, photos, scores).table()

@@ -81,6 +81,7 @@ def _cost(dataset: Dataset, pool: ThreadPoolExecutor) -> StepCost:
         n_bytes=sum(sizes.values()),
         seconds=sum(f.get("seconds", 0.0) for f in facts),
         peak_memory_bytes=max((f.get("peak_bytes", 0) for f in facts), default=0),
+        notes=tuple(dict.fromkeys(f["note"] for f in facts if "note" in f)),
     )
 
 

@@ -16,6 +16,7 @@ from lmr.retrieval.neighbours import top_k
 from lmr.retrieval.offline import (
     columns_matrix,
     compare_columns,
+    neighbourhoods,
     neighbourly_order,
     offline_columns,
     search_columns,
@@ -123,6 +124,46 @@ def test_neighbourly_order_is_a_permutation_that_keeps_clusters_together(seed: i
     place = np.argsort(order)
     apart = np.abs(place[ids[:, :1]] - place[:, None])
     assert np.median(apart) < 30  # in the order given: over 100
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 130))
+def test_a_neighbourhood_grows_by_whole_steps_and_then_by_the_strongest_joined(seed: int, size: int) -> None:
+    x = clusters(120, 8, seed)
+    sims, ids = top_k(x, [(0, x)], 8)
+    graph = affinity(ids, sims, gamma=3)
+    lists = neighbourhoods(graph, np.arange(120), size)
+    dense = graph.toarray()
+    for node, listed in enumerate(lists):
+        kept = listed[listed >= 0].tolist()
+        assert kept[0] == node
+        assert len(set(kept)) == len(kept)
+        reached = {node}
+        while len(reached) < len(kept):
+            inside = sorted(reached)
+            further = {int(i) for i in np.flatnonzero(dense[inside].any(axis=0))} - reached
+            if len(reached) + len(further) <= size:
+                assert set(kept[: len(reached) + len(further)]) == reached | further
+                reached |= further
+                continue
+            # The sum over those of the step before is what counts; earlier ones have no edge to the new.
+            strength = dense[inside].sum(axis=0)
+            chosen, left = set(kept) - reached, further - set(kept)
+            assert min(strength[i] for i in chosen) >= max(strength[i] for i in left) - 1e-4
+            reached |= chosen
+        if len(kept) < size:  # all that can be reached
+            assert not set(np.flatnonzero(dense[kept].any(axis=0)).tolist()) - reached
+
+
+def test_a_column_on_all_that_can_be_reached_is_the_whole_column() -> None:
+    x = clusters(150, 8, seed=7, noise=0.2)
+    sims, ids = top_k(x, [(0, x)], 6)
+    s = transition(affinity(ids, sims, gamma=3).astype(np.float64))
+    lists = neighbourhoods(s, np.arange(150), 100)
+    assert 2 < (lists >= 0).sum(axis=1).max() < 100
+    columns = columns_matrix(*offline_columns(s, np.arange(150), lists, iterations=200, tolerance=1e-12), 150)
+    whole = np.linalg.inv(np.eye(150) - 0.99 * s.toarray())
+    np.testing.assert_allclose(columns.toarray(), whole, atol=1e-8)
 
 
 def test_bad_input_is_refused() -> None:

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lmr.runtime.tables import Ragged, array_table, arrays_of, column, ragged, table
+from lmr.runtime.tables import Ragged, array_table, arrays_of, column, note_of, ragged, table, with_note
 
 DTYPES = st.sampled_from([np.uint8, np.int32, np.int64, np.float16, np.float32])
 
@@ -45,3 +45,10 @@ def test_named_arrays_of_any_shape():
         assert back[name].dtype == array.dtype
         np.testing.assert_array_equal(back[name], array)
     assert back["bytes"].tobytes() == b"xyz"
+
+
+def test_a_note_travels_with_the_rows_and_is_nothing_where_there_is_none():
+    rows = table({"x": np.arange(3)})
+    assert note_of(rows) == ""
+    assert note_of(with_note(rows, "recall 0.95")) == "recall 0.95"
+    assert with_note(rows, "recall 0.95").equals(rows)
