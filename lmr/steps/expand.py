@@ -17,7 +17,7 @@ from lmr.runtime.settings import Settings
 from lmr.runtime.shards import Dataset
 from lmr.runtime.steps import PROCESS_BYTES, Each, Source, Step, Whole
 from lmr.runtime.tables import column
-from lmr.steps.knn import dimension_of, nearest, rows_per_shard
+from lmr.steps.knn import dimension_of, nearest, opening_bytes, rows_per_shard
 from lmr.steps.ranking import Ranking, read_ranking, with_head
 
 __all__ = ["ExpandSettings", "expand", "expand_shard"]
@@ -62,6 +62,7 @@ def expand(
         rows=ranked.rows,
         bytes_per_row=ranked.bytes_per_row + 2.0 * dimension_of(described_queries),
         peak_bytes=PROCESS_BYTES
+        + opening_bytes(ranked.inputs)
         + rows_per_shard(ranked) * (24 * dimension_of(described_queries) + 8 * ranked.bytes_per_row),
     )
 

@@ -15,7 +15,7 @@ from lmr.runtime.settings import Settings
 from lmr.runtime.shards import Dataset
 from lmr.runtime.steps import PROCESS_BYTES, Each, Source, Step, Whole
 from lmr.runtime.tables import Ragged, column, ragged, table
-from lmr.steps.knn import KnnSettings, dimension_of, index_if_large, nearest, rows_per_shard
+from lmr.steps.knn import KnnSettings, dimension_of, index_if_large, nearest, opening_bytes, rows_per_shard
 
 __all__ = [
     "EdgeSettings",
@@ -80,6 +80,7 @@ def build_graph(described: Source, settings: GraphSettings) -> RegionGraph:
     per_photo = settings.regions or GRID_REGIONS
     count, each = described.rows * per_photo, rows_per_shard(described) * per_photo
     dimension = dimension_of(described)
+    index = index_if_large(nodes, settings, column="regions", rows=count)
     links = Step(
         name="link_regions",
         folder="links",
@@ -88,12 +89,12 @@ def build_graph(described: Source, settings: GraphSettings) -> RegionGraph:
         inputs={
             "described": Each(nodes),
             "gallery": Whole(nodes),
-            **index_if_large(nodes, settings, column="regions", rows=count),
+            **index,
         },
         shards=described.shards,
         rows=count,
         bytes_per_row=8.0 * settings.neighbours,
-        peak_bytes=PROCESS_BYTES + each * (12 * dimension + 40 * settings.neighbours),
+        peak_bytes=PROCESS_BYTES + opening_bytes(index) + each * (12 * dimension + 40 * settings.neighbours),
     )
     kept = EdgeSettings(neighbours=settings.neighbours, gamma=settings.gamma)
     return RegionGraph(nodes=nodes, edges=mutual_edges("graph", links, kept, each))

@@ -5,6 +5,7 @@ target needs on a sample of the gallery; what it reaches there is printed and st
 finds is scored again exactly, so that ties are broken by row and similarities are those of the exact search.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ __all__ = [
     "index_if_large",
     "index_shard",
     "nearest",
+    "opening_bytes",
     "rows_per_shard",
     "vectors",
 ]
@@ -96,8 +98,8 @@ def index_if_large(
         shards=1,
         rows=rows,
         bytes_per_row=size,
-        # The index, its bytes, the table of them and the file: four copies.
-        peak_bytes=PROCESS_BYTES + 4 * min(rows * size, settings.index_bytes),
+        # The index, its bytes, the table of them, the file before and after compression.
+        peak_bytes=PROCESS_BYTES + 5 * min(rows * size, settings.index_bytes),
     )
     return {"index": Whole(index)}
 
@@ -152,6 +154,12 @@ def dimension_of(source: Source) -> int:
         return int(own)
     above = step.inputs.get("described")
     return 256 if above is None or isinstance(above, Given) else dimension_of(above.step)
+
+
+def opening_bytes(inputs: Mapping[str, Any]) -> float:
+    """Return what the first task of a machine holds while it unpacks the index; for the plan."""
+    index = inputs.get("index")
+    return 0.0 if index is None else 4.0 * index.step.rows * index.step.bytes_per_row
 
 
 def rows_per_shard(source: Source) -> int:

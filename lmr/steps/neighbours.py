@@ -11,7 +11,7 @@ from lmr.runtime.cache import stack
 from lmr.runtime.shards import Dataset
 from lmr.runtime.steps import PROCESS_BYTES, Each, Source, Step, Whole
 from lmr.runtime.tables import column, table
-from lmr.steps.knn import KnnSettings, dimension_of, index_if_large, nearest, rows_per_shard
+from lmr.steps.knn import KnnSettings, dimension_of, index_if_large, nearest, opening_bytes, rows_per_shard
 
 __all__ = ["NeighbourSettings", "find_neighbours", "neighbours_shard"]
 
@@ -29,6 +29,7 @@ def find_neighbours(described: Source, settings: NeighbourSettings) -> Step:
 
     Columns: `photo`, `ids` (gallery rows, -1 padded), `sims`.
     """
+    index = index_if_large(described, settings)
     return Step(
         name="neighbours",
         folder="neighbours",
@@ -37,13 +38,14 @@ def find_neighbours(described: Source, settings: NeighbourSettings) -> Step:
         inputs={
             "described": Each(described),
             "gallery": Whole(described),
-            **index_if_large(described, settings),
+            **index,
         },
         shards=described.shards,
         rows=described.rows,
         bytes_per_row=4.0 + 8.0 * settings.neighbours,
         # Descriptors as stored and as floats; lists as found, sorted and written.
         peak_bytes=PROCESS_BYTES
+        + opening_bytes(index)
         + rows_per_shard(described) * (12 * dimension_of(described) + 40 * settings.neighbours),
     )
 

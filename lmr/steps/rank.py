@@ -11,7 +11,7 @@ from lmr.runtime.cache import stack
 from lmr.runtime.shards import Dataset
 from lmr.runtime.steps import PROCESS_BYTES, Each, Source, Step, Whole
 from lmr.runtime.tables import column
-from lmr.steps.knn import KnnSettings, dimension_of, index_if_large, nearest, rows_per_shard
+from lmr.steps.knn import KnnSettings, dimension_of, index_if_large, nearest, opening_bytes, rows_per_shard
 from lmr.steps.ranking import Ranking
 
 __all__ = ["RankSettings", "rank", "rank_shard"]
@@ -27,6 +27,7 @@ class RankSettings(KnnSettings):
 
 def rank(described_queries: Source, augmented: Step, settings: RankSettings) -> Step:
     """Declare the global search; a ranking by inner product."""
+    index = index_if_large(augmented, settings)
     return Step(
         name="rank",
         folder="ranked",
@@ -35,12 +36,13 @@ def rank(described_queries: Source, augmented: Step, settings: RankSettings) -> 
         inputs={
             "described": Each(described_queries),
             "gallery": Whole(augmented),
-            **index_if_large(augmented, settings),
+            **index,
         },
         shards=described_queries.shards,
         rows=described_queries.rows,
         bytes_per_row=4.0 + 8.0 * settings.depth,
         peak_bytes=PROCESS_BYTES
+        + opening_bytes(index)
         + rows_per_shard(described_queries) * (12 * dimension_of(described_queries) + 40 * settings.depth),
     )
 
