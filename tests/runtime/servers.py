@@ -36,7 +36,7 @@ def stop(process):
         process.wait()
 
 
-def said(log, pattern, seconds=60):
+def said(log, pattern, seconds=180):
     """Wait until a log says something; return the match."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -151,7 +151,7 @@ def test_workers_that_are_told_to_stop_end_well(tmp_path):
     with servers.started(Command((sys.executable, "-c", outer)), log) as process:
         servers.said(log, "up")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
 
 
 def test_tunnels():
