@@ -8,7 +8,7 @@ the end, when another worker has nothing to do (see `lmr.runtime.stragglers`).
 import asyncio
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
@@ -80,22 +80,31 @@ class Balance:
 
     def look(self) -> None:
         """Start again on idle workers what waits behind, or runs on, a worker that is late."""
+        idle = {
+            worker.address: self.speed(worker.address)
+            for worker in self.scheduler.running
+            if not worker.processing and worker.address not in self.in_hand
+        }
         for worker, (key, since) in list(self.in_hand.items()):
-            state = self.scheduler.workers.get(worker)
-            if state is None:
+            if not idle:
+                return
+            if (state := self.scheduler.workers.get(worker)) is None:
                 continue
-            for task in self._held_up(state, key):
-                if idle := next(self._idle(task), None):
-                    self._move(task, idle)
+            for waiting in self._held_up(state, key):
+                if there := self._best(waiting, idle):
+                    self._move(waiting, there)
+                    del idle[there]
             task = self.scheduler.tasks.get(key)
             if task is None or task.processing_on is not state or key in self.started_again:
                 continue
-            idle = max(self._idle(task), key=self.speed, default=None)
-            finished = list(self.work[key[0]])
-            elapsed = time.monotonic() - since
-            if idle and worth_starting_again(elapsed, finished, self.speed(worker), self.speed(idle)):
+            # Looking for a worker takes longer than asking whether the fastest would help.
+            if not self._late(key, since, worker, max(idle.values(), default=0.0)):
+                continue
+            there = self._best(task, idle)
+            if there and self._late(key, since, worker, idle[there]):
                 self.started_again.add(key)
-                self._move(task, idle)
+                self._move(task, there)
+                del idle[there]
 
     async def leave(self, worker: str, patience_seconds: float) -> None:
         """Let a worker finish what it has in hand, give it nothing more, and retire it.
@@ -115,7 +124,9 @@ class Balance:
         deadline = time.monotonic() + patience_seconds
         while self.in_hand.get(worker, (None, 0.0))[0] == key is not None and time.monotonic() < deadline:
             await asyncio.sleep(_POLL_SECONDS)
-        await self.scheduler.retire_workers(workers=[worker], close_workers=True)
+        if not await self.scheduler.retire_workers(workers=[worker], close_workers=True):
+            # There is nobody to hand its results over to: they will be found in storage.
+            self.scheduler.close_worker(worker)
 
     def forget(self, groups: set[str]) -> None:
         """Forget what was noted of the tasks of a run, whose keys begin with these names."""
@@ -134,12 +145,17 @@ class Balance:
             return []
         return [task for task in worker.processing if task.key[0] in self.groups]
 
-    def _idle(self, task: TaskState) -> Iterator[str]:
-        """Find workers that could begin a task at once."""
+    def _late(self, key: Any, since: float, worker: str, speed_there: float) -> bool:
+        if not speed_there:
+            return False
+        elapsed = time.monotonic() - since
+        return worth_starting_again(elapsed, list(self.work[key[0]]), self.speed(worker), speed_there)
+
+    def _best(self, task: TaskState, idle: Mapping[str, float]) -> str | None:
+        """Return the fastest idle worker that a task may run on."""
         valid = self.scheduler.valid_workers(task)
-        for worker in self.scheduler.running if valid is None else valid:
-            if not worker.processing and worker.address not in self.in_hand:
-                yield worker.address
+        able = idle if valid is None else [worker.address for worker in valid if worker.address in idle]
+        return max(able, key=lambda worker: idle[worker], default=None)
 
     def _move(self, task: TaskState, worker: str) -> None:
         """Take a task off its worker and give it to another one; a thread that is at it goes on."""

@@ -4,12 +4,15 @@ Dask's own estimate of how many workers are wanted ignores resources. Here pendi
 and resource, with the measured mean duration of the step's finished ones.
 """
 
+import asyncio
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import distributed
+
+from lmr.runtime.workers import PATIENCE_SECONDS
 
 __all__ = ["Demand", "Pending", "own_host", "read_demand", "retire_hosts"]
 
@@ -130,8 +133,16 @@ def retire_hosts(client: distributed.Client, hosts: list[str]) -> int:
         if worker["host"] in hosts
     ]
     if workers:
-        client.retire_workers(workers, close_workers=True)
+        client.run_on_scheduler(_retire, workers=workers)
     return len(workers)
+
+
+async def _retire(workers: list[str], dask_scheduler: Any) -> None:
+    """Let workers finish what they have in hand, if lmr's ledger is there to know; then retire them."""
+    if leave := dask_scheduler.handlers.get("lmr_leave"):
+        await asyncio.gather(*(leave(worker=worker, patience_seconds=PATIENCE_SECONDS) for worker in workers))
+    else:
+        await dask_scheduler.retire_workers(workers=workers, close_workers=True)
 
 
 def own_host(address: str) -> str:

@@ -5,6 +5,7 @@ everything that is shown of a run comes from there.
 """
 
 import getpass
+import json
 import pickle
 import socket
 import time
@@ -12,13 +13,14 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
 import distributed
 
 from lmr.errors import ClusterError
+from lmr.runtime import storage
 from lmr.runtime.closing import Closing, Ending
 from lmr.runtime.graph import Plan, build_graph
 from lmr.runtime.ledger import Ledger, RunRecord, RunStatus
@@ -95,6 +97,7 @@ def submit(client: distributed.Client, work: Work, notes: Iterable[str] = ()) ->
             totals=work.totals,
             notes=(*_ask(client, "machines"), *notes),
         )
+        storage.put(storage.join(work.root, "run.json"), json.dumps(asdict(record), indent=2).encode())
         _ask(client, "amend", record=record)
         future = client.get(graph.graph, graph.final, sync=False)
         _wait_until_held(client, record, future)
@@ -125,10 +128,13 @@ def watch(client: distributed.Client, name: str, progress: Progress) -> Ending:
     ClusterError
         If there is no such run, it was cancelled, or the scheduler went away.
     """
+    pause = 0.05
     try:
         while (status := find_run(client, name)).active:
             progress(status.counts)
-            time.sleep(_POLL_SECONDS)
+            time.sleep(pause)
+            # A short run is not held up by the watching of it.
+            pause = min(1.2 * pause, _POLL_SECONDS)
     except OSError as error:
         raise ClusterError(
             f"the scheduler went away while {name} was watched",

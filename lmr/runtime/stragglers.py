@@ -5,6 +5,7 @@ twice costs nothing but the time of a worker that has nothing else to do.
 """
 
 import time
+from functools import cache
 from statistics import median
 
 import numpy as np
@@ -46,11 +47,12 @@ def worth_starting_again(
     return left_here > GAIN * typical / speed_there
 
 
+@cache
 def measure_speed() -> float:
     """Measure this processor: the best of some small runs of arithmetic as the steps do it, in 1/s.
 
     Products of float32 matrices, sorting, and plain Python: one thread, about 0.1 s in all. The best run
-    counts, since others may be using the machine too.
+    counts, since others may be using the machine too. Measured once per process.
     """
     rng = np.random.default_rng(0)
     a, values = rng.standard_normal((192, 192), np.float32), rng.standard_normal(40_000, np.float32)

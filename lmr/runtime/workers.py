@@ -13,7 +13,7 @@ import distributed
 from lmr.runtime.limits import limit_threads, thread_environment
 from lmr.runtime.stragglers import measure_speed
 
-__all__ = ["NOTICE_VARIABLE", "WorkerSetup", "processor"]
+__all__ = ["NOTICE_VARIABLE", "PATIENCE_SECONDS", "WorkerSetup", "processor"]
 
 NOTICE_VARIABLE = "LMR_LEAVE_NOTICE"
 """Names a file or a URL; when it is there, the machine is about to be taken and the worker leaves.

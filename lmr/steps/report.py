@@ -1,5 +1,6 @@
 """The report of a run: one page to look at, made from what is in storage."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -50,7 +51,12 @@ def store_report(run: Finished) -> str:
     shown = {i for e in examples for row in e.rankings.values() for i in row[:SHOWN_RESULTS]}
     report = Report(
         run=run.root.rstrip("/").rsplit("/", 1)[-1],
-        about=f"{len(photos.rows['queries']):,} queries in {len(photos.rows['gallery']):,} gallery photos",
+        about="; ".join(
+            [
+                f"{len(photos.rows['queries']):,} queries in {len(photos.rows['gallery']):,} gallery photos",
+                *_machines(run.root),
+            ]
+        ),
         scores=scores,
         costs=costs_of(run.steps),
         undecoded=[Undecoded(photo_id=u.id, reason=u.reason) for u in read_unusable(run)],
@@ -62,6 +68,15 @@ def store_report(run: Finished) -> str:
     url = storage.join(run.root, "report", "index.html")
     storage.put(url, render_report(report).encode())
     return url
+
+
+def _machines(root: str) -> list[str]:
+    """Return what was noted of the cluster's machines when the run was last submitted to one."""
+    url = storage.join(root, "run.json")
+    if not storage.exists(url):
+        return []
+    notes: list[str] = json.loads(storage.read(url))["notes"]
+    return notes
 
 
 def costs_of(datasets: Sequence[Dataset]) -> list[StepCost]:

@@ -1,5 +1,7 @@
 """Runs on a scheduler of their own process: submitted, left, watched, cancelled."""
 
+import json
+import re
 import subprocess
 import sys
 import time
@@ -60,6 +62,9 @@ os._exit(9)  # no goodbye
     assert [(s.step, s.made) for s in settle(ending)] == [("numbers", 6), ("scaled", 6), ("total", 1)]
     assert (tmp_path / "closed").read_text() == "closed"
     assert any(0 < counts["scaled"] < 6 for counts in heard)
+    # What the machines are is noted, for the report too.
+    assert re.match(r"2 workers on .*, speed 1\.00", status.record.notes[0])
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["notes"] == list(status.record.notes)
     assert (status.state, status.counts) == ("finished", {"numbers": 6, "scaled": 6, "total": 1})
     assert calls_of(tmp_path / "calls", "scaled") == list(range(6))
 

@@ -8,6 +8,7 @@ import pytest
 from lmr.runtime import jobs
 from lmr.runtime.closing import RunFailed, settle
 from lmr.runtime.cluster import Where, open_client
+from lmr.runtime.demand import retire_hosts
 from lmr.runtime.run import submit
 from tests.runtime.clusters import cluster
 from tests.runtime.faults import attempts, marks, sleepers
@@ -73,7 +74,8 @@ def test_a_shard_that_outgrows_its_worker_is_set_aside(tmp_path):
 
 def test_a_worker_that_is_told_to_leave_finishes_its_shard_first(tmp_path):
     notice = tmp_path / "notice"
-    with cluster(tmp_path / "logs", workers=1) as made:
+    with cluster(tmp_path / "logs") as made:
+        made.worker("w0", TOY_SECONDS="5")  # there is work left when the other one leaves
         made.worker("spot", LMR_LEAVE_NOTICE=str(notice))
         name = submitted(made, sleepers(tmp_path, 8, seconds=1.5), tmp_path)
         until(lambda: any(worker == "spot" for _, worker in marks(tmp_path, "begun")))
@@ -83,6 +85,18 @@ def test_a_worker_that_is_told_to_leave_finishes_its_shard_first(tmp_path):
         settled(made, name)
     # Nothing was begun twice: not what it had in hand, not what waited for it, not what it had finished.
     assert attempts(tmp_path) == dict.fromkeys(range(8), 1)
+
+
+def test_retiring_a_host_lets_its_workers_finish_what_they_have_in_hand(tmp_path):
+    with cluster(tmp_path / "logs", workers=1) as made:
+        name = submitted(made, sleepers(tmp_path, 4, seconds=1.5), tmp_path)
+        until(lambda: marks(tmp_path, "begun"))
+        with open_client(Where(scheduler=made.address)) as client:
+            assert retire_hosts(client, ["127.0.0.1"]) == 1
+        until(lambda: made.has_ended("w0"))
+        made.worker("w1")
+        settled(made, name)
+    assert attempts(tmp_path) == dict.fromkeys(range(4), 1)
 
 
 def test_a_slow_worker_does_not_hold_up_the_end(tmp_path):

@@ -60,5 +60,4 @@ def test_young_shards_are_left_alone():
 
 
 def test_a_processor_has_a_speed():
-    speeds = [measure_speed() for _ in range(3)]
-    assert all(s > 0 for s in speeds)
+    assert 1 < measure_speed() < 1e6

@@ -1,0 +1,323 @@
+"""What Dask itself costs: the same step functions in a plain loop, on one worker and on two; large graphs.
+
+    python benchmarks/dask_overhead.py
+
+Measures the wall time of a step's shards in a plain loop beside the same shards as a run on one worker and on
+two; the time to submit runs of many shards, and the scheduler's memory for them; and how many shards per
+second the scheduler hands out to many workers. These are simulated: many workers in one process, whose tasks
+wait instead of computing. Ends with a line of JSON.
+"""
+
+import argparse
+import asyncio
+import json
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+from dask._task_spec import List, Task, TaskRef
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from distributed import Client, Worker, get_worker
+from rich.console import Console
+from rich.table import Table
+
+from lmr.runtime import jobs
+from lmr.runtime.cluster import Where, open_client
+from lmr.runtime.graph import needed
+from lmr.runtime.jobs import Work
+from lmr.runtime.limits import limit_threads
+from lmr.runtime.settings import Settings
+from lmr.runtime.shards import Dataset
+from lmr.runtime.steps import Each, Step, Whole
+from lmr.runtime.tables import table
+
+out = Console(highlight=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effort(Settings):
+    """How much a shard computes."""
+
+    rounds: int = 1
+
+
+def first(shard: int, settings: Effort) -> pa.Table:
+    """Compute as the steps do: products of float32 matrices and sorting, and keep a shard of 1 MB."""
+    rng = np.random.default_rng(shard)
+    a = rng.standard_normal((512, 512), np.float32)
+    for _ in range(settings.rounds):
+        a = np.sort(a @ a.T, axis=1) / 512
+    return table({"row": np.ascontiguousarray(a)})
+
+
+def second(shard: int, settings: Effort, *, before: Dataset) -> pa.Table:
+    """Read a shard and compute again."""
+    before.read(shard)
+    return first(shard, settings)
+
+
+def last(shard: int, settings: Effort, *, before: Dataset) -> pa.Table:
+    """Read how many shards there are."""
+    return table({"shards": np.array([before.shards])})
+
+
+def steps(shards: int, rounds: int = 1) -> list[Step]:
+    """Two steps, shard by shard, and a last one that waits for all."""
+
+    def step(name: str, make: Callable[..., pa.Table], shards: int, **inputs: Each | Whole) -> Step:
+        return Step(
+            name=name, folder=name, make=make, settings=Effort(rounds=rounds), inputs=inputs, shards=shards
+        )
+
+    one = step("first", first, shards)
+    two = step("second", second, shards, before=Each(one))
+    return [one, two, step("last", last, 1, before=Whole(two))]
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds by the clock, and processor seconds of this process and its workers."""
+
+    wall: float
+    cpu: float
+
+    @classmethod
+    def now(cls) -> "Spent":
+        """Return what was spent until now."""
+        processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+        return cls(time.perf_counter(), sum(sum(process.cpu_times()[:2]) for process in processes))
+
+    def __sub__(self, other: "Spent") -> "Spent":
+        return Spent(self.wall - other.wall, self.cpu - other.cpu)
+
+
+def in_a_loop(made: list[Step], root: str) -> Spent:
+    """Make all shards one after another without Dask, on one thread as tasks do."""
+    limit_threads()
+    start = Spent.now()
+    for step in made:
+        inputs = {name: source.dataset(root) for name, source in step.inputs.items()}
+        for shard in range(step.shards):
+            step.dataset(root).write(shard, step.make(shard, step.settings, **inputs))
+    return Spent.now() - start
+
+
+def as_runs(made: list[Step], roots: list[str], workers: int) -> list[Spent]:
+    """Run on local workers that are there already, each run from plan to end."""
+    spent = []
+    with open_client(Where(workers=workers)) as client:
+        # Workers load what they need once, whatever the number of shards.
+        follow(client, steps(workers, 1), str(Path(roots[0]).parent / f"warm-{workers}"))
+        for root in roots:
+            start = Spent.now()
+            follow(client, made, root)
+            spent.append(Spent.now() - start)
+    return spent
+
+
+def follow(client: Client, made: list[Step], root: str) -> None:
+    """Submit a run and wait for its end."""
+    record = jobs.submit(client, Work(plan=needed([made[-1]], root), root=root))
+    ending = jobs.watch(client, record.name, lambda counts: None)
+    if not ending.whole:
+        raise SystemExit("a shard failed")
+
+
+def overhead(shards: int, seconds_per_shard: float, repeats: int) -> dict[str, Any]:
+    """Compare the loop with runs."""
+    limit_threads()
+    start = time.process_time()
+    first(0, Effort(rounds=20))
+    rounds = max(1, round(20 * seconds_per_shard / (time.process_time() - start)))
+    made = steps(shards, rounds)
+    with tempfile.TemporaryDirectory() as folder:
+        in_a_loop(steps(1), f"{folder}/warm")
+        loop = [in_a_loop(made, f"{folder}/loop-{i}") for i in range(repeats)]
+        one = as_runs(made, [f"{folder}/one-{i}" for i in range(repeats)], 1)
+        two = as_runs(made, [f"{folder}/two-{i}" for i in range(repeats)], 2)
+    ways = {"plain loop": loop, "1 worker": one, "2 workers": two}
+    wall = {way: statistics.median(s.wall for s in spent) for way, spent in ways.items()}
+    cpu = {way: statistics.median(s.cpu for s in spent) for way, spent in ways.items()}
+    plain, of_cpu = wall["plain loop"], cpu["plain loop"]
+    grid = Table(title=f"{2 * shards} shards of {plain / 2 / shards:.2f} s, median of {repeats}")
+    for name in ("", "wall s", "beside the loop", "processor s", "beside the loop"):
+        grid.add_column(name, justify="left" if not name else "right")
+    for way in ways:
+        ratios = f"{wall[way] / plain:.3f}", f"{cpu[way] / of_cpu:.3f}"
+        grid.add_row(way, f"{wall[way]:.2f}", ratios[0], f"{cpu[way]:.2f}", ratios[1])
+    out.print(grid)
+    return {
+        "shards": 2 * shards,
+        "shard_seconds": round(plain / 2 / shards, 3),
+        "wall_seconds": {way: round(seconds, 2) for way, seconds in wall.items()},
+        "cpu_seconds": {way: round(seconds, 2) for way, seconds in cpu.items()},
+        "overhead_one_worker": round(wall["1 worker"] / plain - 1, 4),
+        "overhead_two_workers": round(2 * wall["2 workers"] / plain - 1, 4),
+        "cpu_overhead_one_worker": round(cpu["1 worker"] / of_cpu - 1, 4),
+        "cpu_overhead_two_workers": round(cpu["2 workers"] / of_cpu - 1, 4),
+    }
+
+
+@contextmanager
+def scheduler() -> Iterator[tuple[str, psutil.Process]]:
+    """A scheduler in a process of its own: its address and process."""
+    with tempfile.NamedTemporaryFile("r+") as log:
+        command = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
+        process = subprocess.Popen(
+            [*command, "--host=127.0.0.1", "--port=0", "--no-dashboard"], stdout=log, stderr=log
+        )
+        try:
+            while not (found := re.search(r"Scheduler at:\s+(tcp://\S+)", Path(log.name).read_text())):
+                time.sleep(0.05)
+            yield found[1], psutil.Process(process.pid)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def large_graphs(counts: list[int]) -> list[dict[str, Any]]:
+    """Submit runs of many shards to a scheduler without workers, so that nothing but the graph is there."""
+    rows = []
+    for count in counts:
+        with (
+            scheduler() as (address, process),
+            tempfile.TemporaryDirectory() as root,
+            open_client(Where(scheduler=address)) as client,
+        ):
+            jobs.prepare(client)
+            before = process.memory_info().rss
+            start = time.perf_counter()
+            plan = needed([steps(count // 2)[-1]], root)
+            planned = time.perf_counter() - start
+            record = jobs.submit(client, Work(plan=plan, root=root))
+            submitted = time.perf_counter() - start
+            tasks = client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))
+            after = process.memory_info().rss
+            jobs.cancel_run(client, record.name)
+        rows.append(
+            {
+                "shards": count,
+                "tasks": tasks,
+                "plan_seconds": round(planned, 2),
+                "submit_seconds": round(submitted, 2),
+                "scheduler_mb": round((after - before) / 1e6),
+            }
+        )
+    grid = Table(title="submitting a run, from plan until the client may go; growth of the scheduler")
+    for name in ("shards", "tasks", "seconds", "scheduler, MB"):
+        grid.add_column(name, justify="right")
+    for row in rows:
+        values = (row["shards"], row["tasks"], row["submit_seconds"], row["scheduler_mb"])
+        grid.add_row(*(f"{value:,}" for value in values))
+    out.print(grid)
+    return rows
+
+
+async def wait_a_while(shard: int, seconds: float) -> int:
+    """A task of a simulated worker: it tells the ledger what a real one tells, and waits."""
+    worker, key = get_worker(), ("wait", shard)
+    await worker.scheduler.lmr_begin(key=key, worker=worker.address)
+    await asyncio.sleep(seconds)
+    await worker.scheduler.lmr_end(key=key, worker=worker.address, seconds=seconds, made=True)
+    return 0
+
+
+def host_workers(address: str, count: int) -> None:
+    """Be a process of many workers."""
+
+    async def start() -> None:
+        workers = [
+            Worker(address, nthreads=1, resources={"CPU": 1}, dashboard=False, heartbeat_interval="10s")
+            for _ in range(count)
+        ]
+        for some in range(0, count, 50):
+            await asyncio.gather(*workers[some : some + 50])
+        await asyncio.gather(*(worker.finished() for worker in workers))
+
+    asyncio.run(start())
+
+
+def many_workers(counts: list[int], waves: int, seconds: float) -> list[dict[str, Any]]:
+    """Hand out shards to many simulated workers: what the scheduler needs per shard."""
+    rows = []
+    for count in counts:
+        command = [sys.executable, __file__, "--host-workers", str(count), "--address"]
+        with scheduler() as (address, process), open_client(Where(scheduler=address)) as client:
+            jobs.prepare(client)
+            host = subprocess.Popen([*command, address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                client.wait_for_workers(count, timeout=300)
+                shards = waves * count
+                tasks = {("wait", i): Task(("wait", i), wait_a_while, i, seconds) for i in range(shards)}
+                end = {("end", 0): Task(("end", 0), len, List(*(TaskRef(key) for key in tasks)))}
+                layers = {
+                    "wait": MaterializedLayer(tasks, annotations={"resources": {"CPU": 1}}),
+                    "end": MaterializedLayer(end),
+                }
+                graph = HighLevelGraph(layers, {"wait": set(), "end": {"wait"}})
+                spent, start = sum(process.cpu_times()[:2]), time.perf_counter()
+                client.get(graph, ("end", 0))
+                wall = time.perf_counter() - start
+                spent = sum(process.cpu_times()[:2]) - spent
+                rows.append(
+                    {
+                        "workers": count,
+                        "shards": shards,
+                        "shard_seconds": seconds,
+                        "wall_seconds": round(wall, 1),
+                        "busy": round(waves * seconds / wall, 3),
+                        "scheduler_ms_per_shard": round(1000 * spent / shards, 2),
+                        "scheduler_mb": round(process.memory_info().rss / 1e6),
+                    }
+                )
+            finally:
+                host.kill()
+                host.wait()
+    grid = Table(title="simulated workers in one process: tasks that wait")
+    names = ("workers", "shards", "s per shard", "wall s", "workers busy", "scheduler, ms per shard", "MB")
+    for name in names:
+        grid.add_column(name, justify="right")
+    for row in rows:
+        grid.add_row(*(f"{value:,}" for value in row.values()))
+    out.print(grid)
+    return rows
+
+
+def main() -> None:
+    """Measure, print tables, end with JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--shards", type=int, default=8, help="shards of each of two steps")
+    parser.add_argument("--shard-seconds", type=float, default=2.0)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--graphs", type=int, nargs="*", default=[1000, 10_000, 30_000])
+    parser.add_argument("--workers", type=int, nargs="*", default=[96, 480, 960])
+    parser.add_argument("--waves", type=int, default=4)
+    parser.add_argument("--wait-seconds", type=float, default=10.0)
+    parser.add_argument("--host-workers", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--address", default="", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.host_workers:
+        with suppress(KeyboardInterrupt):
+            host_workers(options.address, options.host_workers)
+        return
+    figures = {
+        "overhead": overhead(options.shards, options.shard_seconds, options.repeats),
+        "graphs": large_graphs(options.graphs),
+        "many_workers": many_workers(options.workers, options.waves, options.wait_seconds),
+    }
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
