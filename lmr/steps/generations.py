@@ -63,8 +63,10 @@ def recall(listed: Photos, root: str) -> Recalled:
     the longest that is wholly there counts; when there is none, because photos are gone or have changed, the
     run begins anew with all of them.
     """
-    row_of = {identity: row for row, identity in enumerate(_identities(listed))}
     histories = sorted(_histories(listed.name, root), key=lambda known: -sum(known.values()))
+    if not histories:
+        return Recalled(listed, "")
+    row_of = {identity: row for row, identity in enumerate(_identities(listed))}
     lost = []
     for history in histories:
         generations = [_generation(listed.name, root, fingerprint) for fingerprint in history]
@@ -72,8 +74,6 @@ def recall(listed: Photos, root: str) -> Recalled:
         if [len(some) for some in rows] == list(history.values()):
             return _grown(listed, rows)
         lost.append(sum(history.values()) - sum(map(len, rows)))
-    if not histories:
-        return Recalled(listed, "")
     knew = sum(histories[0].values())
     news = (
         f"{lost[0]:,} of the {knew:,} photos of the {listed.name} that this run knows are gone or have "

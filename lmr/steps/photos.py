@@ -66,17 +66,14 @@ class Photos:
         stops = [*self.starts[1:], len(self)]
         return [self._slice(start, stop) for start, stop in zip(self.starts, stops, strict=True)]
 
-    @property
-    def _later(self) -> tuple[int, ...]:
-        # Rows count only where they do not begin at 0, so that a list keeps its fingerprint when it grows.
-        return (self.first_row,) if self.first_row else ()
-
     def _slice(self, start: int, stop: int) -> "Photos":
         columns = self.ids[start:stop], self.paths[start:stop], self.stamps[start:stop]
         return Photos(self.name, self.url, *columns, first_row=self.first_row + start)
 
     def given(self, rows_per_group: int) -> Given:
         """Return the list as a dataset of one shard, one row group per `rows_per_group` photos."""
+        # The folder is not part of what it is: photos that moved are the same photos.
+        identity = [self.name, self.ids, self.paths, self.stamps]
         rows = pa.table(
             {
                 "photo": np.arange(self.first_row, self.first_row + len(self), dtype=np.int32),
@@ -89,8 +86,7 @@ class Photos:
             name=f"photos_{self.name}",
             folder=f"photos/{self.name}",
             rows=rows,
-            # The folder itself is not part of it: photos that moved are the same photos.
-            fingerprint=digest([self.name, self.ids, self.paths, self.stamps, *self._later]),
+            fingerprint=digest([*identity, self.first_row] if self.first_row else identity),
             row_group_rows=rows_per_group,
         )
 

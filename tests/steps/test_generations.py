@@ -22,7 +22,7 @@ from lmr.steps.generations import LEARN_AGAIN, learned_from, recall, remember
 from lmr.steps.ingest import IngestSettings, ingest
 from lmr.steps.photos import Photos, list_photos, place
 from lmr.steps.ranking import read_ranking
-from lmr.steps.workflow import Inputs
+from lmr.steps.workflow import Inputs, Weights
 from tests.runtime.toys import Quiet
 from tests.steps.world import arguments, lmr, make, submission
 from workflows import retrieval
@@ -150,12 +150,35 @@ def test_what_is_learned_stays_until_the_gallery_has_doubled(sizes):
         assert now == (n + 1 if doubled else before)
 
 
+def steps_of(preset, *sizes):
+    """The steps of a workflow, as (name, fingerprint), on a gallery of generations of so many photos."""
+    starts = tuple(np.cumsum([0, *sizes[:-1]]).tolist())
+    gallery = replace(photos([f"{i:03d}" for i in range(sum(sizes))]), starts=starts)
+    queries = replace(photos("qr"), name="queries")
+    inputs = Inputs(gallery=gallery, queries=queries, weights=Weights("w.pth", "0"))
+    flow = retrieval.build(inputs, retrieval.PRESETS[preset])
+    return {(step.name, step.fingerprint) for step in closure(flow.targets)}
+
+
+@pytest.mark.parametrize("preset", ["vlad", "triangulation", "gem"])
+def test_growing_leaves_what_is_per_photo_and_what_is_learned_until_it_has_doubled(preset):
+    first = steps_of(preset, 40)
+    per_photo = {"ingest", "extract_local", *(["network"] if preset == "gem" else [])}
+    learned = {"train_quantiser", "learn_whitening" if preset == "gem" else "learn_words"}
+    described = {"index", "extract_global", "extract_global_queries"}
+    queries = {"ingest_queries", "extract_local_queries", *(["network_queries"] if preset == "gem" else [])}
+    kept = {name for name, _ in steps_of(preset, 40, 20) & first}
+    assert kept == per_photo | learned | described | queries
+    assert {name for name, _ in steps_of(preset, 40, 41) & first} == per_photo | queries
+    assert len(steps_of(preset, 40, 41) & steps_of(preset, 40, 41, 9)) > len(first & steps_of(preset, 40, 41))
+
+
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory):
-    """A run on two thirds of a gallery, then on all of it: folder, what was printed, files of the first."""
+    """A run on two thirds of a world, then on all of it: folder, what was printed, files of the first."""
     folder = tmp_path_factory.mktemp("grown")
     world, out = make(folder / "world"), folder / "run"
-    later = sorted((world / "gallery").iterdir())[1::3]
+    later = [*sorted((world / "gallery").iterdir())[1::3], *sorted((world / "queries").iterdir())[::3]]
     (folder / "later").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LMR_CACHE", str(folder / "cache"))
@@ -164,7 +187,7 @@ def grown(tmp_path_factory):
         lmr(*arguments(world, out, "--workers", "0"))
         before = {path: path.stat().st_mtime_ns for path in out.rglob("*.parquet")}
         for file in later:
-            shutil.move(folder / "later" / file.name, world / "gallery")
+            shutil.move(folder / "later" / file.name, file)
         printed = lmr(*arguments(world, out, "--plan")), lmr(*arguments(world, out, "--workers", "0"))
         yield folder, printed, before
 
@@ -177,11 +200,11 @@ def test_growing_makes_only_new_shards_of_what_is_per_photo(grown):
             assert path.stat().st_mtime_ns == before[path]
         else:
             made["/".join(path.relative_to(folder / "run").parts[:-2])] += 1
-    # 25 photos lie in three shards of ten, 12 more in two and one more sub-index.
-    of_photos = {"images/gallery": 2, "local/gallery": 2, "global/gallery": 2, "index": 1}
-    of_all = {"candidates": 1, "pairs": 5, "neighbours": 5, "augmented": 5, "graph": 5, "final": 1}
-    unchanged = ["quantiser", "vocabulary", "images/queries", "local/queries", "global/queries"]
-    expected = {**of_photos, **of_all, **dict.fromkeys(unchanged, 0)}
+    # 25 photos lie in three shards of ten, 12 more in two and one more sub-index. Six queries, three more.
+    of_gallery = {"images/gallery": 2, "local/gallery": 2, "global/gallery": 2, "index": 1}
+    of_queries = {"images/queries": 1, "local/queries": 1, "global/queries": 1}
+    of_all = {"candidates": 2, "pairs": 5, "neighbours": 5, "augmented": 5, "graph": 5, "final": 2}
+    expected = {**of_gallery, **of_queries, **of_all, "quantiser": 0, "vocabulary": 0}
     assert {name: made[name] for name in expected} == expected
 
 
@@ -189,6 +212,7 @@ def test_the_plan_and_the_end_tell_what_is_new(grown):
     _, (plan, printed), _ = grown
     for text in (plan, printed):
         assert "12 photos of the gallery are new to this run, which knows 25" in text
+        assert "3 photos of the queries are new to this run, which knows 6" in text
     assert re.search(r"ingest +│ +5 │ +2 │", plan)
     assert re.search(r"ingest +│ +2 │ +3 │ +12 │", printed)
     # The damaged photos of the first generation are still told.
@@ -203,9 +227,9 @@ def test_growing_on_a_cluster_gives_what_one_process_gives(grown, tmp_path):
         there = out / path.relative_to(folder / "run")
         there.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(path, there)
-    memory = "photos/gallery/generations.json"
-    history = json.loads((folder / "run" / memory).read_text())
-    (out / memory).write_text(json.dumps(history[:1]))
+    for memory in ("photos/gallery/generations.json", "photos/queries/generations.json"):
+        history = json.loads((folder / "run" / memory).read_text())
+        (out / memory).write_text(json.dumps(history[:1]))
     printed = lmr(*arguments(folder / "world", out, "--workers", "2"))
     assert re.search(r"extract_local +│ +2 │ +3 │", printed)
     assert submission(out) == submission(folder / "run")
@@ -222,15 +246,24 @@ def test_a_pruned_run_takes_the_first_photos_and_leaves_no_trace(grown):
     assert (folder / "run" / "photos" / "gallery" / "generations.json").read_text() == memory
 
 
-def flow_of(folder, method="votes", **changes):
+def flow_of(folder, method, **changes):
+    """The workflow on the grown world, or on the same photos with `starts` changed."""
     settings = layer(
         retrieval.PRESETS["vlad"], {"ingest": {"photos_per_shard": 10}, "search": {"method": method}}
     )
     gallery, queries = (
-        recall(list_photos(name, str(folder / "world" / name)), str(folder / "run")).photos
+        replace(
+            recall(list_photos(name, str(folder / "world" / name)), str(folder / "run")).photos, **changes
+        )
         for name in ("gallery", "queries")
     )
-    return retrieval.build(Inputs(gallery=replace(gallery, **changes), queries=queries), settings)
+    return retrieval.build(Inputs(gallery=gallery, queries=queries), settings)
+
+
+def ranking_of(step, root):
+    """The photos and scores of all queries."""
+    parts = [read_ranking(step.dataset(root), shard) for shard in range(step.shards)]
+    return np.concatenate([p.photos for p in parts]), np.concatenate([p.scores for p in parts])
 
 
 def with_learned(source, learned, done):
@@ -259,15 +292,15 @@ def test_a_grown_gallery_gives_what_one_gallery_gives(grown, method, models, ran
     learned = {step.name: step for step in closure(ours.targets) if step.name in models}
     assert len(learned) == len(models)
     once, done = flow_of(folder, method, starts=(0,)), {}
-    assert once.local[0].shards == 4
+    assert (once.local[0].shards, once.local[1].shards) == (4, 1)
     theirs = {name: with_learned(once.rankings[name], learned, done) for name in rankings}
     run([*theirs.values(), *(ours.rankings[name] for name in rankings)], root, Where(), Quiet())
     for name in rankings:
         step = ours.rankings[name]
         assert step.fingerprint != theirs[name].fingerprint
-        mine, other = (read_ranking(s.dataset(root), 0) for s in (step, theirs[name]))
-        np.testing.assert_array_equal(mine.photos, other.photos)
-        np.testing.assert_array_equal(mine.scores, other.scores)
+        (found, scores), (expected, expected_scores) = (ranking_of(s, root) for s in (step, theirs[name]))
+        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(scores, expected_scores)
         # Photos of both generations are found.
-        assert (mine.photos >= 25).any()
-        assert ((mine.photos >= 0) & (mine.photos < 25)).any()
+        assert (found >= 25).any()
+        assert ((found >= 0) & (found < 25)).any()
