@@ -60,8 +60,8 @@ def curve_svg(curve: Curve, threshold: int, title: str) -> str:
         f'<text x="{(_LEFT + right) / 2}" y="{_HEIGHT - 12}" text-anchor="middle">'
         "threshold: pairs with more inliers are confident</text>",
         *_legend(
-            right - 190,
-            bottom - 44,
+            right - 330,
+            y(0.62),
             [(_PRECISION, "precision, lower bound"), (_RECALL, "recall of right pairs")],
         ),
         "</svg>",

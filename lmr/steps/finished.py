@@ -27,7 +27,7 @@ __all__ = [
     "store_submission",
 ]
 
-RECORD = "run.json"
+RECORD = "datasets.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ class Unusable:
 
 
 def store_record(run: Finished) -> None:
-    """Write `run.json` into the run's folder: the settings, and which datasets hold photos and pairs.
+    """Write `datasets.json` into the run's folder: the settings, and which datasets hold photos and pairs.
 
     For commands that look at a run afterwards and do not know how it was made.
     """
