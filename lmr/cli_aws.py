@@ -35,7 +35,7 @@ from lmr.cli_aws_common import (
     write_rate,
 )
 from lmr.cloud import bundle, fleet, stack
-from lmr.cloud.cluster import find, kept_bucket, names
+from lmr.cloud.cluster import find, kept_bucket, names, set_limits
 from lmr.cloud.ledger import read_ledger
 from lmr.cloud.prices import (
     Limits,
@@ -119,7 +119,6 @@ def up(
         client_cidr=client_cidr,
         cpu_image=cpu_image,
         gpu_image=gpu_image,
-        limits=Limits(limit_per_hour, limit_per_month),
     )
     charges = price_fleet(order.groups(cpu, gpu), prices)
     out.print(console_aws.price_table(charges, prices, f"cluster {name}, prices of {prices.checked}"))
@@ -127,7 +126,11 @@ def up(
     aws = open_session(region, prices)
     there, now = find(aws, name), now_utc()
     sizes = {"cpu": cpu, "gpu": gpu}
-    limits = order.limits if there is None or order.limits != Limits() else there.limits
+    known = there.limits if there else Limits()
+    limits = Limits(
+        known.per_hour if limit_per_hour is None else limit_per_hour,
+        known.per_month if limit_per_month is None else limit_per_month,
+    )
     if there is not None:
         charges = price_fleet(there.priced(sizes), prices)
     bucket = there.bucket if there else kept_bucket(aws, name)
@@ -144,8 +147,7 @@ def up(
             bundle.put_certificates(aws, {"lmr:cluster": name, "lmr:owner": order.owner}, folder)
         status.update("sending this code")
         sent = bundle.upload(aws, cluster.bucket)
-    if there is not None and limits != there.limits:
-        stack.set_limits(aws, there, limits)
+    set_limits(aws, name, limits)
     out.print(
         f"stack      {cluster.stack}, {'was there' if there else 'made'}; code sent, {sent / 1e6:.1f} MB"
     )

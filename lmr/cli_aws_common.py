@@ -207,7 +207,7 @@ def end_cluster(aws: Aws, name: str, poll_seconds: float) -> None:
                 progress=lambda text: shown.update(f"AWS: {text}"),
                 poll_seconds=poll_seconds,
             )
-        bundle.forget_certificates(aws, name)
+        bundle.forget_parameters(aws, name)
         left = _settled(aws, name, poll_seconds)
     if cluster is not None and cluster.bucket:
         now = now_utc()

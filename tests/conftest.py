@@ -4,12 +4,14 @@ Isolation
     `cache_folder` (automatic): every test unpacks datasets into a folder of its own.
 Clusters
     `where`: a test that takes it runs twice, in this process and on a real cluster of two worker processes.
-Storage
-    `moto_s3`: a real HTTP server on loopback that speaks S3, and an empty bucket on it.
+Storage and cloud
+    `moto_aws`: a real HTTP server on loopback that speaks AWS's interfaces. `moto_s3`: an empty bucket on it.
 """
 
+import functools
 from urllib.request import Request, urlopen
 
+import botocore.loaders
 import pytest
 
 from lmr.runtime.cluster import Where
@@ -27,9 +29,14 @@ def where(request):
     return Where(workers=2) if request.param == "cluster" else Where()
 
 
+@functools.cache
+def _loader(search_path_string=None):
+    return botocore.loaders.Loader()
+
+
 @pytest.fixture
-def moto_s3(monkeypatch):
-    """A real HTTP server that speaks S3, on loopback, and an empty bucket on it."""
+def moto_aws(monkeypatch):
+    """A real HTTP server that speaks AWS's interfaces, on loopback, and credentials for it."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -42,10 +49,18 @@ def moto_s3(monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    # Every command opens a session, which reads megabytes of AWS's interfaces: read them once per process.
+    monkeypatch.setattr("botocore.session.create_loader", _loader)
+    yield
+    server.stop()
+
+
+@pytest.fixture
+def moto_s3(moto_aws):
+    """An empty bucket on a real HTTP server that speaks S3, on loopback."""
     import s3fs
 
     s3fs.S3FileSystem.clear_instance_cache()
     s3fs.S3FileSystem().call_s3("create_bucket", Bucket="photos")
     yield "s3://photos/run"
     s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()

@@ -12,7 +12,7 @@ from lmr.cloud.resources import resource
 from lmr.cloud.session import Aws, aws_errors
 from lmr.errors import CloudError
 
-__all__ = ["fetch_certificates", "forget_certificates", "own_wheel", "put_certificates", "upload"]
+__all__ = ["fetch_certificates", "forget_parameters", "own_wheel", "put_certificates", "upload"]
 
 FILES = ("lmr-scheduler.service", "lmr-worker.service", "lmr-spot.service", "logged.sh", "spot.sh")
 PACKAGES = ("lmr", "workflows")
@@ -124,8 +124,8 @@ def fetch_certificates(aws: Aws, cluster: str, folder: Path) -> None:
         path.write_text(row["Value"])
 
 
-def forget_certificates(aws: Aws, cluster: str) -> None:
-    """Delete a cluster's certificates from AWS."""
+def forget_parameters(aws: Aws, cluster: str) -> None:
+    """Delete a cluster's certificates and limits from AWS."""
     found = [
         row["Name"]
         for row in aws.pages(

@@ -1,14 +1,15 @@
 """A cluster as it is: found by the tags of its stack, never by anything kept on this machine."""
 
+import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from lmr.cloud.prices import Group, Limits
 from lmr.cloud.session import Aws, aws_errors
 from lmr.errors import CloudError
 
-__all__ = ["Cluster", "ScalingGroup", "find", "fleet_of", "kept_bucket", "names", "stacks"]
+__all__ = ["Cluster", "ScalingGroup", "find", "fleet_of", "kept_bucket", "names", "set_limits", "stacks"]
 
 SCHEDULER_DISK_GB = 30
 """As in deploy/aws/stack.yaml."""
@@ -127,12 +128,7 @@ def find(aws: Aws, name: str) -> Cluster | None:
             for kind, key in (("cpu", "CpuTypes"), ("gpu", "GpuTypes"))
         },
         parameters={p["ParameterKey"]: p["ParameterValue"] for p in stack["Parameters"]},
-        limits=Limits(
-            *(
-                float(tags[key]) if key in tags else None
-                for key in ("lmr:limit-per-hour", "lmr:limit-per-month")
-            )
-        ),
+        limits=_limits(aws, name),
     )
 
 
@@ -141,6 +137,27 @@ def stacks(aws: Aws) -> Iterator[Any]:
     for stack in aws.pages("cloudformation", "describe_stacks", "Stacks"):
         if "lmr:cluster" in _tags(stack) and stack["StackStatus"] != "DELETE_COMPLETE":
             yield stack
+
+
+def _limits(aws: Aws, name: str) -> Limits:
+    from botocore.exceptions import ClientError
+
+    try:
+        answer = aws.client("ssm").get_parameter(Name=f"/lmr/{name}/limits")
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "ParameterNotFound":
+            return Limits()
+        with aws_errors(aws.redactor):
+            raise
+    return Limits(**json.loads(answer["Parameter"]["Value"]))
+
+
+def set_limits(aws: Aws, name: str, limits: Limits) -> None:
+    """Keep what a cluster may cost where every machine that scales it finds it."""
+    with aws_errors(aws.redactor):
+        aws.client("ssm").put_parameter(
+            Name=f"/lmr/{name}/limits", Value=json.dumps(asdict(limits)), Type="String", Overwrite=True
+        )
 
 
 def _tags(stack: Mapping[str, Any]) -> dict[str, str]:

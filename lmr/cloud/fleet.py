@@ -105,10 +105,10 @@ def resize(
 def stop_at(aws: Aws, groups: Mapping[str, ScalingGroup], when: datetime) -> None:
     """Have AWS empty the groups at a time, whether this machine is on then or not."""
     with aws_errors(aws.redactor):
-        for group in groups.values():
+        for kind, group in groups.items():
             aws.client("autoscaling").put_scheduled_update_group_action(
                 AutoScalingGroupName=group.name,
-                ScheduledActionName="lmr-stop",
+                ScheduledActionName=f"lmr-stop-{kind}",
                 StartTime=when,
                 MinSize=0,
                 DesiredCapacity=0,

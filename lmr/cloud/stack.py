@@ -5,18 +5,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lmr.cloud.cluster import Cluster, find, fleet_of, kept_bucket, stacks
-from lmr.cloud.prices import Group, Limits
+from lmr.cloud.prices import Group
 from lmr.cloud.resources import resource
 from lmr.cloud.session import QUOTAS, Aws, aws_errors, quota_error
 from lmr.errors import CloudError
 
-__all__ = ["Order", "create", "delete", "network", "set_limits"]
+__all__ = ["Order", "create", "delete", "failure", "network"]
 
 CPU_IMAGE = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64"
 GPU_IMAGE = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-amazon-linux-2023/latest/ami-id"
-
-
-NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +38,6 @@ class Order:
         Addresses that may reach the scheduler's port; empty: none, only tunnels.
     cpu_image, gpu_image
         An AMI, or the parameter of Systems Manager that names one.
-    limits
-        What it may cost; kept in the stack's tags, so that `scale` knows them anywhere.
     """
 
     name: str
@@ -60,7 +55,6 @@ class Order:
     client_cidr: str = ""
     cpu_image: str = CPU_IMAGE
     gpu_image: str = GPU_IMAGE
-    limits: Limits = NO_LIMITS
 
     def groups(self, cpu: int, gpu: int) -> list[Group]:
         """Return what is to be priced."""
@@ -142,7 +136,7 @@ def create(
             TemplateBody=resource("stack.yaml").read_text(),
             Capabilities=["CAPABILITY_IAM"],
             Parameters=[{"ParameterKey": k, "ParameterValue": str(v)} for k, v in parameters.items()],
-            Tags=_stack_tags(order.name, order.owner, order.limits),
+            Tags=[{"Key": "lmr:cluster", "Value": order.name}, {"Key": "lmr:owner", "Value": order.owner}],
             OnFailure="DELETE",
         )
     return _wait(aws, order.name, stack, progress, poll_seconds)
@@ -173,34 +167,12 @@ def _image(aws: Aws, image: str) -> str:
     return value
 
 
-def _stack_tags(name: str, owner: str, limits: Limits) -> list[dict[str, str]]:
-    tags = {
-        "lmr:cluster": name,
-        "lmr:owner": owner,
-        "lmr:limit-per-hour": limits.per_hour,
-        "lmr:limit-per-month": limits.per_month,
-    }
-    return [{"Key": key, "Value": str(value)} for key, value in tags.items() if value is not None]
-
-
-def set_limits(aws: Aws, cluster: Cluster, limits: Limits) -> None:
-    """Change what a cluster may cost; its machines stay as they are."""
-    with aws_errors(aws.redactor):
-        aws.client("cloudformation").update_stack(
-            StackName=cluster.stack,
-            UsePreviousTemplate=True,
-            Capabilities=["CAPABILITY_IAM"],
-            Parameters=[{"ParameterKey": key, "UsePreviousValue": True} for key in cluster.parameters],
-            Tags=_stack_tags(cluster.name, cluster.owner, limits),
-        )
-
-
 def _wait(aws: Aws, name: str, stack: str, progress: Callable[[str], None], poll_seconds: float) -> Cluster:
     while True:
         cluster = find(aws, name)
         if cluster is not None and cluster.status == "CREATE_COMPLETE":
             return cluster
-        failed = _failure(aws, stack)
+        failed = failure(aws, stack)
         if failed is not None:
             raise failed
         if cluster is None:
@@ -209,7 +181,7 @@ def _wait(aws: Aws, name: str, stack: str, progress: Callable[[str], None], poll
         time.sleep(poll_seconds)
 
 
-def _failure(aws: Aws, stack: str) -> CloudError | None:
+def failure(aws: Aws, stack: str) -> CloudError | None:
     """Return the first reason why a stack could not be made, in words for its user."""
     with aws_errors(aws.redactor):
         events = aws.client("cloudformation").describe_stack_events(StackName=stack)["StackEvents"]
