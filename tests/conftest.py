@@ -35,7 +35,13 @@ def _loader(search_path_string=None):
 
 
 @pytest.fixture
-def moto_aws(monkeypatch):
+def aws_interfaces(monkeypatch):
+    """Descriptions of AWS's interfaces, megabytes, read once per process and not by every session."""
+    monkeypatch.setattr("botocore.session.create_loader", _loader)
+
+
+@pytest.fixture
+def moto_aws(monkeypatch, aws_interfaces):
     """A real HTTP server that speaks AWS's interfaces, on loopback, and credentials for it."""
     from moto.server import ThreadedMotoServer
 
@@ -49,8 +55,6 @@ def moto_aws(monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    # Every command opens a session, which reads megabytes of AWS's interfaces: read them once per process.
-    monkeypatch.setattr("botocore.session.create_loader", _loader)
     yield
     server.stop()
 

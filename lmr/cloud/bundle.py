@@ -15,6 +15,7 @@ from lmr.errors import CloudError
 __all__ = ["fetch_certificates", "forget_parameters", "own_wheel", "put_certificates", "upload"]
 
 FILES = ("lmr-scheduler.service", "lmr-worker.service", "lmr-spot.service", "logged.sh", "spot.sh")
+SHIPPED = (*FILES, "node.sh", "stack.yaml", "prices.toml", "constraints.txt")
 PACKAGES = ("lmr", "workflows")
 ROLES = {role: ("ca.pem", f"{role}.pem", f"{role}.key") for role in ("scheduler", "worker", "client")}
 
@@ -40,11 +41,15 @@ def own_wheel() -> tuple[str, bytes]:
         for path in sorted(root.rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts
     }
+    # Of a checkout these lie elsewhere; the wheel has them where the packaged ones are.
+    for name in SHIPPED:
+        entries[f"lmr/cloud/deploy/{name}"] = resource(name).read_bytes()
     for name in ("METADATA", "entry_points.txt"):
         entries[f"{about}/{name}"] = (metadata.read_text(name) or "").encode()
     entries[f"{about}/WHEEL"] = (
         b"Wheel-Version: 1.0\nGenerator: lmr\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     )
+    entries = dict(sorted(entries.items()))
     record = "".join(f"{name},sha256={_digest(data)},{len(data)}\n" for name, data in entries.items())
     entries[f"{about}/RECORD"] = f"{record}{about}/RECORD,,\n".encode()
     packed = io.BytesIO()

@@ -1,5 +1,6 @@
 """Whoever lacks something is told what, and what to do. Every error here is raised by boto3 itself."""
 
+import logging
 import sys
 from datetime import UTC, datetime, timedelta
 
@@ -18,7 +19,7 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
-def nobody(monkeypatch, tmp_path):
+def nobody(monkeypatch, tmp_path, aws_interfaces):
     """A machine that AWS knows nothing of: no variables, no files, no role."""
     for name in (
         "ACCESS_KEY_ID",
@@ -32,8 +33,6 @@ def nobody(monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    import logging
-
     before = logging.getLogRecordFactory()
     yield tmp_path
     logging.setLogRecordFactory(before)
