@@ -1,9 +1,9 @@
 """`lmr cluster autoscale` and `retire`: as many machines as a deadline asks for, and leaving in peace."""
 
 import math
-import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from time import sleep as pause
 from typing import Annotated
 
 import typer
@@ -104,7 +104,7 @@ def autoscale(
             return
         if once:
             return
-        time.sleep(parse_span(every).total_seconds())
+        pause(parse_span(every).total_seconds())
 
 
 def retire(
