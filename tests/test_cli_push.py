@@ -28,7 +28,9 @@ def worker(address, tls, host, folder):
     """Start a worker that a machine of its own would have: with an address of its own."""
     command = worker_command(address, tls=str(tls), workers=1)
     log = folder / f"{host}.log"
-    there = replace(command, arguments=(*command.arguments, "--host", f"tls://{host}"))
+    # Three workers that start at once on two busy cores need their time.
+    more = ("--host", f"tls://{host}", "--death-timeout", "240")
+    there = replace(command, arguments=(*command.arguments, *more))
     return servers.started(there, log), log
 
 
