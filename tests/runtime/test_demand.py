@@ -67,9 +67,7 @@ def test_pending_tasks_by_step_and_resource_with_their_measured_mean(tmp_path):
         assert found.slots[host] == {"CPU": 1}
         assert own_host(address) == "127.0.0.1"
         assert retire_hosts(client, ["192.0.2.1"]) == 0
-        # Nobody else could hold what this worker has made.
-        assert retire_hosts(client, [host]) == 0
-        assert read_demand(client).workers == 1
+        # Nobody else could hold what this worker has made, so that is let go first.
         del done
         while client.run_on_scheduler(_held):
             time.sleep(0.05)
