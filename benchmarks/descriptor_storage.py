@@ -3,7 +3,7 @@
     python benchmarks/descriptor_storage.py [--local xfeat] [--workers 2] [--prune N]
 
 The workflow's first step, with everything as it is by default, on the development photos. Features are
-extracted once, in float16; those in 8 bits are the same ones, stored by the function by which the step does it.
+extracted once, in float16; those in 8 bits are the same ones, stored by the step's own function.
 `benchmarks/local_features.py` compares matches and inliers of pairs.
 """
 
