@@ -81,8 +81,9 @@ def test_a_worker_that_is_told_to_leave_finishes_its_shard_first(tmp_path):
         until(lambda: any(worker == "spot" for _, worker in marks(tmp_path, "begun")))
         notice.touch()
         until(lambda: made.has_ended("spot"))
-        assert len(marks(tmp_path, "ended")) < 8
         settled(made, name)
+    # It left early: with 1.5 s a shard beside 5 s it would have made most of them.
+    assert [worker for _, worker in marks(tmp_path, "ended")].count("spot") <= 4
     # Nothing was begun twice: not what it had in hand, not what waited for it, not what it had finished.
     assert attempts(tmp_path) == dict.fromkeys(range(8), 1)
 
