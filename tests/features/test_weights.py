@@ -396,3 +396,12 @@ def test_conversion_refuses_what_it_cannot_keep(tmp_path):
         with pytest.raises(LmrError, match=message):
             convert(tmp_path / source, tmp_path / out)
     assert names(tmp_path) == ["folder", "good.pth", "odd.pth", "there.safetensors"]
+
+
+def test_a_file_is_recognised_by_its_digest_or_its_own_name():
+    pinned, digits = weights.find("xfeat"), weights.find("vgg16-imagenet")
+    assert weights.recognise("renamed.pt", pinned.sha256) is pinned
+    assert weights.recognise(digits.file, digits.sha256 + "0" * 56) is digits
+    assert weights.recognise(digits.file, "0" * 64) is None
+    assert weights.recognise("renamed.pth", "0" * 64) is None
+    assert weights.recognise("delf_v1_20171026", "0" * 64) is weights.find("delf_v1_20171026")
