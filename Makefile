@@ -5,8 +5,8 @@ VENV := .venv
 PYTHON ?= python3
 RUN := demo
 
-# A real S3 server and network namespaces, for the tests of several hosts; without them those are skipped.
-SYSTEM := radosgw ceph-mon ceph-osd iproute2
+# A real S3 server, network namespaces and ssh daemons, for the tests of several hosts; without them those are skipped.
+SYSTEM := radosgw ceph-mon ceph-osd iproute2 openssh-client openssh-server
 
 .PHONY: demo test lint lock clean system
 
@@ -24,7 +24,7 @@ lint: $(VENV)/ready
 	$(VENV)/bin/mypy --strict lmr/ workflows/
 
 system:
-	@(for p in radosgw ceph-mon ceph-osd ip; do command -v $$p >/dev/null || exit 1; done) || { apt-get update -qq && \
+	@(for p in radosgw ceph-mon ceph-osd ip ssh sshd; do command -v $$p >/dev/null || exit 1; done) || { apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SYSTEM) >/dev/null; } || \
 		echo "without $(SYSTEM) (Debian packages) the tests of several hosts are skipped"
 
