@@ -28,7 +28,7 @@ def test_recall_is_measured_and_similarities_are_exact(name: str) -> None:
     true_sims, true_ids = top_k(GALLERY[:600], [(0, GALLERY)], 10, exclude_self_start=0)
     had = np.mean([len(set(a) & set(b) - {-1}) for a, b in zip(ids, true_ids, strict=True) if b[0] >= 0]) / 10
     assert had == pytest.approx(recall, abs=0.05)
-    assert recall >= 0.9 or probes == 64
+    assert recall >= 0.9 or "PQ" in name  # codes of four bytes cannot tell these neighbours apart
     assert not (ids == np.arange(600)[:, None]).any()
     assert not (ids == 5).any()  # without descriptor: never found
     assert (ids[5] == -1).all()  # ... and finds nothing
