@@ -23,7 +23,7 @@ def test_size_and_memory_choose_the_index() -> None:
 @pytest.mark.parametrize("name", ["IVF64,Flat", "IVF64_HNSW32,SQfp16", "IVF64,PQ4"])
 def test_recall_is_measured_and_similarities_are_exact(name: str) -> None:
     index = build_index(GALLERY, name)
-    probes, recall = calibrate(index, GALLERY, 10, recall=0.9, sample=200)
+    _, recall = calibrate(index, GALLERY, 10, recall=0.9, sample=200)
     sims, ids = search_index(index, GALLERY[:600], 10, GALLERY, exclude_self_start=0)
     true_sims, true_ids = top_k(GALLERY[:600], [(0, GALLERY)], 10, exclude_self_start=0)
     had = np.mean([len(set(a) & set(b) - {-1}) for a, b in zip(ids, true_ids, strict=True) if b[0] >= 0]) / 10
