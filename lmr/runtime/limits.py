@@ -23,7 +23,9 @@ def threads() -> int:
 
 def thread_environment() -> dict[str, str]:
     """Return the environment that holds libraries to `threads()` from their first import on."""
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+    # Numba's pool is not among them: compiled kernels here take no threads of it, and Numba refuses to compile
+    # once its variable differs from the size of a pool that runs (Dask's nanny sets these in its parent too).
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     return dict.fromkeys(names, str(threads()))
 
 
@@ -32,11 +34,7 @@ def limit_threads() -> None:
     count = threads()
     threadpool_limits(limits=count)
     # OpenCV's and torch's own pools are not seen by threadpoolctl. Touched only where a step loaded them.
-    for module, setter in (
-        ("cv2", "setNumThreads"),
-        ("torch", "set_num_threads"),
-        ("numba", "set_num_threads"),
-    ):
+    for module, setter in (("cv2", "setNumThreads"), ("torch", "set_num_threads")):
         if module in sys.modules:
             with suppress(ValueError):
                 getattr(sys.modules[module], setter)(count)

@@ -210,4 +210,4 @@ def test_a_worker_without_torch_says_which_extra_it_lacks(monkeypatch):
     with pytest.raises(ClusterError, match=r"pip install 'lmr\[features\]'"):
         global_extractor(GemSettings(), "none.pth", "cpu")
     with pytest.raises(ClusterError, match=r"pip install 'lmr\[features\]'"):
-        local_extractor("xfeat", 10, 100, "none.npz", "cpu")
+        local_extractor("xfeat", 10, 100, "none.npz", "cpu", "auto")
