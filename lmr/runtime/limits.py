@@ -23,8 +23,9 @@ def threads() -> int:
 
 def thread_environment() -> dict[str, str]:
     """Return the environment that holds libraries to `threads()` from their first import on."""
-    # Numba's pool is not among them: compiled kernels here take no threads of it, and Numba refuses to compile
-    # once its variable differs from the size of a pool that runs (Dask's nanny sets these in its parent too).
+    # Numba's pool is not among them: compiled kernels here take no threads of it, and Numba refuses to
+    # compile once its variable differs from the size of a pool that runs (Dask's nanny sets these in its
+    # parent too).
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     return dict.fromkeys(names, str(threads()))
 
