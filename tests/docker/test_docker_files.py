@@ -105,5 +105,5 @@ def test_every_place_names_the_same_things():
     for place in places:
         names = {line.split("=")[0] for line in place.read_text().splitlines() if re.match(r"\w+=", line)}
         assert {"LMR_GALLERY", "LMR_QUERIES", "LMR_OUT"} <= names
-        allowed = r"LMR_(GALLERY|QUERIES|OUT|TLS|UID|GID)|DASK_SCHEDULER_ADDRESS|AWS_\w+"
+        allowed = r"LMR_(GALLERY|QUERIES|OUT|BUCKET|TLS|UID|GID)|DASK_SCHEDULER_ADDRESS|AWS_\w+"
         assert all(re.fullmatch(allowed, name) for name in names), (place, names)
