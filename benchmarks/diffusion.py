@@ -7,6 +7,10 @@ sliced to the node's neighbourhood and solved by `scipy.sparse.linalg.cg`, in a 
 turns in one run: SciPy on a sample of the nodes, ours on a shard of them. Synthetic vectors: arcs on the
 sphere with noise, a tenth of them unrelated to all others. The Laplacian is kept in float64 (the original's
 is float32, at the same speed), so that the difference is that of the solvers.
+
+The floor is that of bandwidth, measured in the same run by the stream triad: the bytes that cutting must read
+and write once at the speed of memory, those that the iterations touch at the speed of the cache that holds a
+pack's system.
 """
 
 import argparse
@@ -55,18 +59,23 @@ def plainly(laplacian: csr_matrix, ids: NDArray[np.int32]) -> NDArray[np.float64
 
 
 @njit(nogil=True)
-def triad(a: NDArray[np.float64], b: NDArray[np.float64], c: NDArray[np.float64]) -> None:
-    for i in range(len(a)):
-        a[i] = b[i] + 0.5 * c[i]
+def triad(a: NDArray[np.float64], b: NDArray[np.float64], c: NDArray[np.float64], times: int) -> None:
+    for _ in range(times):
+        for i in range(len(a)):
+            a[i] = b[i] + 0.5 * c[i]
 
 
-def bandwidth(threads: int) -> float:
-    """Measure memory bandwidth in bytes per second: the stream triad on arrays far larger than the caches."""
-    arrays = [[np.ones(8_000_000) for _ in range(3)] for _ in range(threads)]
-    triad(*(a[:8] for a in arrays[0]))
+def bandwidth(threads: int, bytes_per_array: int) -> float:
+    """Measure bytes per second of the stream triad, all threads together, each on three arrays of its own."""
+    length = bytes_per_array // 8
+    times = max(1, 8_000_000 // length)  # as much work, whatever the size
+    arrays = [[np.ones(length) for _ in range(3)] for _ in range(threads)]
+    triad(*(a[:8] for a in arrays[0]), 1)
     with ThreadPoolExecutor(threads) as pool:
-        seconds = [clocked(lambda: list(pool.map(lambda part: triad(*part), arrays)))[0] for _ in range(5)]
-    return threads * 3 * arrays[0][0].nbytes / min(seconds)
+        seconds = [
+            clocked(lambda: list(pool.map(lambda part: triad(*part, times), arrays)))[0] for _ in range(5)
+        ]
+    return threads * 3 * length * 8 * times / min(seconds)
 
 
 def clocked(work: Callable[[], object]) -> tuple[float, float]:
@@ -76,24 +85,27 @@ def clocked(work: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def bytes_touched(s: csr_array, cuts: NDArray[np.int32]) -> tuple[float, float]:
-    """Count bytes per node: those that must come from memory once, and all that the iterations touch.
+def bytes_needed(s: csr_array, cuts: NDArray[np.int32]) -> tuple[float, float, float]:
+    """Count bytes per node for cutting and for solving, and the bytes of one array of a pack's system.
 
-    From memory: each list, its result, and the graph's rows, once per pack of `LANES` nodes. In the
-    iterations: 12 bytes and a row of lanes per edge, and 12 rows of lanes per node of the pack.
+    Cutting takes them from memory, each once: a node's list and its scores, and the graph's rows once per
+    pack of `LANES` nodes. Solving takes them from a cache, in each iteration: per edge its column, its
+    value and the direction's row of lanes; per node of the pack three times the direction (float32), twice
+    the image, three times the residual and twice the solution (float64).
     """
     graph = s.indptr.astype(np.int64), s.indices, s.data
     cuts = cuts[pack_rows(*graph, cuts[:, 0].copy())]
     scores, one = np.empty(cuts.shape, dtype=np.float32), np.ones((len(cuts), 1), dtype=np.float32)
     work = solve_cuts(*graph, cuts, cuts[:, :1], one, False, ALPHA, TOLERANCE, ITERATIONS, scores)
     nodes, edges, products = work / len(cuts)
-    per_row = s.nnz / s.shape[0]
     print(
         f"packs of {LANES} nodes: {LANES * nodes:.0f} nodes and {LANES * edges:.0f} edges, "
         f"{products / edges:.1f} iterations"
     )
-    once = 12 * cuts.shape[1] + nodes * per_row * 8
-    return once, products * (12 + 8 * LANES) + products / edges * nodes * 12 * 8 * LANES
+    cutting = 8 * cuts.shape[1] + nodes * (s.nnz / s.shape[0] * 8 + 8)
+    per_edge, per_node = 12 + 4 * LANES, (3 * 4 + 7 * 8) * LANES
+    solving = products * per_edge + products / edges * nodes * per_node
+    return cutting, solving, LANES * nodes * 8 * LANES
 
 
 def main() -> None:
@@ -150,8 +162,11 @@ def main() -> None:
         {who: statistics.median(t[clock] for t in turns) / each[who] * 1e3 for who, turns in times.items()}
         for clock in (0, 1)
     )
-    once, touched = bytes_touched(s, cuts)
-    speed = bandwidth(args.threads)
+    cutting, solving, array = bytes_needed(s, cuts)
+    memory, cache = bandwidth(args.threads, 64_000_000), bandwidth(args.threads, int(array))
+    floors = {"cut": cutting / memory * 1e3, "solve": solving / cache * 1e3}
+    spent = {"cut": wall["cut"], "solve": wall["ours"] - wall["cut"]}
+    floor = sum(floors.values())
     result = {
         "nodes": args.nodes,
         "truncation": cuts.shape[1],
@@ -166,11 +181,15 @@ def main() -> None:
         "cut_share": cpu["cut"] / cpu["ours"],
         "max_abs_difference": difference,
         "max_relative_difference": relative,
-        "kilobytes_once": once / 1e3,
-        "kilobytes_touched": touched / 1e3,
-        "stream_gb_per_s": speed / 1e9,
-        "floor_once_ms": once / speed * 1e3,
-        "floor_touched_ms": touched / speed * 1e3,
+        "floor_ms_per_node": floor,
+        "times_floor": wall["ours"] / floor,
+        **{f"floor_{part}_ms_per_node": floors[part] for part in floors},
+        **{f"{part}_ms_per_node": spent[part] for part in spent},
+        **{f"{part}_times_floor": spent[part] / floors[part] for part in spent},
+        "kilobytes_cut": cutting / 1e3,
+        "kilobytes_solve": solving / 1e3,
+        "memory_gb_per_s": memory / 1e9,
+        "cache_gb_per_s": cache / 1e9,
     }
     for who, label in (("ours", "ours"), ("cut", "  of that, cutting the graph"), ("scipy", "SciPy")):
         print(f"{label}: {wall[who]:.3f} ms per node by the clock, {cpu[who]:.3f} of CPU")
@@ -179,8 +198,11 @@ def main() -> None:
     )
     print(f"largest difference {difference:.1e}, relative to the node's own score {relative:.1e}")
     print(
-        f"memory at {speed / 1e9:.1f} GB/s: {result['floor_once_ms']:.4f} ms if each byte came once, "
-        f"{result['floor_touched_ms']:.3f} ms if nothing stayed in a cache"
+        f"floor {floor:.4f} ms per node, ours {result['times_floor']:.1f} times that: "
+        f"cutting {floors['cut']:.4f} ms ({cutting / 1e3:.0f} kB from memory at {memory / 1e9:.1f} GB/s), "
+        f"ours {result['cut_times_floor']:.1f} times; "
+        f"solving {floors['solve']:.4f} ms ({solving / 1e3:.0f} kB from cache at {cache / 1e9:.1f} GB/s), "
+        f"ours {result['solve_times_floor']:.1f} times"
     )
     print(json.dumps(result))
 

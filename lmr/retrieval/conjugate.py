@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from lmr.retrieval._lanes import LANES, add_product, load, splat, store
+from lmr.retrieval._cuts import MARK, PLACE, degrees, label_nodes, spread, trim
+from lmr.retrieval._lanes import LANES, add_product, keep, load, splat, store
 
 __all__ = ["LANES", "pack_rows", "solve", "solve_cuts"]
 
@@ -20,11 +21,13 @@ def solve(
     indptr: Any,
     indices: Any,
     data: Any,
+    lanes_of: Any,
     scale: Any,
-    plain: Any,
     reach: Any,
     x: Any,
     r: Any,
+    z: Any,
+    image: Any,
     alpha: Any,
     tolerance: Any,
     iterations: Any,
@@ -35,16 +38,22 @@ def solve(
     ----------
     indptr, indices, data
         CSR of the symmetric matrix M, (m, m), float32 or float64.
+    lanes_of
+        (m,) uint8, one bit per lane: whether it sees the node. `r` is zero where it does not.
     scale
-        (m, LANES) float64, the diagonal matrix on both sides of M, one for each lane.
-    plain
-        True if `scale` holds only zeros and ones, and `r` is zero where it is.
+        (m, LANES) float64, the diagonal matrix on both sides of M, one for each lane, zero where `lanes_of`
+        is. Or (0, LANES): ones where `lanes_of` is set.
     reach
         (at least 1,) rows that the right-hand sides reach in 0, 1, 2 ... steps along edges; they come first.
     x
         (m, LANES) float64, receives the solutions.
     r
         (m, LANES) float64, the right-hand sides; overwritten by the residuals.
+    z
+        (m, LANES), work space for the directions, which are rounded to its precision: float32 halves the
+        traffic. A step along the rounded direction is exact, so no error adds up (without `scale`).
+    image
+        (m, LANES) float64, work space.
     alpha, tolerance, iterations
         A lane stops when its residual's norm is at most `tolerance` times that of its right-hand side.
 
@@ -52,16 +61,20 @@ def solve(
     -------
     int64, edges times iterations, as far as they were reached.
     """
-    p, image = r.copy(), np.empty_like(r)
-    z = p if plain else scale * p  # the scaled directions
-    x[:] = 0
+    plain = len(scale) == 0
+    p = z if plain else np.zeros_like(z)  # without `scale`, the directions are the scaled ones
     zero, one, minus_alpha = splat(0.0), splat(1.0), splat(-alpha)
     row = np.empty((1, LANES))  # the way between lanes and an array
     work = 0
 
+    x[:], z[:] = 0, 0
     total = zero
     for i in range(reach[0]):
-        total = add_product(total, load(r, i), load(r, i))
+        residual = load(r, i)
+        total = add_product(total, residual, residual)
+        store(p, i, residual)
+        if not plain:
+            store(z, i, add_product(zero, load(scale, i), residual))
     store(row, 0, total)
     squares = row[0].copy()
     goal = np.sqrt(squares) * tolerance
@@ -86,7 +99,8 @@ def solve(
                 back = add_product(back, splat(data[e + half]), load(z, indices[e + half]))
             for e in range(start + half + half, stop):
                 front = add_product(front, splat(data[e]), load(z, indices[e]))
-            spread = add_product(zero, load(scale, i), add_product(front, one, back))
+            spread = add_product(front, one, back)
+            spread = keep(lanes_of[i], spread) if plain else add_product(zero, load(scale, i), spread)
             direction = load(p, i)
             changed = add_product(direction, minus_alpha, spread)
             total = add_product(total, direction, changed)
@@ -159,75 +173,44 @@ def solve_cuts(
     (3,) int64, to judge how well the rows share: nodes and edges of the packs' systems, and edges times
     iterations.
     """
-    n = len(indptr) - 1
-    # One bit per lane: nodes of its cut still ahead, nodes that it has reached, nodes that it has left.
-    ahead, reached = np.zeros(n, dtype=np.uint8), np.zeros(n, dtype=np.uint8)
-    left = np.zeros(n, dtype=np.uint8)
-    place = np.zeros(n, dtype=np.int32)  # in the pack's system, counted from 1; 0 for all nodes outside
-    # A node enters the queue once for each lane at most.
-    queue = np.empty(LANES * cuts.shape[1], dtype=np.int32)
-    nodes = np.empty(LANES * cuts.shape[1], dtype=np.int32)
-    reach = np.empty(iterations + 1, dtype=np.int64)
-    cut_indices, cut_data = np.empty(0, dtype=np.int32), np.empty(0)
+    n, most = len(indptr) - 1, LANES * cuts.shape[1] + 1  # the most nodes in a pack, and 0 for none
+    room = min(most * np.diff(indptr).max(), len(indices)) + most  # what is never written costs no memory
+    label, nodes = np.zeros(n, dtype=np.uint32), np.empty(most, dtype=np.int32)
+    places = np.empty((LANES, cuts.shape[1]), dtype=np.int32)
+    reached, done = np.empty(most, dtype=np.uint8), np.empty(most, dtype=np.uint8)
+    order, number = np.empty(most + 1, dtype=np.int32), np.empty(most, dtype=np.int32)
+    starts, queue = np.empty(most + 1, dtype=np.int64), np.empty(LANES * most + 1, dtype=np.int32)
+    cut = starts, np.empty(room, dtype=np.uint32), np.empty(room), order, number, done, queue
+    lanes_of, reach = np.empty(most, dtype=np.uint8), np.empty(iterations + 1, dtype=np.int64)
+    x, r, image = np.zeros((most, LANES)), np.empty((most, LANES)), np.empty((most, LANES))
+    z, scale = np.empty((most, LANES), dtype=data.dtype), np.empty((most if renormalise else 0, LANES))
     work = np.zeros(3, dtype=np.int64)
 
     for start in range(0, len(cuts), LANES):
-        rows = np.arange(start, min(start + LANES, len(cuts)))
-        for lane in range(len(rows)):
-            for node in cuts[rows[lane]]:
-                if node >= 0:
-                    ahead[node] |= np.uint8(1 << lane)
-        graph = (indptr, indices)
-        levels = _spread(graph, restart_ids, rows, ahead, reached, left, place, queue, nodes, reach)
-        m = reach[levels - 1]
-
-        lanes_of = np.zeros(m + 1, dtype=np.uint8)
-        room = 1
-        for i in range(m):
-            lanes_of[i + 1] = reached[nodes[i]]
-            room += indptr[nodes[i] + 1] - indptr[nodes[i]] + 1
-        if room > len(cut_data):
-            cut_indices, cut_data = np.empty(room, dtype=np.int32), np.empty(room)
-        cut_indptr = np.zeros(m + 1, dtype=np.int64)
-        scale, x, r = np.empty((m, LANES)), np.empty((m + 1, LANES)), np.zeros((m, LANES))
-        # Every edge is written, and stays if its ends share a lane: a branch would often be guessed wrongly.
-        edges = np.uint64(0)
-        for i in range(m):
-            lanes = lanes_of[i + 1]
-            for lane in range(LANES):
-                scale[i, lane] = lanes >> lane & 1
-            for e in range(np.uint64(indptr[nodes[i]]), np.uint64(indptr[nodes[i] + 1])):
-                j = np.uint64(place[np.uint64(indices[e])])
-                cut_indices[edges] = np.int32(j) - 1
-                cut_data[edges] = data[e]
-                edges += np.uint64((lanes & lanes_of[j]) != 0)
-            # An even number of edges per row, so that `solve` has no odd one to handle.
-            cut_indices[edges], cut_data[edges] = i, 0.0
-            edges += edges & np.uint64(1)
-            cut_indptr[i + 1] = edges
+        pack = slice(start, min(start + LANES, len(cuts)))
+        listed = label_nodes(cuts[pack], label, nodes, places)
+        reached[: listed + 1], done[: listed + 1], number[: listed + 1] = 0, 0, 0
+        graph = indptr, indices, data
+        m, levels = spread(graph, restart_ids[pack], label, nodes, reached, cut, reach)
+        edges = trim(m, reached, cut, lanes_of)
         if renormalise:
-            _degrees(cut_indptr, cut_indices, cut_data, lanes_of[1:], scale)
+            degrees(m, cut, lanes_of, scale)
 
-        for lane in range(len(rows)):
+        r[:m] = 0
+        for lane in range(pack.stop - start):
             for s in range(restart_ids.shape[1]):
-                node = restart_ids[rows[lane], s]
-                if node >= 0 and reached[node] >> lane & 1:
-                    r[place[node] - 1, lane] += restart_values[rows[lane], s]
-        x[0] = 0
-        system = (cut_indptr, cut_indices, cut_data, scale)
-        limits = (alpha, tolerance, iterations)
-        work[0] += m
-        work[1] += np.int64(edges)
-        work[2] += solve(*system, not renormalise, reach[:levels], x[1:], r, *limits)
+                node = restart_ids[start + lane, s]
+                if node >= 0 and label[node] >> (MARK + np.uint32(lane)) & 1:
+                    r[number[label[node] & PLACE] - 1, lane] += restart_values[start + lane, s]
+        system = starts, cut[1], cut[2], lanes_of, scale[:m]
+        space, limits = (x[1 : m + 1], r[:m], z[:m], image[:m]), (alpha, tolerance, iterations)
+        work += np.array([m, edges, solve(*system, reach[:levels], *space, *limits)])
 
-        for lane in range(len(rows)):
+        for lane in range(pack.stop - start):
             for c in range(cuts.shape[1]):
-                node = cuts[rows[lane], c]
-                scores[rows[lane], c] = x[place[node], lane] if node >= 0 else 0.0
-        for lane in range(len(rows)):
-            for node in cuts[rows[lane]]:
-                if node >= 0:
-                    ahead[node], reached[node], left[node], place[node] = 0, 0, 0, 0
+                scores[start + lane, c] = x[number[places[lane, c]], lane]
+        for i in range(1, listed + 1):
+            label[nodes[i]] = 0
     return work
 
 
@@ -283,77 +266,3 @@ def pack_rows(indptr: Any, indices: Any, data: Any, homes: Any) -> Any:
                 strength[waiting[:waits]] = 0
                 waits = 0
     return order
-
-
-@njit(nogil=True, cache=True)
-def _spread(
-    graph: Any,
-    restart_ids: Any,
-    rows: Any,
-    ahead: Any,
-    reached: Any,
-    left: Any,
-    place: Any,
-    queue: Any,
-    nodes: Any,
-    reach: Any,
-) -> Any:
-    """Spread from the restarts through each lane's cut, all lanes at once, breadth first.
-
-    Give the nodes their places in the order in which they are reached, and to `reach` their number after 0,
-    1, 2 ... steps, the last one for all further steps; return the length of `reach`.
-    """
-    indptr, indices = graph
-    count, head, tail = 0, 0, 0
-    for lane in range(len(rows)):
-        bit = np.uint8(1 << lane)
-        for node in restart_ids[rows[lane]]:
-            if node >= 0 and ahead[node] & bit:
-                ahead[node] ^= bit
-                if reached[node] == 0:
-                    nodes[count] = node
-                    count += 1
-                    place[node] = count
-                reached[node] |= bit
-                queue[tail] = node
-                tail += 1
-    reach[0] = count
-    levels, level_end = 1, tail
-    while head < tail:
-        if head == level_end:
-            levels = min(levels + 1, len(reach))
-            reach[levels - 1] = count
-            level_end = tail
-        node = queue[head]
-        head += 1
-        # A node comes back into the queue when it gains a lane, and may have passed it on by then.
-        lanes = reached[node] & ~left[node]
-        if lanes == 0:
-            continue
-        left[node] |= lanes
-        for e in range(np.uint64(indptr[node]), np.uint64(indptr[node + 1])):
-            other = np.uint64(indices[e])
-            new = lanes & ahead[other]
-            if new:
-                ahead[other] ^= new
-                if reached[other] == 0:
-                    nodes[count] = other
-                    count += 1
-                    place[other] = count
-                reached[other] |= new
-                queue[tail] = other
-                tail += 1
-    reach[levels - 1] = count
-    return levels
-
-
-@njit(nogil=True, cache=True)
-def _degrees(indptr: Any, indices: Any, data: Any, lanes_of: Any, scale: Any) -> None:
-    """Replace the ones in `scale` by degree^-1/2, each lane's degrees counted within its own cut."""
-    for i in range(len(indptr) - 1):
-        for lane in range(LANES):
-            degree = 0.0
-            for e in range(indptr[i], indptr[i + 1]):
-                if (lanes_of[i] & lanes_of[indices[e]]) >> lane & 1:
-                    degree += data[e]
-            scale[i, lane] = degree**-0.5 if degree > 0 else 0.0

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from lmr.errors import LmrError
+from lmr.retrieval._cuts import LONGEST_CUT
 from lmr.retrieval.conjugate import LANES, pack_rows, solve, solve_cuts
 from lmr.retrieval.neighbours import spans
 
 __all__ = ["after_diffusion", "diffuse", "diffuse_cut", "generalised_max_weights", "pool_regions", "restart"]
 
-ROWS_PER_JOB = 1024  # of systems that a thread solves in one go; a multiple of LANES
+ROWS_PER_JOB = 512  # of systems that a thread solves in one go; a multiple of LANES
 
 Scores = NDArray[np.float32] | NDArray[np.float64]
 
@@ -104,7 +105,7 @@ def diffuse(
         A query is done when its residual has shrunk to `tolerance`, and at the latest after `iterations`
         (the paper's 20 are part of its method: they usually end first).
     threads
-        Threads, each with its own eight queries and five (n, 8) float64 arrays of work space.
+        Threads, each with its own eight queries and at most four (n, 8) float64 arrays of work space.
 
     Returns
     -------
@@ -117,10 +118,12 @@ def diffuse(
 
     def part(span: tuple[int, int]) -> None:
         lo, hi = span
-        y, x = np.zeros((n, LANES)), np.empty((n, LANES))
+        y, x, image = np.zeros((n, LANES)), np.empty((n, LANES)), np.empty((n, LANES))
+        directions, all_lanes = np.empty((n, LANES), dtype=transition.dtype), np.full(n, 255, dtype=np.uint8)
         query, place = np.nonzero(restart_ids[lo:hi] >= 0)
         np.add.at(y, (restart_ids[lo:hi][query, place], query), restart_values[lo:hi][query, place])
-        solve(*system, np.ones((n, LANES)), True, np.array([n]), x, y, alpha, tolerance, iterations)
+        whole = all_lanes, np.empty((0, LANES)), np.array([n])
+        solve(*system, *whole, x, y, directions, image, alpha, tolerance, iterations)
         scores[lo:hi] = x[:, : hi - lo].T
 
     with ThreadPoolExecutor(threads) as pool:
@@ -156,7 +159,7 @@ def diffuse_cut(
     alpha, tolerance, iterations
         As in `diffuse`.
     threads
-        Threads, each with 7 bytes of work space per node of the graph.
+        Threads, each with 4 bytes of work space per node of the graph, and about 2.5 kB per node of a cut.
 
     Returns
     -------
@@ -170,6 +173,10 @@ def diffuse_cut(
             "the cuts do not fit the graph or the restarts",
             got=f"cuts {cuts.shape}, restarts {restart_ids.shape}, {matrix.shape[0]} nodes",
             fix="give one list of the graph's nodes per query",
+        )
+    if cuts.shape[1] > LONGEST_CUT:
+        raise LmrError(
+            "the cuts are too long", got=f"{cuts.shape[1]} nodes", fix=f"use at most {LONGEST_CUT}"
         )
     scores = np.empty(cuts.shape, dtype=matrix.dtype)
     homes = cuts[:, 0].copy() if cuts.shape[1] else np.full(len(cuts), -1, dtype=np.int32)

@@ -6,6 +6,7 @@ later query. Columns of different nodes are independent, so shard tasks each mak
 to one another share the work if they are in the same shard: `neighbourly_order` says how to cut.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from scipy.sparse import csr_array
 
 from lmr.errors import LmrError
 from lmr.retrieval.diffuse import Scores, diffuse_cut
+from lmr.retrieval.neighbours import spans
 
 __all__ = [
     "columns_matrix",
@@ -50,7 +52,7 @@ def offline_columns(
     alpha, tolerance, iterations
         As in `lmr.retrieval.diffuse.diffuse`.
     threads
-        Threads, each with 7 bytes of work space per node of the graph.
+        Threads, each with 4 bytes of work space per node of the graph.
 
     Returns
     -------
@@ -76,9 +78,15 @@ def offline_columns(
             got=f"{int(lists.max())} of {transition.shape[0]}",
             fix="make the lists and the graph from the same gallery",
         )
-    cuts = _own_node_first(
-        nodes.astype(np.int32), np.ascontiguousarray(lists, dtype=np.int32), transition.shape[0]
-    )
+    nodes, lists = nodes.astype(np.int32), np.ascontiguousarray(lists, dtype=np.int32)
+    cuts = np.full(lists.shape, -1, dtype=np.int32)
+
+    def part(span: tuple[int, int]) -> None:
+        rows = slice(*span)
+        _own_node_first(nodes[rows], lists[rows], transition.shape[0], cuts[rows])
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(part, spans(len(nodes), -(-len(nodes) // threads) or 1)))
     one = np.ones((len(nodes), 1), dtype=transition.dtype)
     scores = diffuse_cut(
         transition,
@@ -199,10 +207,10 @@ def _unit_rows(matrix: csr_array) -> csr_array:
 
 
 @njit(nogil=True, cache=True)
-def _own_node_first(nodes: Any, lists: Any, n: Any) -> Any:
-    """The lists without repeats, each with its own node at the head."""
+def _own_node_first(nodes: Any, lists: Any, n: Any, cuts: Any) -> None:
+    """Write to `cuts`, all -1, the lists without repeats, each with its own node at the head."""
     b, t = lists.shape
-    cuts, seen = np.full((b, t), -1, dtype=np.int32), np.full(n, -1, dtype=np.int32)
+    seen = np.full(n, -1, dtype=np.int32)
     for row in range(b):
         cuts[row, 0] = nodes[row]
         seen[nodes[row]] = row
@@ -212,7 +220,6 @@ def _own_node_first(nodes: Any, lists: Any, n: Any) -> Any:
                 cuts[row, place] = node
                 seen[node] = row
                 place += 1
-    return cuts
 
 
 @njit(nogil=True, cache=True)

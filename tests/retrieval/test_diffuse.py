@@ -207,6 +207,8 @@ def test_bad_input_is_refused() -> None:
         diffuse(s[:3], ids - 4, values)
     with pytest.raises(LmrError, match="cuts do not fit"):
         diffuse_cut(s, np.int32([[7]]), ids - 1, values, renormalise=False)
+    with pytest.raises(LmrError, match="too long"):
+        diffuse_cut(s, np.zeros((1, 1 << 21), dtype=np.int32), ids - 1, values, renormalise=False)
     with pytest.raises(LmrError, match="photo of every node"):
         pool_regions(values, np.array([3]), 3)
     with pytest.raises(LmrError, match="one query number per region"):
