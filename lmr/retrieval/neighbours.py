@@ -10,12 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import overload
 from numpy.typing import NDArray
 
 from lmr.errors import LmrError
 
-__all__ = ["clean_neighbours", "similarities", "spans", "top_k"]
+__all__ = ["best_listed", "similarities", "spans", "top_k"]
 
 QUERY_TILE = 256
 GALLERY_TILE = 4096  # with the query tile: 4 MB of similarities per thread at a time
@@ -110,43 +111,6 @@ def top_k(
     return np.take_along_axis(sims, order, 1), np.take_along_axis(ids, order, 1)
 
 
-def clean_neighbours(
-    ids: NDArray[np.integer[Any]], sims: NDArray[np.float32], *, self_start: int | None = None
-) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Bring lists of an approximate search into the form of `top_k`: no repeats, no -1 between, sorted.
-
-    Parameters
-    ----------
-    ids, sims
-        (q, k) row numbers (-1 for none) and similarities, in any order, possibly with repeats.
-    self_start
-        If given, row i is gallery row `self_start + i` and is taken out of its own list.
-
-    Returns
-    -------
-    sims, ids : (q, k) float32, (q, k) int32
-        As `top_k` returns them. Of a repeated id, the largest similarity stays.
-    """
-    if ids.shape != sims.shape or ids.ndim != 2:
-        raise LmrError(
-            "ids and similarities do not fit",
-            got=f"{ids.shape} and {sims.shape}",
-            fix="give two (q, k) arrays",
-        )
-    found, values = ids.astype(np.int32), sims.astype(np.float32)
-    gone = found < 0
-    if self_start is not None:
-        gone |= found == np.arange(self_start, self_start + len(found), dtype=np.int32)[:, None]
-    # First by (id, -similarity) to see repeats side by side, then by (-similarity, id).
-    for repeats in (True, False):
-        found[gone], values[gone] = -1, -np.inf
-        order = np.lexsort((-values, found) if repeats else (found, -values), axis=1)
-        found, values = np.take_along_axis(found, order, 1), np.take_along_axis(values, order, 1)
-        gone = np.zeros_like(gone)
-        gone[:, 1:] = found[:, 1:] == found[:, :-1]
-    return values, found
-
-
 def similarities(
     queries: NDArray[np.float32], ids: NDArray[np.int32], descriptors: Descriptors
 ) -> NDArray[np.float32]:
@@ -165,23 +129,56 @@ def similarities(
     -------
     (q, k) float32, -inf where the id is -1.
     """
-    sims = np.full(ids.shape, -np.inf, dtype=np.float32)
-    for lo, hi in spans(len(ids), QUERY_TILE):
-        rows, places = np.unique(ids[lo:hi], return_inverse=True)
-        gathered = np.ascontiguousarray(descriptors[np.maximum(rows, 0)], dtype=np.float32)
-        args = (
-            np.ascontiguousarray(queries[lo:hi], dtype=np.float32),
-            gathered,
-            places.reshape(ids[lo:hi].shape),
-        )
-        sims[lo:hi] = _listed(*args)
-    sims[ids < 0] = -np.inf
-    return sims
+    plain = np.ascontiguousarray(queries, dtype=np.float32)
+    return np.asarray(_listed(plain, ids, _plain_or_bits(descriptors)))
+
+
+def best_listed(
+    queries: NDArray[np.float32],
+    ids: NDArray[np.int32],
+    descriptors: Descriptors,
+    k: int,
+    *,
+    exclude_self_start: int | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Find the `k` best of each query's listed gallery rows, in the form and to the bit as `top_k` does.
+
+    Rows are read where they lie: nothing is gathered.
+
+    Parameters
+    ----------
+    queries
+        (q, d) float32.
+    ids
+        (q, c) int32 candidates in any order, possibly with repeats, -1 for none; all with a descriptor.
+    descriptors
+        (n, d) float16 or float32, possibly a `np.memmap`.
+    k
+        Neighbours per query.
+    exclude_self_start
+        As in `top_k`.
+
+    Returns
+    -------
+    sims, ids : (q, k) float32, (q, k) int32
+    """
+    sims = np.full((len(queries), k), -np.inf, dtype=np.float32)
+    best = np.full((len(queries), k), -1, dtype=np.int32)
+    own = -1 if exclude_self_start is None else exclude_self_start
+    plain = np.ascontiguousarray(queries, dtype=np.float32)
+    _best_listed(plain, ids, _plain_or_bits(descriptors), own, sims, best)
+    order = np.lexsort((best, -sims), axis=1)
+    return np.take_along_axis(sims, order, 1), np.take_along_axis(best, order, 1)
 
 
 def spans(n: int, size: int) -> list[tuple[int, int]]:
     """Cut 0..n into half-open spans of `size`; the last one may be shorter."""
     return [(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+def _plain_or_bits(descriptors: Descriptors) -> NDArray[Any]:
+    """Return float16 as its bits, which is how compiled code reads it."""
+    return descriptors.view(np.uint16) if descriptors.dtype == np.float16 else descriptors
 
 
 def _checked(rows: Descriptors, name: str) -> NDArray[np.float32]:
@@ -215,13 +212,56 @@ def _dot(a: Any, b: Any) -> Any:
     return np.float32((s0 + s1) + (s2 + s3))
 
 
+def _load(row: Any, plain: Any) -> None:
+    raise NotImplementedError  # compiled code only
+
+
+@overload(_load)
+def _load_as(row: Any, plain: Any) -> Any:
+    """Read a descriptor as float32: Numba knows no float16, but its bits are those of float32, moved."""
+    if isinstance(row.dtype, types.Float):
+
+        def floats(row: Any, plain: Any) -> None:
+            for i in range(len(row)):
+                plain[i] = row[i]
+
+        return floats
+
+    def halves(row: Any, plain: Any) -> None:
+        bits = plain.view(np.int32)
+        for i in range(len(row)):
+            half = np.int32(row[i])
+            bits[i] = ((half & 0x8000) << 16) | ((half & 0x7FFF) << 13)
+        for i in range(len(row)):
+            plain[i] *= np.float32(2.0**112)  # what the exponents' offsets, 127 and 15, differ by
+
+    return halves
+
+
 @njit(nogil=True, cache=True)
-def _listed(queries: Any, gathered: Any, places: Any) -> Any:
-    sims = np.empty(places.shape, dtype=np.float32)
-    for q in range(places.shape[0]):
-        for j in range(places.shape[1]):
-            sims[q, j] = _dot(queries[q], gathered[places[q, j]])
+def _listed(queries: Any, ids: Any, rows: Any) -> Any:
+    sims, plain = np.full(ids.shape, -np.inf, dtype=np.float32), np.empty(rows.shape[1], dtype=np.float32)
+    for q in range(ids.shape[0]):
+        for j in range(ids.shape[1]):
+            if ids[q, j] >= 0:
+                _load(rows[ids[q, j]], plain)
+                sims[q, j] = _dot(queries[q], plain)
     return sims
+
+
+@njit(nogil=True, cache=True)
+def _best_listed(queries: Any, ids: Any, rows: Any, own: Any, sims: Any, best: Any) -> None:
+    """Fill each query's heap of its best, (`sims`, `best`), in place."""
+    plain = np.empty(rows.shape[1], dtype=np.float32)
+    for q in range(len(queries)):
+        for row in ids[q]:
+            if row < 0 or (own >= 0 and row == own + q):
+                continue
+            _load(rows[row], plain)
+            s = _dot(queries[q], plain)
+            better = s > sims[q, 0] or (s == sims[q, 0] and row < best[q, 0])
+            if better and not (best[q] == row).any():
+                _replace_worst(sims[q], best[q], s, row)
 
 
 @njit(nogil=True, cache=True)

@@ -52,7 +52,7 @@ class KnnSettings(Settings):
     recall: Annotated[float, Gt(0), Le(1)] = 0.95
     """Above: share of the true neighbours that the index must find for a sample of the gallery."""
     index_bytes: Annotated[int, Ge(1)] = 4_000_000_000
-    """Above: what the index may take; where float16 does not fit, codes are product-quantised."""
+    """Above: what the index may take; where 4 bits per dimension do not fit, dimensions share them."""
     seed: int = 0
     """Of the samples that the index is trained and measured on."""
 
@@ -88,7 +88,7 @@ def index_if_large(
     if rows < settings.exact_below:
         return {}
     own = {name: getattr(settings, name) for name in KnnSettings.__dataclass_fields__}
-    size = 8.0 + 2.0 * dimension_of(gallery)
+    size = 8.0 + 0.5 * dimension_of(gallery)
     index = Step(
         name=f"index_{gallery.parts[0].folder.split('/')[0]}" if column == "descriptor" else "index_regions",
         folder="knn_index",

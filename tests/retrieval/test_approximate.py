@@ -14,13 +14,13 @@ GALLERY[5] = 0
 
 def test_size_and_memory_choose_the_index() -> None:
     gib = 2**30
-    assert choose_index(2_000, 128, gib) == "IVF32,SQfp16"
-    assert choose_index(100_000, 128, gib) == "IVF1024,SQfp16"
-    assert choose_index(1_000_000, 512, gib) == "IVF4096,SQfp16"
-    assert choose_index(10_000_000, 128, gib) == "IVF16384,PQ32"
+    assert choose_index(2_000, 128, gib) == "IVF32,PQ128x4fs"
+    assert choose_index(1_000_000, 512, gib) == "IVF4096,PQ512x4fs"
+    assert choose_index(10_000_000, 512, gib) == "IVF16384,PQ128x4fs"
+    assert choose_index(10_000_000, 7, 1) == "IVF16384,PQ7x4fs"  # what cannot fit is as small as it can be
 
 
-@pytest.mark.parametrize("name", ["IVF64,Flat", "IVF64_HNSW32,SQfp16", "IVF64,PQ4"])
+@pytest.mark.parametrize("name", ["IVF64,Flat", "IVF64_HNSW32,PQ16x4fs", "IVF64,PQ4x4fs"])
 def test_recall_is_measured_and_similarities_are_exact(name: str) -> None:
     index = build_index(GALLERY, name)
     _, recall = calibrate(index, GALLERY, 10, recall=0.9, sample=200)
@@ -28,7 +28,7 @@ def test_recall_is_measured_and_similarities_are_exact(name: str) -> None:
     true_sims, true_ids = top_k(GALLERY[:600], [(0, GALLERY)], 10, exclude_self_start=0)
     had = np.mean([len(set(a) & set(b) - {-1}) for a, b in zip(ids, true_ids, strict=True) if b[0] >= 0]) / 10
     assert had == pytest.approx(recall, abs=0.05)
-    assert recall >= 0.9 or "PQ" in name  # codes of four bytes cannot tell these neighbours apart
+    assert recall >= 0.9 or "PQ4" in name  # codes of two bytes cannot tell these neighbours apart
     assert not (ids == np.arange(600)[:, None]).any()
     assert not (ids == 5).any()  # without descriptor: never found
     assert (ids[5] == -1).all()  # ... and finds nothing
@@ -46,7 +46,7 @@ def test_a_higher_target_looks_into_more_lists() -> None:
 
 
 def test_a_target_out_of_reach_does_not_end_in_a_search_of_everything() -> None:
-    index = build_index(GALLERY, "IVF64,PQ1")
+    index = build_index(GALLERY, "IVF64,PQ1x4fs")
     probes, recall = calibrate(index, GALLERY, 10, recall=1.0, sample=200)
     assert recall < 1.0
     assert probes < 64

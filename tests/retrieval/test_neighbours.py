@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lmr.errors import LmrError
-from lmr.retrieval.neighbours import GALLERY_TILE, clean_neighbours, similarities, top_k
+from lmr.retrieval.neighbours import GALLERY_TILE, best_listed, similarities, top_k
 from tests.retrieval.clusters import clusters
 
 
@@ -103,23 +103,30 @@ def test_listed_similarities_are_those_of_the_search() -> None:
     np.testing.assert_array_equal(similarities(queries, ids, gallery), sims)
 
 
-@settings(max_examples=30, deadline=None)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000))
-def test_cleaned_lists_hold_each_id_once_sorted_without_self(seed: int) -> None:
+def test_the_best_of_a_list_are_those_of_a_search_among_the_listed(dtype: type, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    ids = rng.integers(-1, 8, (5, 10))
-    sims = rng.integers(0, 4, (5, 10)).astype(np.float32)
-    clean_sims, clean_ids = clean_neighbours(ids, sims, self_start=2)
+    gallery = clusters(40, 13, seed=12).astype(dtype)
+    gallery[20:] = gallery[:20]  # ties
+    queries = gallery[2:7].astype(np.float32)
+    ids = rng.integers(-1, 40, (5, 30)).astype(np.int32)  # with repeats, holes and the query itself
+    sims, best = best_listed(queries, ids, gallery, 8, exclude_self_start=2)
     for row in range(5):
-        best = {
-            int(i): float(s)
-            for s, i in sorted(zip(sims[row], ids[row], strict=True))
-            if i >= 0 and i != row + 2
-        }
-        expected = sorted(best, key=lambda i: (-best[i], i))
-        assert clean_ids[row].tolist() == expected + [-1] * (10 - len(expected))
-        assert clean_sims[row, : len(expected)].tolist() == [best[i] for i in expected]
-        assert np.isneginf(clean_sims[row, len(expected) :]).all()
+        listed = np.isin(np.arange(40), ids[row])
+        listed[row + 2] = False
+        expected = top_k(queries[row : row + 1], [(0, gallery)], 8, valid=listed)
+        np.testing.assert_array_equal(sims[row], expected[0][0])
+        np.testing.assert_array_equal(best[row], expected[1][0])
+
+
+def test_float16_is_read_by_its_bits_to_the_last_one() -> None:
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    finite = every[np.isfinite(every)][:, None]
+    ids = np.arange(len(finite), dtype=np.int32)[None]
+    read = similarities(np.ones((1, 1), np.float32), ids, finite)
+    np.testing.assert_array_equal(read[0], finite[:, 0].astype(np.float32))
 
 
 def test_bad_input_is_refused() -> None:
