@@ -23,7 +23,7 @@ from lmr.runtime.steps import PROCESS_BYTES, Each, Source, Step, Whole
 from lmr.runtime.tables import Ragged, column, ragged
 from lmr.steps.diffuse_offline import OnlineSettings, diffuse_offline, first_photos
 from lmr.steps.graph import GRID_REGIONS, RegionGraph
-from lmr.steps.knn import dimension_of, rows_per_shard
+from lmr.steps.knn import dimension_of, nearest, opening_bytes, rows_per_shard
 from lmr.steps.ranking import Ranking, Reached, merge, read_ranking
 
 __all__ = ["DiffuseSettings", "diffuse", "diffuse_shard"]
@@ -72,6 +72,8 @@ def diffuse(
         online = OnlineSettings(starts=settings.starts, gamma=settings.gamma, weight=settings.weight)
         return diffuse_offline(described[0], columns, expanded, online)
     each, dimension = rows_per_shard(expanded), dimension_of(described[1])
+    # What the global search was made with serves again.
+    index = {name: source for name, source in expanded.inputs.items() if name == "index"}
     # Of a block of queries: the nodes of each cut, their scores, and those of the same sorted for lanes.
     cuts = min(each, QUERIES_AT_ONCE) * settings.truncation * GRID_REGIONS * 16.0
     return Step(
@@ -85,12 +87,14 @@ def diffuse(
             "gallery": Whole(graph.nodes),
             "augmented": Whole(augmented),
             "graph": Whole(graph.edges),
+            **index,
         },
         shards=expanded.shards,
         rows=expanded.rows,
         bytes_per_row=expanded.bytes_per_row,
         peak_bytes=PROCESS_BYTES
         + cuts
+        + opening_bytes(index)
         + graph.edges.rows * 40.0
         + each * (2.0 * GRID_REGIONS * dimension + 4 * expanded.bytes_per_row),
     )
@@ -105,6 +109,7 @@ def diffuse_shard(
     gallery: Dataset,
     augmented: Dataset,
     graph: Dataset,
+    index: Dataset | None = None,
 ) -> pa.Table:
     """Diffuse from the queries of one shard on the graph of regions."""
     before = read_ranking(expanded, shard)
@@ -123,7 +128,7 @@ def diffuse_shard(
             own = mine.offsets[lo : hi + 1]
             part = Ragged(mine.values[own[0] : own[-1]], own - own[0])
             starts, values = _starts_from_regions(part, regions.values, settings)
-        cuts = _nodes_of_nearest(descriptors[lo:hi], augmented, regions.offsets, settings.truncation)
+        cuts = _nodes_of_nearest(descriptors[lo:hi], augmented, index, regions.offsets, settings.truncation)
         scores = diffusion.diffuse_cut(
             affinity,
             cuts,
@@ -166,16 +171,20 @@ def _starts_from_regions(
 
 
 def _nodes_of_nearest(
-    queries: NDArray[np.float32], augmented: Dataset, offsets: NDArray[np.integer[Any]], photos: int
+    queries: NDArray[np.float32],
+    augmented: Dataset,
+    index: Dataset | None,
+    offsets: NDArray[np.integer[Any]],
+    photos: int,
 ) -> NDArray[np.int32]:
     """Return the nodes of each query's nearest photos, nearest first, padded with -1."""
     descriptors = stack(augmented, "descriptor")
-    _, nearest = top_k(queries, [(0, descriptors)], min(photos, len(descriptors)), threads=threads())
+    _, near = nearest(queries, descriptors, index, min(photos, len(descriptors)))
     lists = [
         np.concatenate(
             [np.empty(0, np.int64), *(np.arange(offsets[p], offsets[p + 1]) for p in row if p >= 0)]
         )
-        for row in nearest
+        for row in near
     ]
     cuts = np.full((len(lists), max((len(row) for row in lists), default=0)), -1, np.int32)
     for cut, nodes in zip(cuts, lists, strict=True):

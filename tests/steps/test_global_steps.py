@@ -34,6 +34,7 @@ METHODS = {
         "columns": ColumnSettings(neighbours=10, queries_are_nodes=True),
     },
     "all by an index": {"diffusion": DiffuseSettings(method="offline"), "exact_below": 100},
+    "all by an index, regional": {"exact_below": 100},
 }
 
 
