@@ -17,7 +17,7 @@ from scipy.sparse import csr_array, vstack
 from lmr.errors import LmrError
 from lmr.retrieval.neighbours import spans
 
-__all__ = ["affinity", "affinity_rows", "transition", "transition_rows"]
+__all__ = ["affinity", "affinity_rows", "square", "transition", "transition_rows"]
 
 ROWS_AT_ONCE = 16384
 
@@ -73,6 +73,20 @@ def affinity_rows(
     rows = csr_array((data, columns[:edges], np.cumsum(counts)), shape=(stop - start, len(ids)))
     rows.sort_indices()
     return rows
+
+
+def square(
+    values: NDArray[np.floating[Any]], columns: NDArray[np.int32], offsets: NDArray[np.integer[Any]]
+) -> csr_array:
+    """View edges, possibly those of a `np.memmap`, as an (n, n) CSR without copying them.
+
+    SciPy widens int32 columns to int64, in memory, where the offsets of the rows are int64.
+    """
+    fits = len(columns) <= np.iinfo(np.int32).max
+    nodes = len(offsets) - 1
+    return csr_array(
+        (values, columns, offsets.astype(np.int32 if fits else np.int64)), shape=(nodes, nodes), copy=False
+    )
 
 
 def transition(affinity: csr_array) -> csr_array:
