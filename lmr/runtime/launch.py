@@ -19,7 +19,7 @@ from typing import Any
 
 from lmr.errors import ClusterError
 from lmr.runtime.certificates import check_certificate
-from lmr.runtime.limits import thread_environment
+from lmr.runtime.limits import malloc_environment, thread_environment
 from lmr.runtime.security import check_address
 
 __all__ = ["Command", "exec_command", "scheduler_command", "supervise", "worker_command"]
@@ -158,6 +158,7 @@ def worker_command(
         arguments = ["worker", address, "--resources", "CPU=1", "--nworkers", str(count), *options]
     environment = {
         **thread_environment(),
+        **malloc_environment(),
         # Memory is bounded by the steps; a worker that spills would spill tens of bytes.
         "DASK_DISTRIBUTED__WORKER__MEMORY__TARGET": "False",
         "DASK_DISTRIBUTED__WORKER__MEMORY__SPILL": "False",

@@ -74,6 +74,7 @@ def test_a_cpu_worker_has_one_thread_and_says_what_it_is(certs):
         assert option(command, name) == value
     assert command.environment["LMR_CACHE"] == "/scratch"
     assert command.environment["OMP_NUM_THREADS"] == command.environment["OPENBLAS_NUM_THREADS"] == "1"
+    assert int(command.environment["MALLOC_TRIM_THRESHOLD_"]) > 2**20  # Dask's own is 64 KiB
     every_core = worker_command("tcp://127.0.0.1:8786")
     assert option(every_core, "--nworkers") == str(len(os.sched_getaffinity(0)))
 
