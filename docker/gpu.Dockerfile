@@ -12,12 +12,11 @@ WORKDIR /src
 RUN python3 -m venv /opt/lmr
 ENV PATH=/opt/lmr/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 # The dependencies first, over an empty package: a change of lmr's own code does not fetch gigabytes again.
-COPY pyproject.toml constraints.txt README.md ./
-RUN mkdir -p lmr workflows deploy/aws && touch lmr/__init__.py workflows/__init__.py \
-    && pip install -q -c constraints.txt ".[gpu]"
-COPY lmr lmr
-COPY workflows workflows
-COPY deploy/aws deploy/aws
+COPY pyproject.toml constraints.txt ./
+RUN mkdir -p /empty/lmr && touch /empty/lmr/__init__.py /empty/README.md \
+    && sed '/^\[tool\./,$d' pyproject.toml >/empty/pyproject.toml \
+    && pip install -q -c constraints.txt "/empty[gpu]"
+COPY . .
 # torch uses setuptools. A wheel without CUDA would find no GPU, and say so only when a run needs it.
 RUN pip install -q --no-deps --force-reinstall . \
     && pip uninstall -q -y pip \

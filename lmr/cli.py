@@ -14,6 +14,7 @@ from rich.console import Console
 from lmr import __version__, cli_aws, console, versions
 from lmr.cli_calibrate import calibrate
 from lmr.cli_cluster import Tls, cluster_app, dashboard
+from lmr.cli_files import copy_files
 from lmr.cli_jobs import Scheduler, jobs_app
 from lmr.cli_lab import lab_app
 from lmr.cli_networks import local_gpus, tell_of_networks
@@ -33,6 +34,7 @@ app.add_typer(cluster_app, name="cluster")
 cluster_app.add_typer(lab_app, name="lab")
 app.command()(dashboard)
 app.command()(calibrate)
+app.command("files")(copy_files)
 cli_aws.add_to(cluster_app)
 app.add_typer(jobs_app)
 out = Console(highlight=False)

@@ -47,11 +47,11 @@ from lmr.cloud.prices import (
     spent_usd,
     total_usd_per_hour,
 )
-from lmr.cloud.resources import resource
 from lmr.cloud.session import Aws
 from lmr.errors import CloudError
 from lmr.runtime import tunnel
 from lmr.runtime.certificates import make_certificates
+from lmr.shipped import shipped
 
 __all__ = ["add_to"]
 
@@ -285,7 +285,7 @@ def bucket(
 @aws_app.command("prices")
 def prices_command() -> None:
     """Print the price table, to be edited and given back with --prices."""
-    print(resource("prices.toml").read_text(), end="")
+    print(shipped("deploy/aws/prices.toml").read_text(), end="")
 
 
 @aws_app.command()

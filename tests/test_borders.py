@@ -9,12 +9,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
-    "runtime": {"lmr.errors", "lmr.versions", "lmr.runtime"},
+    "runtime": {"lmr.errors", "lmr.shipped", "lmr.versions", "lmr.runtime"},
     "retrieval": {"lmr.errors", "lmr.retrieval"},
     "features": {"lmr.errors", "lmr.features"},
     "evaluation": {"lmr.errors", "lmr.evaluation"},
     "synthetic": {"lmr.errors", "lmr.synthetic"},
-    "cloud": {"lmr.errors", "lmr.cloud"},
+    "cloud": {"lmr.errors", "lmr.shipped", "lmr.cloud"},
     "lab": {"lmr.errors", "lmr.lab"},
     "steps": {"lmr.errors", "lmr.runtime", "lmr.retrieval", "lmr.features", "lmr.evaluation", "lmr.steps"},
 }

@@ -8,15 +8,13 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from lmr.cloud.resources import resource
 from lmr.cloud.session import Aws, aws_errors
 from lmr.errors import CloudError
+from lmr.shipped import PACKAGED, files, shipped, sources
 
 __all__ = ["fetch_certificates", "forget_parameters", "own_wheel", "put_certificates", "upload"]
 
 FILES = ("lmr-scheduler.service", "lmr-worker.service", "lmr-spot.service", "logged.sh", "spot.sh")
-SHIPPED = (*FILES, "node.sh", "stack.yaml", "prices.toml", "constraints.txt")
-PACKAGES = ("lmr", "workflows")
 ROLES = {role: ("ca.pem", f"{role}.pem", f"{role}.key") for role in ("scheduler", "worker", "client")}
 
 
@@ -35,15 +33,8 @@ def own_wheel() -> tuple[str, bytes]:
     except importlib.metadata.PackageNotFoundError as error:
         raise CloudError("lmr is not installed", fix="pip install -e '.[aws]'") from error
     about = f"lmr-{metadata.version}.dist-info"
-    entries = {
-        path.relative_to(root.parent).as_posix(): path.read_bytes()
-        for root in _roots()
-        for path in sorted(root.rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
-    }
-    # Of a checkout these lie elsewhere; the wheel has them where the packaged ones are.
-    for name in SHIPPED:
-        entries[f"lmr/cloud/deploy/{name}"] = resource(name).read_bytes()
+    paths = {**sources(), **{f"{PACKAGED}/{name}": path for name, path in files().items()}}
+    entries = {name: path.read_bytes() for name, path in paths.items()}
     for name in ("METADATA", "entry_points.txt"):
         entries[f"{about}/{name}"] = (metadata.read_text(name) or "").encode()
     entries[f"{about}/WHEEL"] = (
@@ -59,11 +50,6 @@ def own_wheel() -> tuple[str, bytes]:
     return f"lmr-{metadata.version}-py3-none-any.whl", packed.getvalue()
 
 
-def _roots() -> list[Path]:
-    here = Path(__file__).parents[2]
-    return [here / name for name in PACKAGES if (here / name).is_dir()]
-
-
 def _digest(data: bytes) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
 
@@ -71,8 +57,8 @@ def _digest(data: bytes) -> str:
 def upload(aws: Aws, bucket: str) -> int:
     """Put code and scripts into the bucket, where waiting machines find them; return how many bytes."""
     name, wheel = own_wheel()
-    contents = {file: resource(file).read_bytes() for file in FILES}
-    contents |= {"constraints.txt": resource("constraints.txt").read_bytes(), name: wheel}
+    contents = {file: shipped(f"deploy/aws/{file}").read_bytes() for file in FILES}
+    contents |= {"constraints.txt": shipped("constraints.txt").read_bytes(), name: wheel}
     s3 = aws.client("s3")
     with aws_errors(aws.redactor):
         for old in s3.list_objects_v2(Bucket=bucket, Prefix="cluster/").get("Contents", ()):
@@ -80,7 +66,7 @@ def upload(aws: Aws, bucket: str) -> int:
         for file, data in contents.items():
             s3.put_object(Bucket=bucket, Key=f"cluster/{file}", Body=data)
         # Machines begin when this one is there.
-        start = resource("node.sh").read_bytes()
+        start = shipped("deploy/aws/node.sh").read_bytes()
         s3.put_object(Bucket=bucket, Key="cluster/node.sh", Body=start)
     return sum(map(len, contents.values())) + len(start)
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
-from lmr.cloud.resources import resource
 from lmr.errors import CloudError
+from lmr.shipped import shipped
 
 __all__ = [
     "Charge",
@@ -87,7 +87,7 @@ def read_prices(path: str | None = None) -> Prices:
     CloudError
         If it cannot be read.
     """
-    file = Path(path) if path else resource("prices.toml")
+    file = Path(path) if path else shipped("deploy/aws/prices.toml")
     try:
         table = tomllib.loads(file.read_text())
         machines = {name: Machine(**fields) for name, fields in table["machines"].items()}

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from lmr.cloud.cluster import Cluster, find, fleet_of, kept_bucket, stacks
 from lmr.cloud.prices import Group
-from lmr.cloud.resources import resource
 from lmr.cloud.session import QUOTAS, Aws, aws_errors, quota_error
 from lmr.errors import CloudError
+from lmr.shipped import shipped
 
 __all__ = ["Order", "create", "delete", "failure", "network"]
 
@@ -133,7 +133,7 @@ def create(
     with aws_errors(aws.redactor):
         aws.client("cloudformation").create_stack(
             StackName=stack,
-            TemplateBody=resource("stack.yaml").read_text(),
+            TemplateBody=shipped("deploy/aws/stack.yaml").read_text(),
             Capabilities=["CAPABILITY_IAM"],
             Parameters=[{"ParameterKey": k, "ParameterValue": str(v)} for k, v in parameters.items()],
             Tags=[{"Key": "lmr:cluster", "Value": order.name}, {"Key": "lmr:owner", "Value": order.owner}],

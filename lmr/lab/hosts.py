@@ -100,7 +100,7 @@ def read_lab(path: Path) -> Lab:
     SettingsError
         If it is missing, no TOML, or does not describe a lab.
     """
-    fix = "see deploy/lab/hosts.toml"
+    fix = "see deploy/lab/hosts.toml; `lmr files FOLDER` copies it"
     try:
         lab = Lab.model_validate(tomllib.loads(path.read_text()))
     except OSError as error:

@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import distributed
@@ -20,6 +19,7 @@ from lmr.errors import ClusterError, LmrError
 from lmr.runtime import storage
 from lmr.runtime.graph import Plan
 from lmr.runtime.steps import Step
+from lmr.shipped import sources
 from lmr.versions import installed
 
 __all__ = ["facts", "preflight"]
@@ -107,9 +107,9 @@ def preflight(
 def _source() -> str:
     """Return a digest of this installation of lmr: versions alone do not tell a changed checkout."""
     total = hashlib.sha256()
-    folder = Path(__file__).parents[1]
-    for path in sorted(folder.rglob("*.py")):
-        total.update(f"{path.relative_to(folder)}\0".encode() + path.read_bytes())
+    for name, path in sources().items():
+        if name.startswith("lmr/") and path.suffix == ".py":
+            total.update(f"{name}\0".encode() + path.read_bytes())
     return total.hexdigest()[:12]
 
 

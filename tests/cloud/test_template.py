@@ -17,10 +17,10 @@ from cfnlint.decode import cfn_yaml
 from lmr.cli_cluster import cluster_app
 from lmr.cloud.cluster import SCHEDULER_DISK_GB
 from lmr.cloud.prices import read_prices
-from lmr.cloud.resources import resource
 from lmr.cloud.stack import Order
+from lmr.shipped import shipped
 
-TEMPLATE = cfn_yaml.load(str(resource("stack.yaml")))
+TEMPLATE = cfn_yaml.load(str(shipped("deploy/aws/stack.yaml")))
 RESOURCES = TEMPLATE["Resources"]
 SCRIPTS = ("node.sh", "logged.sh", "spot.sh")
 SECRET = re.compile(r"BEGIN|PRIVATE|AKIA[A-Z0-9]{16}|password|\b\d{12}\b")
@@ -46,7 +46,7 @@ def machines():
 
 def test_cfn_lint_finds_nothing():
     done = subprocess.run(
-        [Path(sys.executable).parent / "cfn-lint", "-r", "us-east-1", "--", resource("stack.yaml")],
+        [Path(sys.executable).parent / "cfn-lint", "-r", "us-east-1", "--", shipped("deploy/aws/stack.yaml")],
         capture_output=True,
         text=True,
     )
@@ -162,7 +162,7 @@ def test_the_code_and_the_template_agree():
 
 SHELLS = {
     **{name: user_data(machine) for name, machine in machines().items()},
-    **{name: resource(name).read_text() for name in SCRIPTS},
+    **{name: shipped(f"deploy/aws/{name}").read_text() for name in SCRIPTS},
 }
 
 
@@ -181,7 +181,7 @@ def test_units_restart_and_start_what_lmr_has(tmp_path):
     commands = typer.main.get_command(cluster_app).commands
     cluster_commands = {n: [o for p in c.params for o in p.opts] for n, c in commands.items()}
     for role in ("scheduler", "worker"):
-        unit = resource(f"lmr-{role}.service").read_text()
+        unit = shipped(f"deploy/aws/lmr-{role}.service").read_text()
         assert "Restart=always" in unit
         assert "User=lmr" in unit
         command = re.search(r"/opt/lmr/bin/lmr (cluster \w+)(.*)", unit)
@@ -191,7 +191,7 @@ def test_units_restart_and_start_what_lmr_has(tmp_path):
     if shutil.which("systemd-analyze"):
         # Their programs are not on this machine: give it ones that are.
         for name in ("lmr-scheduler.service", "lmr-worker.service", "lmr-spot.service"):
-            unit = resource(name).read_text().replace("/opt/lmr/bin/logged.sh", "/bin/true")
+            unit = shipped(f"deploy/aws/{name}").read_text().replace("/opt/lmr/bin/logged.sh", "/bin/true")
             (tmp_path / name).write_text(unit.replace("User=lmr", "User=root"))
             done = subprocess.run(
                 ["systemd-analyze", "verify", tmp_path / name], capture_output=True, text=True
@@ -206,7 +206,7 @@ def test_what_a_member_logs_names_no_bucket_account_or_key(tmp_path):
     subprocess.run(
         [
             "bash",
-            resource("logged.sh"),
+            shipped("deploy/aws/logged.sh"),
             log,
             sys.executable,
             "-c",
@@ -260,7 +260,10 @@ def test_a_spot_notice_is_heard(tmp_path):
         }
         try:
             done = subprocess.run(
-                ["bash", resource("spot.sh"), "touch", tmp_path / "retired"], env=env, timeout=30, check=True
+                ["bash", shipped("deploy/aws/spot.sh"), "touch", tmp_path / "retired"],
+                env=env,
+                timeout=30,
+                check=True,
             )
         finally:
             server.shutdown()

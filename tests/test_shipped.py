@@ -1,0 +1,103 @@
+"""What comes with lmr beside its code is found from a checkout and from a wheel, and is the same in both."""
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from lmr.cli_files import copy_files
+from lmr.cloud.bundle import own_wheel
+from lmr.errors import SettingsError
+from lmr.runtime.preflight import facts
+from lmr.shipped import files, shipped, sources
+
+ROOT = Path(__file__).parents[1]
+
+
+def build(folder, into):
+    """Build the wheel of a source tree as pip does; return its path."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(into)]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    (wheel,) = into.glob("lmr-*.whl")
+    return wheel
+
+
+def contents(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist() if ".dist-info/" not in name}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    return build(ROOT, tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """Run Python with the wheel as it is installed, where no checkout is."""
+    site, elsewhere = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("elsewhere")
+    zipfile.ZipFile(wheel).extractall(site)
+
+    def python(*arguments):
+        command = [sys.executable, *map(str, arguments)]
+        environment = {"PYTHONPATH": str(site), "PATH": "/usr/bin:/bin", "HOME": str(elsewhere)}
+        done = subprocess.run(
+            command, cwd=elsewhere, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return python
+
+
+def test_every_file_of_places_images_and_guides_comes_along():
+    asked = ["git", "ls-files", "deploy", "docker", "docs"]
+    tracked = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
+    if tracked.returncode:
+        pytest.skip("not a git checkout")
+    assert set(tracked.stdout.split()) <= set(files())
+
+
+def test_every_file_that_an_error_points_to_comes_along():
+    text = "".join(path.read_text() for path in (ROOT / "lmr").rglob("*.py"))
+    named = set(re.findall(r"\b(?:docs|deploy|docker|workflows)/[\w/-]+\.(?:md|toml|py|env|yaml|sh)\b", text))
+    assert named
+    assert named <= {*files(), *sources()}
+
+
+def test_machines_are_sent_what_pip_builds(wheel, tmp_path):
+    name, data = own_wheel()
+    (tmp_path / name).write_bytes(data)
+    assert name == wheel.name
+    assert contents(tmp_path / name) == contents(wheel)
+
+
+def test_an_installed_lmr_has_all_of_it_and_is_the_same_code(installed):
+    code = (
+        "from lmr.runtime.preflight import facts\n"
+        "from lmr.shipped import files, sources\n"
+        'print(facts()["lmr\'s source"], *files(), *sources())'
+    )
+    source, *names = installed("-c", code).split()
+    # A checkout and a wheel of it may work in one cluster.
+    assert source == facts()["lmr's source"]
+    assert sorted(names) == sorted([*files(), *sources()])
+    assert installed("-m", "lmr.cli", "cluster", "prices") == shipped("deploy/aws/prices.toml").read_text()
+
+
+def test_what_an_installed_lmr_unpacks_can_be_built_from(installed, wheel, tmp_path):
+    """So images can be built without a checkout."""
+    told = installed("-m", "lmr.cli", "files", tmp_path / "lmr")
+    assert str(tmp_path / "lmr") in told
+    assert (tmp_path / "lmr" / "docker" / "entrypoint.sh").is_file()
+    assert contents(build(tmp_path / "lmr", tmp_path / "dist")) == contents(wheel)
+
+
+def test_nothing_is_overwritten(tmp_path):
+    (tmp_path / "hosts.toml").write_text("mine")
+    with pytest.raises(SettingsError, match="there is something already"):
+        copy_files(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["hosts.toml"]
