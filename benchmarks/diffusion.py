@@ -96,7 +96,8 @@ def bytes_needed(s: csr_array, cuts: NDArray[np.int32]) -> tuple[float, float, f
     graph = s.indptr.astype(np.int64), s.indices, s.data
     cuts = cuts[pack_rows(*graph, cuts[:, 0].copy())]
     scores, one = np.empty(cuts.shape, dtype=np.float32), np.ones((len(cuts), 1), dtype=np.float32)
-    work = solve_cuts(*graph, cuts, cuts[:, :1], one, False, ALPHA, TOLERANCE, ITERATIONS, scores)
+    limits = ALPHA, TOLERANCE, ITERATIONS
+    work = solve_cuts(*graph, int(np.diff(graph[0]).max()), cuts, cuts[:, :1], one, False, *limits, scores)
     nodes, edges, products = work / len(cuts)
     print(
         f"packs of {LANES} nodes: {LANES * nodes:.0f} nodes and {LANES * edges:.0f} edges, "

@@ -93,7 +93,7 @@ def spread(graph: Any, restart_ids: Any, label: Any, nodes: Any, reached: Any, c
             reach[levels - 1] = count
         if head + far_ahead < tail:
             prefetch(indptr, nodes[queue[head + far_ahead]])
-        if head + ahead < tail:
+        if head + ahead < tail and done[queue[head + ahead]] == 0:
             node = np.uint64(nodes[queue[head + ahead]])
             for e in range(indptr[node], indptr[node + ONE], LINE):
                 prefetch(indices, e)
@@ -169,6 +169,8 @@ def _begin(restart_ids: Any, label: Any, reached: Any, order: Any, queue: Any) -
             if node < 0 or not label[node] >> (MARK + np.uint32(lane)) & 1:
                 continue
             place = label[node] & PLACE
+            if reached[place] >> lane & 1:
+                continue
             if reached[place] == 0:
                 order[count] = place
                 count += ONE

@@ -139,6 +139,7 @@ def solve_cuts(
     indptr: Any,
     indices: Any,
     data: Any,
+    longest_row: Any,
     cuts: Any,
     restart_ids: Any,
     restart_values: Any,
@@ -156,6 +157,8 @@ def solve_cuts(
     ----------
     indptr, indices, data
         CSR of the whole graph, (n, n).
+    longest_row
+        The most edges of a node.
     cuts
         (rows, t) nodes of each cut, -1 for none. `LANES` rows after one another share lanes, so rows with
         similar cuts belong together (`pack_rows`).
@@ -174,7 +177,7 @@ def solve_cuts(
     iterations.
     """
     n, most = len(indptr) - 1, LANES * cuts.shape[1] + 1  # the most nodes in a pack, and 0 for none
-    room = min(most * np.diff(indptr).max(), len(indices)) + most  # what is never written costs no memory
+    room = min(most * longest_row, len(indices)) + most  # what is never written costs no memory
     label, nodes = np.zeros(n, dtype=np.uint32), np.empty(most, dtype=np.int32)
     places = np.empty((LANES, cuts.shape[1]), dtype=np.int32)
     reached, done = np.empty(most, dtype=np.uint8), np.empty(most, dtype=np.uint8)
@@ -182,7 +185,8 @@ def solve_cuts(
     starts, queue = np.empty(most + 1, dtype=np.int64), np.empty(LANES * most + 1, dtype=np.int32)
     cut = starts, np.empty(room, dtype=np.uint32), np.empty(room), order, number, done, queue
     lanes_of, reach = np.empty(most, dtype=np.uint8), np.empty(iterations + 1, dtype=np.int64)
-    x, r, image = np.zeros((most, LANES)), np.empty((most, LANES)), np.empty((most, LANES))
+    x, r, image = np.empty((most, LANES)), np.empty((most, LANES)), np.empty((most, LANES))
+    x[0] = 0  # the solution at what is not reached
     z, scale = np.empty((most, LANES), dtype=data.dtype), np.empty((most if renormalise else 0, LANES))
     work = np.zeros(3, dtype=np.int64)
 

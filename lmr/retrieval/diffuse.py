@@ -180,13 +180,13 @@ def diffuse_cut(
         )
     scores = np.empty(cuts.shape, dtype=matrix.dtype)
     homes = cuts[:, 0].copy() if cuts.shape[1] else np.full(len(cuts), -1, dtype=np.int32)
-    order = pack_rows(*system, homes)
+    order, longest_row = pack_rows(*system, homes), int(np.diff(system[0]).max(initial=0))
 
     def part(span: tuple[int, int]) -> None:
         rows = order[slice(*span)]
         found = np.empty((len(rows), cuts.shape[1]), dtype=matrix.dtype)
         y = restart_ids[rows], restart_values[rows]
-        solve_cuts(*system, cuts[rows], *y, renormalise, alpha, tolerance, iterations, found)
+        solve_cuts(*system, longest_row, cuts[rows], *y, renormalise, alpha, tolerance, iterations, found)
         scores[rows] = found
 
     with ThreadPoolExecutor(threads) as pool:

@@ -121,6 +121,16 @@ def test_cuts_equal_a_dense_solve_of_each_cut(
         assert (got[row][cuts[row] < 0] == 0).all()
 
 
+def test_a_restart_that_is_named_many_times_adds_up(
+    graph: tuple[NDArray[np.float32], csr_array, csr_array],
+) -> None:
+    _, _, s = graph
+    cuts, ids = np.int32([[5, 6], [6, 5], [7, -1]]), np.int32([[5], [5], [7]])
+    once = diffuse_cut(s, cuts, ids, np.ones((3, 1)), renormalise=False)
+    many = diffuse_cut(s, cuts, np.tile(ids, 100), np.full((3, 100), 0.01), renormalise=False)
+    np.testing.assert_allclose(many, once, rtol=1e-12)
+
+
 def test_the_whole_graph_is_the_cut_that_holds_all(
     graph: tuple[NDArray[np.float32], csr_array, csr_array],
 ) -> None:
