@@ -2,7 +2,8 @@
 
 The right-hand sides sit in the lanes of one register (`lmr.retrieval._lanes`) and share every load of an
 edge. Each may have a cut of the graph of its own: a lane's `scale` is zero at the nodes that it must not see.
-Who sits beside it changes the order of a lane's sums, no more.
+Who sits beside it changes the order of a lane's sums, no more. Sums are in float64; the directions, which
+each edge reads, are in the precision of the matrix.
 """
 
 from typing import Any
@@ -32,7 +33,7 @@ def solve(
     tolerance: Any,
     iterations: Any,
 ) -> Any:
-    """Solve (I - alpha * scale * M * scale) x = r for each lane, from zero, in float64.
+    """Solve (I - alpha * scale * M * scale) x = r for each lane, from zero.
 
     Parameters
     ----------
@@ -188,13 +189,12 @@ def solve_cuts(
     x, r, image = np.empty((most, LANES)), np.empty((most, LANES)), np.empty((most, LANES))
     x[0] = 0  # the solution at what is not reached
     z, scale = np.empty((most, LANES), dtype=data.dtype), np.empty((most if renormalise else 0, LANES))
-    work = np.zeros(3, dtype=np.int64)
+    graph, work = (indptr, indices, data), np.zeros(3, dtype=np.int64)
 
     for start in range(0, len(cuts), LANES):
         pack = slice(start, min(start + LANES, len(cuts)))
         listed = label_nodes(cuts[pack], label, nodes, places)
         reached[: listed + 1], done[: listed + 1], number[: listed + 1] = 0, 0, 0
-        graph = indptr, indices, data
         m, levels = spread(graph, restart_ids[pack], label, nodes, reached, cut, reach)
         edges = trim(m, reached, cut, lanes_of)
         if renormalise:

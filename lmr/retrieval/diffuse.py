@@ -96,7 +96,7 @@ def diffuse(
     Parameters
     ----------
     transition
-        (n, n) CSR, S of `lmr.retrieval.graph.transition`. The computation is in float64.
+        (n, n) CSR, S of `lmr.retrieval.graph.transition`. Sums are in float64 (`lmr.retrieval.conjugate`).
     restart_ids, restart_values
         (q, s) the nonzeros of each y, from `restart`.
     alpha
