@@ -142,4 +142,5 @@ def dashboard(
         out.print(tunnel.shown(command), soft_wrap=True)
         return
     out.print(f"http://127.0.0.1:{port}/status while this runs; Ctrl-C ends it", soft_wrap=True)
-    sys.exit(tunnel.run(command))
+    out.file.flush()
+    tunnel.become(command)

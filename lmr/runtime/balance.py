@@ -98,10 +98,10 @@ class Balance:
             if task is None or task.processing_on is not state or key in self.started_again:
                 continue
             # Looking for a worker takes longer than asking whether the fastest would help.
-            if not self._late(key, since, worker, max(idle.values(), default=0.0)):
+            if not idle or not self._late(key, since, worker, max(idle, key=idle.__getitem__)):
                 continue
             there = self._best(task, idle)
-            if there and self._late(key, since, worker, idle[there]):
+            if there and self._late(key, since, worker, there):
                 self.started_again.add(key)
                 self._move(task, there)
                 del idle[there]
@@ -145,11 +145,12 @@ class Balance:
             return []
         return [task for task in worker.processing if task.key[0] in self.groups]
 
-    def _late(self, key: Any, since: float, worker: str, speed_there: float) -> bool:
-        if not speed_there:
-            return False
-        elapsed = time.monotonic() - since
-        return worth_starting_again(elapsed, list(self.work[key[0]]), self.speed(worker), speed_there)
+    def _late(self, key: Any, since: float, worker: str, there: str) -> bool:
+        """Tell whether a worker's shard should be started again on another, idle one."""
+        finished = list(self.work.get(key[0], ()))
+        # How workers did at other steps' shards tells more of those shards than of this step.
+        speed = self.speed if finished else self._class_speed
+        return worth_starting_again(time.monotonic() - since, finished, speed(worker), speed(there))
 
     def _best(self, task: TaskState, idle: Mapping[str, float]) -> str | None:
         """Return the fastest idle worker that a task may run on."""

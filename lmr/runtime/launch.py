@@ -82,7 +82,7 @@ def scheduler_command(
     arguments += ["--dashboard-address", f"{_bracketed(dashboard_host)}:{dashboard_port}"]
     environment = {
         # A worker's death counts against every task that was assigned to it, not only the one it ran.
-        # Shards that kill workers are counted in storage instead (lmr.runtime.steps).
+        # Shards that kill workers are counted by the ledger instead (lmr.runtime.ledger).
         "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1000",
     }
     return _dask(arguments, environment, tls, "scheduler")

@@ -35,12 +35,17 @@ def worth_starting_again(
 
     Notes
     -----
+    Of a step of which nothing is finished (many have one shard only) it is not known how long a shard takes.
+    It has hardly begun when this is first asked, so a clearly faster worker will be done first.
+
     A shard that has already taken longer than its step's median on this worker is late for a reason that is
     not known: it is expected to take as long again as it has taken (for a heavy-tailed duration, the age is
     the best guess of what is left).
     """
-    if elapsed < SETTLED_SECONDS or not finished:
+    if elapsed < SETTLED_SECONDS:
         return False
+    if not finished:
+        return speed_there > GAIN * speed_here
     typical = median(finished)
     expected_here = typical / speed_here
     left_here = expected_here - elapsed if elapsed < expected_here else elapsed

@@ -1,6 +1,7 @@
 """The way from a laptop to a dashboard that listens on a private address."""
 
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ from typing import Any
 from lmr.errors import ClusterError
 from lmr.runtime.cluster import connect
 
-__all__ = ["Place", "dashboard_place", "run", "shown", "tunnel_command"]
+__all__ = ["Place", "become", "dashboard_place", "run", "shown", "tunnel_command"]
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,11 @@ def tunnel_command(
     if ssh and ssm:
         raise ClusterError("one tunnel at a time", got="--ssh and --ssm", fix="give one of them")
     if ssh:
-        forward = f"127.0.0.1:{local_port}:{place.host}:{place.port}"
-        return ["ssh", "-N", "-o", "ExitOnForwardFailure=yes", "-L", forward, ssh]
+        host = f"[{place.host}]" if ":" in place.host else place.host
+        forward = f"127.0.0.1:{local_port}:{host}:{place.port}"
+        # A laptop that was asleep finds a tunnel that has ended, not one that hangs.
+        options = ["-o", "ExitOnForwardFailure=yes", "-o", "ServerAliveInterval=15"]
+        return ["ssh", "-N", *options, "-L", forward, ssh]
     document = "AWS-StartPortForwardingSession"
     parameters = {"portNumber": [str(place.port)], "localPortNumber": [str(local_port)]}
     if place.host not in ("127.0.0.1", "localhost", "::1"):
@@ -90,6 +94,17 @@ def run(command: list[str]) -> int:
     ClusterError
         If `ssh`, or `aws` or its session manager plug-in, is not installed.
     """
+    _check_programs(command)
+    return subprocess.run(command, check=False).returncode
+
+
+def become(command: list[str]) -> None:
+    """Become a tunnel, so that whatever ends this process ends the tunnel; errors as of `run`."""
+    _check_programs(command)
+    os.execvp(command[0], command)
+
+
+def _check_programs(command: list[str]) -> None:
     needs = {
         "ssh": {"ssh": "install OpenSSH's client"},
         "aws": {
@@ -104,4 +119,3 @@ def run(command: list[str]) -> int:
                 got="no such program on this machine",
                 fix=f"{fix}, or run elsewhere: {shown(command)}",
             )
-    return subprocess.run(command, check=False).returncode

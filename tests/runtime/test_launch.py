@@ -9,7 +9,6 @@ from lmr.errors import ClusterError
 from lmr.runtime import launch
 from lmr.runtime.certificates import make_certificates
 from lmr.runtime.launch import Command, scheduler_command, supervise, worker_command
-from lmr.runtime.tunnel import Place, run, tunnel_command
 from tests.runtime import servers
 
 
@@ -153,34 +152,3 @@ def test_workers_that_are_told_to_stop_end_well(tmp_path):
         servers.said(log, "up")
         process.send_signal(signal.SIGTERM)
         assert process.wait(120) == 0
-
-
-def test_tunnels():
-    local, private = Place("127.0.0.1", 8787), Place("10.1.2.3", 8787)
-    assert tunnel_command(local, ssh="me@host", local_port=9000)[-2:] == [
-        "127.0.0.1:9000:127.0.0.1:8787",
-        "me@host",
-    ]
-    assert "AWS-StartPortForwardingSession" in tunnel_command(local, ssm="i-1")
-    remote = tunnel_command(private, ssm="i-1")
-    assert "AWS-StartPortForwardingSessionToRemoteHost" in remote
-    assert '"host": ["10.1.2.3"]' in remote[-1]
-    with pytest.raises(ClusterError, match="one tunnel at a time"):
-        tunnel_command(local, ssh="host", ssm="i-1")
-
-
-@pytest.mark.parametrize(
-    ("command", "there", "missing"),
-    [
-        (["ssh", "-N", "host"], [], "ssh"),
-        (["aws", "ssm", "start-session"], [], "aws"),
-        (["aws", "ssm", "start-session"], ["aws"], "session-manager-plugin"),
-    ],
-)
-def test_a_tunnel_without_its_program_says_what_to_install(command, there, missing, tmp_path, monkeypatch):
-    for name in there:
-        (tmp_path / name).write_text("#!/bin/sh\n")
-        (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ClusterError, match=f"the tunnel needs {missing}\n(.|\n)*fix: install"):
-        run(command)

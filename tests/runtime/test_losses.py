@@ -72,7 +72,21 @@ def test_a_shard_that_outgrows_its_worker_is_set_aside(tmp_path):
     assert attempts(tmp_path) == {0: 1, 1: 3, 2: 1, 3: 1}
 
 
-def test_a_worker_that_is_told_to_leave_finishes_its_shard_first(tmp_path):
+def test_a_worker_that_is_told_to_leave_finishes_its_shard_though_another_is_idle(tmp_path):
+    with cluster(tmp_path / "logs") as made:
+        for worker in ("w0", "w1"):
+            made.worker(worker, LMR_LEAVE_NOTICE=str(tmp_path / f"notice-{worker}"))
+        name = submitted(made, sleepers(tmp_path, 1, seconds=8), tmp_path)
+        until(lambda: marks(tmp_path, "begun"))
+        ((_, leaving),) = marks(tmp_path, "begun")
+        (tmp_path / f"notice-{leaving}").touch()
+        until(lambda: made.has_ended(leaving))
+        settled(made, name)
+    # Dask's own way to retire a worker gives the shard to the idle one at once.
+    assert marks(tmp_path, "begun") == marks(tmp_path, "ended") == [(0, leaving)]
+
+
+def test_a_worker_that_is_told_to_leave_gets_no_other_shard(tmp_path):
     notice = tmp_path / "notice"
     with cluster(tmp_path / "logs") as made:
         made.worker("w0", TOY_SECONDS="5")  # there is work left when the other one leaves
@@ -84,19 +98,20 @@ def test_a_worker_that_is_told_to_leave_finishes_its_shard_first(tmp_path):
         settled(made, name)
     # It left early: with 1.5 s a shard beside 5 s it would have made most of them.
     assert [worker for _, worker in marks(tmp_path, "ended")].count("spot") <= 4
-    # Nothing was begun twice: not what it had in hand, not what waited for it, not what it had finished.
+    # Nothing was begun twice: not what waited for it, not what it had finished.
     assert attempts(tmp_path) == dict.fromkeys(range(8), 1)
 
 
-def test_retiring_a_host_lets_its_workers_finish_what_they_have_in_hand(tmp_path):
+def test_the_last_host_can_be_retired_though_nobody_can_take_its_results(tmp_path):
     with cluster(tmp_path / "logs", workers=1) as made:
         name = submitted(made, sleepers(tmp_path, 4, seconds=1.5), tmp_path)
-        until(lambda: marks(tmp_path, "begun"))
+        until(lambda: marks(tmp_path, "ended"))
         with open_client(Where(scheduler=made.address)) as client:
             assert retire_hosts(client, ["127.0.0.1"]) == 1
         until(lambda: made.has_ended("w0"))
         made.worker("w1")
         settled(made, name)
+    # Shards whose receipts went with it are found in storage.
     assert attempts(tmp_path) == dict.fromkeys(range(4), 1)
 
 
@@ -112,3 +127,14 @@ def test_a_slow_worker_does_not_hold_up_the_end(tmp_path):
         begun = [shard for shard, worker in marks(tmp_path, "begun") if worker == "slow"]
         assert len(begun) == 1
         assert sum(attempts(tmp_path).values()) == 12 + 1
+
+
+def test_a_step_of_one_shard_is_not_left_to_an_old_machine(tmp_path):
+    with cluster(tmp_path / "logs") as made:
+        made.worker("old", "--preload=tests.runtime.old_machine", TOY_SECONDS="120")
+        name = submitted(made, sleepers(tmp_path, 1), tmp_path)
+        until(lambda: marks(tmp_path, "begun"))
+        made.worker("new")
+        settled(made, name)
+        # The run has ended, and the old machine is still at it.
+        assert marks(tmp_path, "ended") == [(0, "new")]

@@ -28,15 +28,17 @@ def test_an_idle_worker_that_is_slower_does_not_help():
     assert not worth_starting_again(16, [10.0], speed_here=1, speed_there=0.5)
 
 
-def test_nothing_is_said_of_a_step_of_which_nothing_is_finished():
+def test_of_a_step_of_which_nothing_is_finished_only_the_speeds_are_known():
     assert not worth_starting_again(1000, [], 1, 1)
+    assert not worth_starting_again(2, [], speed_here=0.8, speed_there=1)
+    assert worth_starting_again(2, [], speed_here=0.5, speed_there=1)
 
 
 def test_one_outlier_among_the_finished_does_not_count():
     assert worth_starting_again(16, [10.0, 10.0, 10.0, 500.0], 1, 1)
 
 
-@given(seconds, st.lists(seconds, min_size=1, max_size=5), speeds, speeds, st.floats(1, 10))
+@given(seconds, st.lists(seconds, max_size=5), speeds, speeds, st.floats(1, 10))
 def test_a_faster_idle_worker_is_never_less_worth_it(elapsed, finished, here, there, times):
     if worth_starting_again(elapsed, finished, here, there):
         assert worth_starting_again(elapsed, finished, here, there * times)
@@ -44,7 +46,7 @@ def test_a_faster_idle_worker_is_never_less_worth_it(elapsed, finished, here, th
 
 @given(
     seconds,
-    st.lists(seconds, min_size=1, max_size=5),
+    st.lists(seconds, max_size=5),
     speeds,
     speeds,
     st.sampled_from([0.125, 0.5, 4.0, 16.0]),
@@ -57,6 +59,7 @@ def test_the_unit_of_speed_does_not_matter(elapsed, finished, here, there, unit)
 
 def test_young_shards_are_left_alone():
     assert not worth_starting_again(SETTLED_SECONDS / 2, [0.1], 1, 1)
+    assert not worth_starting_again(SETTLED_SECONDS / 2, [], speed_here=0.1, speed_there=1)
 
 
 def test_a_processor_has_a_speed():
