@@ -93,6 +93,7 @@ def index_if_large(
         name=f"index_{gallery.parts[0].folder.split('/')[0]}" if column == "descriptor" else "index_regions",
         folder="knn_index",
         make=index_shard,
+        revision=2,  # codes of 4 bits
         settings=_IndexSettings(**own, column=column),
         inputs={"gallery": Whole(gallery)},
         shards=1,
