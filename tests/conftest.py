@@ -4,11 +4,15 @@ Isolation
     `cache_folder` (automatic): every test unpacks datasets into a folder of its own.
 Clusters
     `where`: a test that takes it runs twice, in this process and on a real cluster of two worker processes.
+Weights
+    `pca_class`: pickles as scikit-learn's PCA did when checkpoints were made.
 Storage and cloud
     `moto_aws`: a real HTTP server on loopback that speaks AWS's interfaces. `moto_s3`: an empty bucket on it.
 """
 
 import functools
+import sys
+import types
 from urllib.request import Request, urlopen
 
 import botocore.loaders
@@ -27,6 +31,21 @@ def cache_folder(tmp_path_factory, monkeypatch):
 @pytest.fixture(params=["in process", pytest.param("cluster", marks=pytest.mark.cluster)])
 def where(request):
     return Where(workers=2) if request.param == "cluster" else Where()
+
+
+@pytest.fixture
+def pca_class(monkeypatch):
+    """A class that pickles as scikit-learn 0.20's PCA."""
+    from lmr.features._torchvision import torchvision  # a base install has no torch
+
+    torchvision()  # which looks at what modules there are
+    module = types.ModuleType("sklearn.decomposition.pca")
+    module.PCA = type("PCA", (), {"__module__": "sklearn.decomposition.pca"})
+    for name in ("sklearn", "sklearn.decomposition"):
+        if name not in sys.modules:
+            monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, "sklearn.decomposition.pca", module)
+    return module.PCA
 
 
 @functools.cache

@@ -1,8 +1,6 @@
 """Global descriptors against the outputs of the code published with them, and against their own rules."""
 
 import json
-import sys
-import types
 
 import numpy as np
 import pytest
@@ -10,7 +8,6 @@ import torch
 from PIL import Image
 
 from lmr.errors import LmrError
-from lmr.features._torchvision import torchvision
 from lmr.features.batches import Batches, resized
 from lmr.features.checkpoints import pca_whitening
 from lmr.features.gem import load_gem
@@ -48,19 +45,6 @@ def short_side(photo, px):
 
 def slow_if_heavy(*tags):
     return [pytest.param(tag, marks=pytest.mark.slow if tag in HEAVY else ()) for tag in tags]
-
-
-@pytest.fixture
-def pca_class(monkeypatch):
-    """A class that pickles as scikit-learn 0.20's PCA."""
-    torchvision()  # which looks at what modules there are
-    module = types.ModuleType("sklearn.decomposition.pca")
-    module.PCA = type("PCA", (), {"__module__": "sklearn.decomposition.pca"})
-    for name in ("sklearn", "sklearn.decomposition"):
-        if name not in sys.modules:
-            monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    monkeypatch.setitem(sys.modules, "sklearn.decomposition.pca", module)
-    return module.PCA
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,32 @@ def test_the_descriptors_are_the_authors_own(golden, inputs, tmp_path, mode, sca
     np.testing.assert_allclose(lengths, 1, atol=2e-3)
 
 
+def test_the_pca_of_deep_image_retrieval_too(pca_class, tmp_path):
+    torch = pytest.importorskip("torch")
+    from tests.features.rule_weights import naver_checkpoint
+
+    folder = shared("golden/dir_naver")
+    net = next(
+        net for net in json.loads((folder / "cases.json").read_text())["nets"] if net["tag"] == "resnet18-gem"
+    )
+    torch.save(naver_checkpoint(net, pca_class), tmp_path / "net.pt")
+    (tmp_path / "photos").mkdir()
+    for name in ("photo_a", "photo_b"):
+        shutil.copy(folder / f"{name}.png", tmp_path / "photos")
+    photos = list_photos("gallery", str(tmp_path / "photos"))
+    inputs = Inputs(gallery=photos, queries=photos, weights=Weights.of(str(tmp_path / "net.pt")))
+    settings = DescribeSettings(
+        descriptor="gem",
+        dimension=128,
+        whitening="checkpoint",
+        gem=GemSettings(sizes_px=(4000,), scales=(1.0,)),
+    )
+    rows = described(inputs, settings, str(tmp_path / "run"))
+    expected = np.load(folder / "descriptors.npz")["resnet18-gem/single/whiten_p0.25_v128_m1.0"]
+    order = [photos.ids.index(name) for name in ("photo_a", "photo_b")]
+    np.testing.assert_allclose(column(rows, "descriptor")[order], expected, atol=3e-4)
+
+
 def test_the_gallerys_own_whitening_stays_the_default(inputs, tmp_path):
     settings = DescribeSettings(descriptor="gem", dimension=2, gem=GemSettings(sizes_px=(96,)))
     images = ingest(inputs.gallery, IngestSettings())
