@@ -11,7 +11,7 @@ FROM ${BASE_IMAGE} AS build
 WORKDIR /src
 RUN python3 -m venv /opt/lmr
 ENV PATH=/opt/lmr/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-# The dependencies first, over an empty package: a change of lmr's own code does not fetch them again.
+# The dependencies first, of an empty package: a change of lmr's own code does not fetch them again.
 COPY pyproject.toml constraints.txt ./
 RUN mkdir -p /empty/lmr && touch /empty/lmr/__init__.py /empty/README.md \
     && sed '/^\[tool\./,$d' pyproject.toml >/empty/pyproject.toml \

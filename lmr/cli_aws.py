@@ -139,10 +139,13 @@ def up(
     ask(f"start this, at most {total_usd_per_hour(charges):.2f} USD per hour?", yes)
     folder = tls or folder_of(name)
     with out.status("asking AWS") as status:
-        cluster = there or stack.create(
-            aws, order, progress=lambda text: status.update(f"AWS: {text}"), poll_seconds=poll_seconds
-        )
+        # An `up` that was interrupted goes on: the stack may be half made, or without certificates.
         if there is None:
+            stack.create(aws, order)
+        cluster = stack.wait(
+            aws, name, progress=lambda text: status.update(f"AWS: {text}"), poll_seconds=poll_seconds
+        )
+        if not bundle.has_certificates(aws, name):
             make_certificates(folder, force=True)
             bundle.put_certificates(aws, {"lmr:cluster": name, "lmr:owner": order.owner}, folder)
         status.update("sending this code")
@@ -169,6 +172,8 @@ def up(
         f"           lmr cluster down --name {name}        when all is done",
         soft_wrap=True,
     )
+    for program, fix in tunnel.lacking("aws").items():
+        out.print(f"lacking    {program}, for `connect`: {fix}", soft_wrap=True)
 
 
 @aws_app.command()

@@ -8,9 +8,11 @@ Weights
     `pca_class`: pickles as scikit-learn's PCA did when checkpoints were made.
 Storage and cloud
     `moto_aws`: a real HTTP server on loopback that speaks AWS's interfaces. `moto_s3`: an empty bucket on it.
+    `home`: an empty home folder, for `lmr cluster` on AWS.
 """
 
 import functools
+import logging
 import sys
 import types
 from urllib.request import Request, urlopen
@@ -87,3 +89,15 @@ def moto_s3(moto_aws):
     s3fs.S3FileSystem().call_s3("create_bucket", Bucket="photos")
     yield "s3://photos/run"
     s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home folder of the test's own; output as wide as it wants."""
+    from lmr import cli_aws_common
+
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(cli_aws_common.out, "width", 200)
+    before = logging.getLogRecordFactory()
+    yield tmp_path / "home"
+    logging.setLogRecordFactory(before)

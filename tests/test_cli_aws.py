@@ -13,48 +13,11 @@ from datetime import UTC, datetime
 
 import boto3
 import pytest
-from typer.testing import CliRunner
 
-from lmr import cli_aws_common
-from lmr.cli import app
+from lmr.cloud import bundle, stack
 from lmr.cloud.prices import Rate
 from lmr.errors import CloudError, ClusterError
-
-IMAGE = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64"
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    """A home folder of the test's own; output as wide as it wants."""
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(cli_aws_common.out, "width", 200)
-    before = logging.getLogRecordFactory()
-    yield tmp_path / "home"
-    logging.setLogRecordFactory(before)
-
-
-def cluster(*arguments, stdin=None):
-    """Run `lmr cluster …`; return what it printed, or raise what it raised."""
-    result = CliRunner().invoke(app, ["cluster", *map(str, arguments)], input=stdin)
-    if isinstance(result.exception, Exception):
-        result.exception.printed = result.output
-        raise result.exception
-    return result.output
-
-
-def up(*arguments, name="push", stdin=None):
-    return cluster("up", "--name", name, "--gpu-image", IMAGE, "--poll-seconds", 0.1, *arguments, stdin=stdin)
-
-
-def bucket_of(name="push"):
-    return cluster("bucket", "--name", name).strip()
-
-
-def running():
-    pages = boto3.client("ec2").describe_instances(
-        Filters=[{"Name": "instance-state-name", "Values": ["pending", "running"]}]
-    )
-    return [i for r in pages["Reservations"] for i in r["Instances"]]
+from tests.cloud.command_line import bucket_of, cluster, running, up
 
 
 def shown_usd(text, line):
@@ -143,6 +106,28 @@ def test_life(home, moto_aws, monkeypatch):
     actions = boto3.client("autoscaling").describe_scheduled_actions()["ScheduledUpdateGroupActions"]
     assert [(a["DesiredCapacity"], a["MinSize"]) for a in actions] == [(0, 0), (0, 0)]
     assert shown_usd(cluster("down", "--name", "push", "--yes", "--poll-seconds", 0.1), "cost") >= spent
+
+
+@pytest.mark.parametrize(("where", "step"), [(stack, "wait"), (bundle, "put_certificates")])
+def test_an_up_that_was_interrupted_goes_on(home, moto_aws, monkeypatch, where, step):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(where, step, interrupted)
+        assert "next " not in up("--cpu", 1, "--yes")
+    assert len(running()) == 1
+    assert "next " in up("--cpu", 1, "--yes")
+    assert len(running()) == 2
+    parameters = boto3.client("ssm").get_parameters_by_path(Path="/lmr/push", Recursive=True)["Parameters"]
+    assert {"/lmr/push/worker/worker.key", "/lmr/push/client/client.key"} < {p["Name"] for p in parameters}
+
+
+def test_up_says_at_once_what_connect_will_lack(home, moto_aws, monkeypatch):
+    monkeypatch.setenv("PATH", str(home))
+    shown = up("--yes")
+    assert "lacking    session-manager-plugin, for `connect`: install the Session Manager plug-in" in shown
+    assert "lacking    aws, for `connect`" in shown
 
 
 def test_nobody_confirmed(home, moto_aws):

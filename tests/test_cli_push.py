@@ -17,9 +17,9 @@ from lmr.runtime.cluster import Where
 from lmr.runtime.launch import worker_command
 from lmr.runtime.run import run
 from lmr.runtime.tables import column
+from tests.cloud.command_line import cluster, running, up
 from tests.runtime import servers
 from tests.runtime.toys import Quiet, workflow
-from tests.test_cli_aws import cluster, home, running, up  # noqa: F401
 
 SHARDS, MEASURED = 16, 6
 
@@ -49,10 +49,14 @@ def row(text, kind):
 
 @pytest.mark.cluster
 @pytest.mark.timeout(900)
-def test_the_whole_push(home, moto_aws, tmp_path, monkeypatch):  # noqa: F811
+def test_the_whole_push(home, moto_aws, tmp_path, monkeypatch):
     with pytest.raises(CloudError, match=r"49\.85 USD per hour, limit 30\.00"):
         up("--cpu", 10, "--gpu", 2, "--limit-per-hour", 30, "--yes")
-    assert "at most" in up("--cpu", 2, "--limit-per-hour", 30, "--hours", 8, "--yes")
+    assert "at most" in up("--cpu", 1, "--limit-per-hour", 30, "--hours", 8, "--yes")
+    with pytest.raises(CloudError, match=r"46\.55 USD per hour, limit 30\.00"):
+        cluster("scale", "--name", "push", "--cpu", 10, "--yes")
+    assert "machines   2 CPU and 0 GPU asked for" in cluster("scale", "--name", "push", "--cpu", 2, "--yes")
+    assert len(running()) == 3
     tls, calls, ended = home / ".lmr" / "push", tmp_path / "calls", []
     hosts = ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
     with ExitStack() as stack:

@@ -12,9 +12,17 @@ from lmr.cloud.session import Aws, aws_errors
 from lmr.errors import CloudError
 from lmr.shipped import PACKAGED, files, shipped, sources
 
-__all__ = ["fetch_certificates", "forget_parameters", "own_wheel", "put_certificates", "upload"]
+__all__ = [
+    "fetch_certificates",
+    "forget_parameters",
+    "has_certificates",
+    "own_wheel",
+    "put_certificates",
+    "upload",
+]
 
 FILES = ("lmr-scheduler.service", "lmr-worker.service", "lmr-spot.service", "logged.sh", "spot.sh")
+# Clients' are handed over last.
 ROLES = {role: ("ca.pem", f"{role}.pem", f"{role}.key") for role in ("scheduler", "worker", "client")}
 
 
@@ -98,11 +106,7 @@ def fetch_certificates(aws: Aws, cluster: str, folder: Path) -> None:
     CloudError
         If there is none.
     """
-    rows = list(
-        aws.pages(
-            "ssm", "get_parameters_by_path", "Parameters", Path=f"/lmr/{cluster}/client", WithDecryption=True
-        )
-    )
+    rows = _of_clients(aws, cluster)
     if len(rows) != len(ROLES["client"]):
         raise CloudError(
             f"the cluster {cluster} has no certificate for clients in AWS",
@@ -113,6 +117,16 @@ def fetch_certificates(aws: Aws, cluster: str, folder: Path) -> None:
         path = folder / row["Name"].rpartition("/")[2]
         path.touch(mode=0o600)
         path.write_text(row["Value"])
+
+
+def has_certificates(aws: Aws, cluster: str) -> bool:
+    """Return whether all certificates of a cluster were handed over."""
+    return len(_of_clients(aws, cluster)) == len(ROLES["client"])
+
+
+def _of_clients(aws: Aws, cluster: str) -> list[Mapping[str, str]]:
+    path = f"/lmr/{cluster}/client"
+    return list(aws.pages("ssm", "get_parameters_by_path", "Parameters", Path=path, WithDecryption=True))
 
 
 def forget_parameters(aws: Aws, cluster: str) -> None:

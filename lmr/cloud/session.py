@@ -105,6 +105,10 @@ CODES = {
     "InvalidAccessKeyId": ("AWS does not know these credentials", LOGIN),
     "SignatureDoesNotMatch": ("the secret key does not fit the access key", LOGIN),
     "OptInRequired": ("this account may not use that service or region", "enable it in AWS's console"),
+    **dict.fromkeys(
+        ("Throttling", "ThrottlingException", "RequestLimitExceeded"),
+        ("AWS is asked too often just now", "the same command again in a minute"),
+    ),
     "VPCIdNotSpecified": ("this account has no default network", "--vpc and --subnets name one"),
     "InsufficientInstanceCapacity": (
         "AWS has no such machine left just now",
@@ -158,7 +162,9 @@ def explain(error: Exception, redactor: Redactor) -> CloudError:
     if code in CODES:
         what, fix = CODES[code]
         return CloudError(what, got=text, fix=fix)
-    return CloudError("AWS refused", got=text, fix="see docs/deploy.md; nothing else was started")
+    return CloudError(
+        "AWS refused", got=text, fix="`lmr cluster status` tells what is there; see docs/deploy.md"
+    )
 
 
 def quota_error(text: str) -> CloudError:

@@ -10,7 +10,7 @@ from lmr.cloud.session import QUOTAS, Aws, aws_errors, quota_error
 from lmr.errors import CloudError
 from lmr.shipped import shipped
 
-__all__ = ["Order", "create", "delete", "failure", "network"]
+__all__ = ["Order", "create", "delete", "failure", "network", "wait"]
 
 CPU_IMAGE = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64"
 GPU_IMAGE = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-amazon-linux-2023/latest/ami-id"
@@ -99,15 +99,13 @@ def network(aws: Aws, vpc: str | None, subnets: Sequence[str]) -> tuple[str, tup
     return vpcs.pop(), tuple(row["SubnetId"] for row in chosen)
 
 
-def create(
-    aws: Aws, order: Order, *, progress: Callable[[str], None] = lambda _: None, poll_seconds: float = 5.0
-) -> Cluster:
-    """Make the stack of a cluster, with empty groups, and wait until it is there.
+def create(aws: Aws, order: Order) -> None:
+    """Have AWS begin to make the stack of a cluster, with empty groups.
 
     Raises
     ------
     CloudError
-        If AWS refuses; what it had made is removed again.
+        If AWS refuses.
     """
     vpc, subnets = network(aws, order.vpc, order.subnets)
     parameters = {
@@ -129,17 +127,15 @@ def create(
         "GpuOnDemandBase": order.gpu_on_demand,
         "DiskGb": order.disk_gb,
     }
-    stack = f"lmr-{order.name}"
     with aws_errors(aws.redactor):
         aws.client("cloudformation").create_stack(
-            StackName=stack,
+            StackName=_stack(order.name),
             TemplateBody=shipped("deploy/aws/stack.yaml").read_text(),
             Capabilities=["CAPABILITY_IAM"],
             Parameters=[{"ParameterKey": k, "ParameterValue": str(v)} for k, v in parameters.items()],
             Tags=[{"Key": "lmr:cluster", "Value": order.name}, {"Key": "lmr:owner", "Value": order.owner}],
             OnFailure="DELETE",
         )
-    return _wait(aws, order.name, stack, progress, poll_seconds)
 
 
 def _exactly(types: tuple[str, ...], count: int, option: str) -> list[str]:
@@ -167,12 +163,25 @@ def _image(aws: Aws, image: str) -> str:
     return value
 
 
-def _wait(aws: Aws, name: str, stack: str, progress: Callable[[str], None], poll_seconds: float) -> Cluster:
+def _stack(name: str) -> str:
+    return f"lmr-{name}"
+
+
+def wait(
+    aws: Aws, name: str, *, progress: Callable[[str], None] = lambda _: None, poll_seconds: float = 5.0
+) -> Cluster:
+    """Wait until the stack of a cluster is there.
+
+    Raises
+    ------
+    CloudError
+        If AWS could not make it; what it had made is removed again.
+    """
     while True:
         cluster = find(aws, name)
         if cluster is not None and cluster.status == "CREATE_COMPLETE":
             return cluster
-        failed = failure(aws, stack)
+        failed = failure(aws, _stack(name))
         if failed is not None:
             raise failed
         if cluster is None:

@@ -11,7 +11,17 @@ from typing import Any
 from lmr.errors import ClusterError
 from lmr.runtime.cluster import connect
 
-__all__ = ["Place", "become", "dashboard_place", "run", "shown", "tunnel_command"]
+__all__ = ["Place", "become", "dashboard_place", "lacking", "run", "shown", "tunnel_command"]
+
+_GUIDES = "https://docs.aws.amazon.com"
+_NEEDS = {
+    "ssh": {"ssh": "install OpenSSH's client"},
+    "aws": {
+        "aws": f"install the AWS command line ({_GUIDES}/cli/latest/userguide/getting-started-install.html)",
+        "session-manager-plugin": "install the Session Manager plug-in of the AWS command line"
+        f" ({_GUIDES}/systems-manager/latest/userguide/session-manager-working-with-install-plugin.html)",
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -86,6 +96,11 @@ def shown(command: list[str]) -> str:
     return shlex.join(command)
 
 
+def lacking(program: str) -> dict[str, str]:
+    """Return what this machine lacks for a tunnel by `ssh` or `aws`: the program and how to get it."""
+    return {name: fix for name, fix in _NEEDS[program].items() if shutil.which(name) is None}
+
+
 def run(command: list[str]) -> int:
     """Run a tunnel until it ends; return its exit code.
 
@@ -105,17 +120,9 @@ def become(command: list[str]) -> None:
 
 
 def _check_programs(command: list[str]) -> None:
-    needs = {
-        "ssh": {"ssh": "install OpenSSH's client"},
-        "aws": {
-            "aws": "install the AWS command line",
-            "session-manager-plugin": "install the Session Manager plug-in of the AWS command line",
-        },
-    }
-    for program, fix in needs[command[0]].items():
-        if shutil.which(program) is None:
-            raise ClusterError(
-                f"the tunnel needs {program}",
-                got="no such program on this machine",
-                fix=f"{fix}, or run elsewhere: {shown(command)}",
-            )
+    for program, fix in lacking(command[0]).items():
+        raise ClusterError(
+            f"the tunnel needs {program}",
+            got="no such program on this machine",
+            fix=f"{fix}, or run elsewhere: {shown(command)}",
+        )

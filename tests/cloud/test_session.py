@@ -113,6 +113,7 @@ def _within(redactor, call):
         ("VcpuLimitExceeded", "the account's quota does not allow so many machines", "Service Quotas"),
         ("MaxSpotInstanceCountExceeded", "the account's quota does not allow so many machines", "spot"),
         ("InsufficientInstanceCapacity", "AWS has no such machine left just now", "--cpu-types"),
+        ("Throttling", "AWS is asked too often just now", "in a minute"),
         ("SomethingNew", "AWS refused", "docs/deploy.md"),
     ],
 )
