@@ -6,9 +6,10 @@
 import logging
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import dask
 import distributed
@@ -17,7 +18,7 @@ from lmr.errors import ClusterError
 from lmr.runtime.limits import thread_environment
 from lmr.runtime.security import security, why_unreachable
 
-__all__ = ["Where", "connect", "open_client"]
+__all__ = ["Where", "connect", "open_client", "workers_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,16 @@ def connect(address: str, tls: str | None) -> Iterator[distributed.Client]:
     with client:
         _check_version(client)
         yield client
+
+
+def workers_of(client: distributed.Client) -> Mapping[str, Mapping[str, Any]]:
+    """Return what a scheduler tells of its workers, by address.
+
+    Not by `client.scheduler_info()`: every two seconds the client itself asks about the scheduler without its
+    workers, and that answer may take the place of the one that was asked for.
+    """
+    workers: Mapping[str, Mapping[str, Any]] = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
+    return workers
 
 
 def _check_version(client: distributed.Client) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import distributed
 
+from lmr.runtime.cluster import workers_of
 from lmr.runtime.workers import PATIENCE_SECONDS
 
 __all__ = ["Demand", "Pending", "own_host", "read_demand", "retire_hosts"]
@@ -127,11 +128,7 @@ def retire_hosts(client: distributed.Client, hosts: list[str]) -> int:
 
     Nothing is counted against the tasks that they had in hand, as it would be if they were lost.
     """
-    workers = [
-        address
-        for address, worker in client.scheduler_info(n_workers=-1)["workers"].items()
-        if worker["host"] in hosts
-    ]
+    workers = [address for address, worker in workers_of(client).items() if worker["host"] in hosts]
     if workers:
         client.run_on_scheduler(_retire, workers=workers)
     return len(workers)

@@ -22,6 +22,7 @@ import distributed
 from lmr.errors import ClusterError
 from lmr.runtime import storage
 from lmr.runtime.closing import Closing, Ending
+from lmr.runtime.cluster import workers_of
 from lmr.runtime.graph import Plan, build_graph
 from lmr.runtime.ledger import Ledger, RunRecord, RunStatus
 from lmr.runtime.settings import digest
@@ -116,7 +117,7 @@ def prepare(client: distributed.Client) -> None:
 
 def declared(client: distributed.Client) -> frozenset[str] | None:
     """Return the resources that workers declare; None while there is no worker."""
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    workers = workers_of(client).values()
     return frozenset(name for w in workers for name in w["resources"]) if workers else None
 
 

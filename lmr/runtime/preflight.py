@@ -17,6 +17,7 @@ import distributed
 
 from lmr.errors import ClusterError, LmrError
 from lmr.runtime import storage
+from lmr.runtime.cluster import workers_of
 from lmr.runtime.graph import Plan
 from lmr.runtime.steps import Step
 from lmr.shipped import sources
@@ -85,12 +86,11 @@ def preflight(
     steps = [need.step for need in plan if need.missing]
     workers = _staff(client, steps, wait, tell)
     _check_memory(steps, workers)
-    asked = _one_per_host(workers)
-    checks = {address: _checks(steps, workers, workers[address]) for address in asked}
-    folder = storage.join(root, "probes", uuid.uuid4().hex)
+    checks = {a: _checks(steps, workers, workers[a]) for a in _one_per_host(workers)}
+    folder = storage.join(root, f"probes-{uuid.uuid4().hex}")
     began = time.time()
     try:
-        found: dict[str, _Found] = client.run(_look, checks, folder, workers=asked)
+        found = _ask_workers(client, workers, checks, folder)
         ended = time.time()
         for address, one in found.items():
             _agree(f"the worker {workers[address]['name']} on {one.host}", one.facts, facts())
@@ -99,7 +99,7 @@ def preflight(
                 raise ClusterError(f"a worker on {one.host} cannot do its part: {error}")
         _check_shared(found, folder, root)
     finally:
-        storage.delete(storage.join(root, "probes"))
+        storage.delete(folder)
     return (*_clocks(found.values(), began, ended), *_threads(workers))
 
 
@@ -130,6 +130,27 @@ def _ask_scheduler(client: distributed.Client) -> Mapping[str, str | None]:
     return answer
 
 
+def _ask_workers(
+    client: distributed.Client,
+    workers: Workers,
+    checks: Mapping[str, Iterable[Callable[[], None]]],
+    folder: str,
+) -> Mapping[str, _Found]:
+    """Have one worker per host look around; `checks` says which, and what for."""
+    found = {}
+    answers = client.run(_look, checks, folder, workers=list(checks), on_error="return")
+    for address, answer in answers.items():
+        if not isinstance(answer, _Found):
+            # Dask hands on what it could not unpickle there as a text.
+            raise ClusterError(
+                f"the worker {workers[address]['name']} on {workers[address]['host']} could not be asked",
+                got=" ".join(f"{type(answer).__name__}: {answer}".split())[:300],
+                fix="install the same lmr there (pip install -c constraints.txt lmr), or see its log",
+            )
+        found[address] = answer
+    return found
+
+
 def _agree(who: str, theirs: Mapping[str, str | None], ours: Mapping[str, str | None]) -> None:
     for name in COMPARED:
         there, here = theirs.get(name), ours.get(name)
@@ -150,7 +171,7 @@ def _staff(
     """Return the workers, once there is one for every step; wait for that if told to."""
     told = ""
     while True:
-        workers: Workers = client.scheduler_info(n_workers=-1)["workers"]
+        workers = workers_of(client)
         lacking = {" and ".join(_asked(s, workers)): s.name for s in steps if not _able(s, workers)}
         if not lacking:
             return workers

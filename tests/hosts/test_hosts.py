@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -179,7 +180,9 @@ def test_a_run_survives_its_laptop_and_its_hosts(cluster, world, alone):
 
     # Two workers were lost, each with one shard in hand: at most two were begun in vain.
     began = [(c["step"], c["shard"]) for c in calls_of(calls)]
-    assert len(began) <= len(set(began)) + 2
+    again = [shard for shard, times in Counter(began).items() for _ in range(times - 1)]
+    print(f"{len(set(began))} shards, {len(began)} begun; twice: {again}")
+    assert len(again) <= 2, again
     assert {(c["step"], c["shard"]) for c in calls_of(calls, ".ended")} == set(began)
     assert {c["name"] for c in calls_of(calls)} == {"gpu", "cpu1", "cpu2", "late"}
     assert {c["name"] for c in calls_of(calls) if c["step"].startswith("extract_local")} == {"gpu"}

@@ -17,6 +17,7 @@ from lmr.cli import app
 from lmr.errors import ClusterError
 from lmr.lab.hosts import read_lab
 from lmr.runtime.certificates import make_certificates
+from lmr.runtime.cluster import workers_of
 from lmr.runtime.security import security
 from tests.lab.ssh_daemon import server
 
@@ -75,7 +76,7 @@ def workers_named(lab, expected):
     trusted = security(found.scheduler, str(found.tls))
     with distributed.Client(found.scheduler, security=trusted, timeout="60s") as client:
         client.wait_for_workers(len(expected), timeout=60)
-        return sorted(w["name"] for w in client.scheduler_info(n_workers=-1)["workers"].values())
+        return sorted(w["name"] for w in workers_of(client).values())
 
 
 def test_up_status_down(lab, tmp_path):

@@ -40,11 +40,15 @@ def test_a_lost_worker_costs_what_it_had_in_hand_and_no_more(tmp_path, number):
         name = submitted(made, sleepers(tmp_path, 16), tmp_path)
         until(lambda: [worker for _, worker in marks(tmp_path, "ended")].count("w0") >= 3)
         made.signal("w0", number)
-        settled(made, name)
+        (summary,), _ = settled(made, name)
     count = attempts(tmp_path)
     assert sorted(count) == list(range(16))
-    # Shards whose receipts were lost with the worker are found in storage, not made again.
     assert sum(count.values()) <= 16 + 1
+    # Shards whose receipts were lost with the worker are found in storage, not made again; the last one may
+    # have been ended and not stored, or stored after the worker was given up.
+    lost = [worker for _, worker in marks(tmp_path, "ended")].count("w0")
+    assert lost - 1 <= summary.found <= lost
+    assert summary.made == 16 - summary.found
 
 
 def test_a_shard_that_crashes_its_process_is_set_aside_and_its_neighbours_are_not(tmp_path):
@@ -86,20 +90,22 @@ def test_a_worker_that_is_told_to_leave_finishes_its_shard_though_another_is_idl
     assert marks(tmp_path, "begun") == marks(tmp_path, "ended") == [(0, leaving)]
 
 
-def test_a_worker_that_is_told_to_leave_gets_no_other_shard(tmp_path):
+def test_what_waits_for_a_leaving_worker_is_given_back_at_once(tmp_path):
     notice = tmp_path / "notice"
     with cluster(tmp_path / "logs") as made:
-        made.worker("w0", TOY_SECONDS="5")  # there is work left when the other one leaves
-        made.worker("spot", LMR_LEAVE_NOTICE=str(notice))
-        name = submitted(made, sleepers(tmp_path, 8, seconds=1.5), tmp_path)
-        until(lambda: any(worker == "spot" for _, worker in marks(tmp_path, "begun")))
-        notice.touch()
-        until(lambda: made.has_ended("spot"))
-        settled(made, name)
-    # It left early: with 1.5 s a shard beside 5 s it would have made most of them.
-    assert [worker for _, worker in marks(tmp_path, "ended")].count("spot") <= 4
-    # Nothing was begun twice: not what waited for it, not what it had finished.
-    assert attempts(tmp_path) == dict.fromkeys(range(8), 1)
+        made.worker("spot", LMR_LEAVE_NOTICE=str(notice), TOY_SECONDS="120")
+        submitted(made, sleepers(tmp_path, 4), tmp_path)
+        until(lambda: marks(tmp_path, "begun"))
+        with open_client(Where(scheduler=made.address)) as client:
+            # There is nobody else, and tasks that ask for a resource are assigned at once.
+            assert client.run_on_scheduler(assigned) == 4
+            notice.touch()
+            until(lambda: client.run_on_scheduler(assigned) == 1)
+    assert len(marks(tmp_path, "begun")) == 1
+
+
+def assigned(dask_scheduler):
+    return sum(len(worker.processing) for worker in dask_scheduler.workers.values())
 
 
 def test_the_last_host_can_be_retired_though_nobody_can_take_its_results(tmp_path):
@@ -110,8 +116,9 @@ def test_the_last_host_can_be_retired_though_nobody_can_take_its_results(tmp_pat
             assert retire_hosts(client, ["127.0.0.1"]) == 1
         until(lambda: made.has_ended("w0"))
         made.worker("w1")
-        settled(made, name)
+        (summary,), _ = settled(made, name)
     # Shards whose receipts went with it are found in storage.
+    assert summary.found == [worker for _, worker in marks(tmp_path, "ended")].count("w0")
     assert attempts(tmp_path) == dict.fromkeys(range(4), 1)
 
 

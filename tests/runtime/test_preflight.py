@@ -11,7 +11,7 @@ import pytest
 
 from lmr.errors import ClusterError, LmrError
 from lmr.runtime import preflight as under_test
-from lmr.runtime.cluster import Where, open_client
+from lmr.runtime.cluster import Where, open_client, workers_of
 from lmr.runtime.graph import needed
 from lmr.runtime.preflight import preflight
 from tests.runtime.clusters import cluster
@@ -76,6 +76,28 @@ def test_a_scheduler_of_another_lmr_is_refused(client, tmp_path, monkeypatch):
     monkeypatch.setattr(under_test, "_ask_scheduler", lambda client: {**under_test.facts(), "lmr": "9"})
     with pytest.raises(ClusterError, match="the scheduler runs another lmr than this machine\ngot: 9 there"):
         look(client, tmp_path)
+
+
+def test_a_worker_without_lmr_is_named(made, client, tmp_path):
+    (tmp_path / "bare.py").write_text("import sys\nsys.modules['lmr'] = None\n")
+    made.worker("bare", f"--preload={tmp_path}/bare.py", "--resources=BARE=1")
+    with pytest.raises(
+        ClusterError, match=r"the worker bare on .* could not be asked\ngot: .*ModuleNotFoundError"
+    ):
+        look(client, tmp_path)
+    made.signal("bare")
+    until(lambda: len(workers_of(client)) == 2)
+
+
+def test_workers_are_seen_whatever_the_client_asks_meanwhile(client, tmp_path, monkeypatch):
+    ask = client._update_scheduler_info
+
+    async def overtaken(n_workers=0):
+        await ask(n_workers=n_workers)
+        await ask()  # as Dask's client does every two seconds: it asks for no workers
+
+    monkeypatch.setattr(client, "_update_scheduler_info", overtaken)
+    look(client, tmp_path)
 
 
 def test_a_missing_worker_is_named_or_waited_for(made, client, tmp_path):

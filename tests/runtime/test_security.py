@@ -11,7 +11,7 @@ import pytest
 
 from lmr.errors import ClusterError
 from lmr.runtime.certificates import make_certificates
-from lmr.runtime.cluster import connect
+from lmr.runtime.cluster import connect, workers_of
 from lmr.runtime.launch import worker_command
 from lmr.runtime.security import security
 from lmr.runtime.tunnel import dashboard_place
@@ -137,7 +137,7 @@ def test_a_worker_of_another_authority_cannot_join(scheduler, worker, certs, tmp
     with servers.started(command, log):
         servers.said(log, "CERTIFICATE_VERIFY_FAILED")
     with connect(scheduler, str(certs / "laptop")) as client:
-        assert list(client.scheduler_info(n_workers=-1)["workers"]) == [worker]
+        assert list(workers_of(client)) == [worker]
 
 
 def test_every_port_of_a_cluster_is_encrypted_or_on_loopback(scheduler, worker, certs):
@@ -145,7 +145,7 @@ def test_every_port_of_a_cluster_is_encrypted_or_on_loopback(scheduler, worker, 
     place = dashboard_place(scheduler, str(certs / "laptop"))
     assert place.host == "127.0.0.1"
     with connect(scheduler, str(certs / "laptop")) as client:
-        about = client.scheduler_info(n_workers=-1)["workers"][worker]
+        about = workers_of(client)[worker]
         assert about["nanny"].startswith("tls://")
         assert client.run(_http_address)[worker] == "127.0.0.1"
 
