@@ -144,7 +144,7 @@ def cirtorch(
                     yield f"{kind}/Lw64", f"{key}/Lw64", whitening(rows, dimension=64)[0]
                 pixels = f"pixels/{output['photo']}/{output['image_size']}{cut}"
                 if pixels in golden:
-                    yield "pixels after shrinking", pixels, extractor._prepared(photo)
+                    yield "pixels after shrinking", pixels, extractor.prepare(photo).images[0]
 
 
 def naver(
