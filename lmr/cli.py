@@ -63,18 +63,21 @@ def run_command(
     workers: Annotated[
         int | None, typer.Option(help="Worker processes on this machine; 0: none. Default: one per core.")
     ] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Print steps, shards and sizes, and stop.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print steps, shards, sizes and what networks take, and stop.")
+    ] = False,
 ) -> None:
     """Run a workflow, or go on with one: only what is missing is made."""
     started = time.perf_counter()
     for news in chosen.news:
         out.print(news)
-    if plan:
-        out.print(console.plan_table(needed(chosen.flow.targets, chosen.root)))
-        return
-    chosen.remember()
     if workers is None:
         workers = 0 if scheduler else len(os.sched_getaffinity(0))
+    if plan:
+        out.print(console.plan_table(needed(chosen.flow.targets, chosen.root)))
+        tell_of_networks(chosen.flow, chosen.root, None if scheduler else workers, out)
+        return
+    chosen.remember()
     device = chosen.flow.inputs.device
     where = Where(scheduler=scheduler, workers=workers, gpus=0 if scheduler else local_gpus(device), tls=tls)
     tell_of_networks(chosen.flow, chosen.root, None if scheduler else workers, out)

@@ -3,7 +3,9 @@
 from types import SimpleNamespace
 
 import pytest
+from typer.testing import CliRunner
 
+from lmr.cli import app
 from lmr.cli_networks import estimate_text
 from lmr.errors import ClusterError
 from lmr.runtime.graph import needed
@@ -14,6 +16,7 @@ from lmr.steps.ingest import IngestSettings, ingest
 from lmr.steps.photos import list_photos
 from lmr.steps.workflow import Inputs, Weights
 from tests.features.test_decode import file, scene
+from tests.shared import shared
 
 EACH_S, FIRST_S = 0.5, 3.0
 
@@ -96,3 +99,20 @@ def test_the_sentence():
         "7,200 photos take about 60 minutes with 2 process(es)"
     )
     assert "take one such core 2 hours, more cores as much less" in estimate_text(one, None)
+
+
+def test_a_plan_tells_it_too(photos, tmp_path):
+    pytest.importorskip("torch")
+    arguments = {
+        "--gallery": str(tmp_path / "photos"),
+        "--queries": str(tmp_path / "photos"),
+        "--out": str(tmp_path / "run"),
+        "--local": "xfeat",
+        "--local-weights": str(shared("weights/xfeat/xfeat_folded.npz")),
+        "--workers": "1",
+    }
+    pairs = [word for pair in arguments.items() for word in pair]
+    told = CliRunner().invoke(app, ["run", "workflows/retrieval.py", *pairs, "--plan"])
+    assert told.exit_code == 0, told.output
+    assert "runs a network on CPUs" in told.output
+    assert "40 photos take about" in told.output
