@@ -159,7 +159,7 @@ def diffuse_cut(
     alpha, tolerance, iterations
         As in `diffuse`.
     threads
-        Threads, each with 4 bytes of work space per node of the graph, and at most 5 kB per node of a cut.
+        Threads, each with 4 bytes of work space per node of the graph, and some 5 kB per node of a cut.
 
     Returns
     -------
