@@ -17,7 +17,9 @@ import pytest
 from lmr.cloud import bundle, stack
 from lmr.cloud.prices import Rate
 from lmr.errors import CloudError, ClusterError
+from lmr.runtime.certificates import make_certificates
 from tests.cloud.command_line import bucket_of, cluster, running, up
+from tests.runtime import servers
 
 
 def shown_usd(text, line):
@@ -33,6 +35,15 @@ def test_what_is_too_dear_is_refused_before_aws_is_asked(home, monkeypatch):
     assert "all, at most" in caught.value.printed
     with pytest.raises(CloudError, match=r"no p5\.48xlarge"):
         up("--gpu-types", "p5.48xlarge", "--gpu", 1, "--yes")
+
+
+def test_another_clusters_scheduler_is_no_reason_to_hide_the_machines(home, moto_aws, tmp_path):
+    up("--cpu", 1, "--limit-per-hour", 60, "--yes")
+    make_certificates(tmp_path / "others")
+    with servers.scheduler(tmp_path, tmp_path / "others") as address:
+        shown = cluster("status", "--name", "push", "--scheduler", address)
+    assert "asked for  1 CPU" in shown
+    assert "workers    unknown from here" in shown
 
 
 def test_life(home, moto_aws, monkeypatch):

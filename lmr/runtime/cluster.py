@@ -6,6 +6,7 @@
 import logging
 import os
 import uuid
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 
 import dask
 import distributed
+from distributed.versions import VersionMismatchWarning
 
 from lmr.errors import ClusterError
 from lmr.runtime.limits import thread_environment
@@ -69,6 +71,8 @@ def open_client(where: Where) -> Iterator[distributed.Client]:
 def connect(address: str, tls: str | None) -> Iterator[distributed.Client]:
     """Connect to a scheduler of the same versions; `tls` is the folder of certificates, if it needs them."""
     credentials = security(address, tls)
+    # Preflight compares versions, and says which of them matter.
+    warnings.filterwarnings("ignore", category=VersionMismatchWarning)
     try:
         client = distributed.Client(
             address, security=credentials, timeout="10s", name=f"lmr-{uuid.uuid4().hex[:6]}"

@@ -166,7 +166,8 @@ def test_sharded_is_unsharded(
             diffuse_cut(m, ids[i:j], *p, renormalise=renormalise)
             for (i, j), p in zip(spans, parts, strict=True)
         ]
-        np.testing.assert_allclose(np.concatenate(pieces), whole, rtol=2e-7, atol=1e-12)
+        # Which eight queries are solved together differs, and with it the order in which float32 is added.
+        np.testing.assert_allclose(np.concatenate(pieces), whole, rtol=2e-6, atol=1e-7)
         one_thread = diffuse_cut(m, ids, *y, renormalise=renormalise)
         np.testing.assert_array_equal(one_thread, whole)
 

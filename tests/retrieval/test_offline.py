@@ -93,8 +93,9 @@ def test_sharded_is_unsharded(seed: int, cuts: list[int], threads: int) -> None:
     shards = list(itertools.pairwise(bounds))
     parts = [offline_columns(s, nodes[i:j], ids[nodes[i:j]]) for i, j in shards]
     np.testing.assert_array_equal(np.concatenate([ids for ids, _ in parts]), whole[0])
+    # Which eight nodes are solved together differs, and with it the order in which float32 is added.
     np.testing.assert_allclose(
-        np.concatenate([scores for _, scores in parts]), whole[1], rtol=2e-7, atol=1e-12
+        np.concatenate([scores for _, scores in parts]), whole[1], rtol=2e-6, atol=1e-7
     )
     for array, again in zip(whole, offline_columns(s, nodes, ids[nodes]), strict=True):
         np.testing.assert_array_equal(again, array)  # threads change nothing at all
