@@ -5,6 +5,7 @@ options and environment. A worker process has one thread: a shard that crashes a
 innocent neighbour with it, and the cores of a host are shared out as processes.
 """
 
+import ctypes
 import importlib.util
 import ipaddress
 import os
@@ -123,8 +124,8 @@ def worker_command(
     Raises
     ------
     ClusterError
-        If address and certificates do not fit, a certificate is not good, dask-cuda is missing, or the worker
-        would be open to strangers.
+        If address and certificates do not fit, a certificate is not good, dask-cuda or NVIDIA's driver is
+        missing, or the worker would be open to strangers.
     """
     check_address(address, tls, "worker")
     host = _facing(address)
@@ -146,6 +147,8 @@ def worker_command(
             got="no such package",
             fix="pip install -c constraints.txt 'lmr[gpu]'",
         )
+    if gpu:
+        _check_driver()
     count = workers or len(os.sched_getaffinity(0))
     # What a worker's own page shows is for this machine only: it has no password either.
     options = ["--host", host, "--dashboard-address", "127.0.0.1:0", "--nthreads", "1"]
@@ -166,6 +169,18 @@ def worker_command(
     if cache:
         environment["LMR_CACHE"] = cache
     return _dask(arguments, environment, tls, "worker")
+
+
+def _check_driver() -> None:
+    """Refuse a machine without NVIDIA's driver, where dask-cuda would end with a traceback."""
+    try:
+        ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError as error:
+        raise ClusterError(
+            "GPU workers need NVIDIA's driver",
+            got=str(error),
+            fix="install driver 580 or newer; start a container with --gpus all",
+        ) from error
 
 
 def _dask(arguments: list[str], environment: Mapping[str, str], tls: str | None, role: str) -> Command:

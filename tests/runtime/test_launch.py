@@ -96,6 +96,7 @@ CUDA_OPTIONS = {
 
 def test_a_gpu_worker_asks_dask_cuda_for_what_it_knows(certs, monkeypatch):
     monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(launch.ctypes, "CDLL", lambda name: object())
     command = worker_command("tls://127.0.0.1:8786", tls=certs, gpu=True, name="g", memory_per_worker="16GB")
     assert command.arguments[3:6] == ("cuda", "worker", "tls://127.0.0.1:8786")
     assert option(command, "--resources") == "GPU=1"
@@ -108,6 +109,17 @@ def test_a_gpu_worker_asks_dask_cuda_for_what_it_knows(certs, monkeypatch):
 def test_gpu_workers_without_dask_cuda_say_so(monkeypatch):
     monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ClusterError, match=r"need dask-cuda(.|\n)*lmr\[gpu\]"):
+        worker_command("tcp://127.0.0.1:8786", gpu=True)
+
+
+def test_gpu_workers_without_a_driver_say_so(monkeypatch):
+    monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: object())
+
+    def missing(name):
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(launch.ctypes, "CDLL", missing)
+    with pytest.raises(ClusterError, match=r"NVIDIA's driver\ngot: libnvidia-ml(.|\n)*--gpus all"):
         worker_command("tcp://127.0.0.1:8786", gpu=True)
 
 
