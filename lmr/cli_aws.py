@@ -48,7 +48,7 @@ from lmr.cloud.prices import (
     total_usd_per_hour,
 )
 from lmr.cloud.session import Aws
-from lmr.errors import CloudError
+from lmr.errors import CloudError, ClusterError
 from lmr.runtime import tunnel
 from lmr.runtime.certificates import make_certificates
 from lmr.shipped import shipped
@@ -304,11 +304,14 @@ def down(name: Name, region: Region = None, yes: Yes = False, poll_seconds: Poll
 
 
 def _workers(aws: Aws, name: str, scheduler: str, tls: Path | None) -> str:
-    with asking(aws, name, scheduler, tls, needed=False) as (_, demand):
-        if demand is None:
-            return f"unknown from here: `lmr cluster connect --name {name}` opens the way"
-        tasks = sum(pending.tasks for pending in demand.pending)
-        return f"{demand.workers} on {len(demand.slots)} machines, {tasks} tasks pending"
+    try:
+        with asking(aws, name, scheduler, tls, needed=False) as (_, demand):
+            if demand is None:
+                return f"unknown from here: `lmr cluster connect --name {name}` opens the way"
+            tasks = sum(pending.tasks for pending in demand.pending)
+            return f"{demand.workers} on {len(demand.slots)} machines, {tasks} tasks pending"
+    except ClusterError as error:  # another cluster's scheduler, say: the machines are still worth telling
+        return f"unknown: {str(error).splitlines()[0]}"
 
 
 def _limit(usd: float | None) -> str:

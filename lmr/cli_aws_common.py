@@ -4,7 +4,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +20,7 @@ from lmr.cloud.leftovers import Leftover, leftovers
 from lmr.cloud.prices import Limits, Prices, Rate, check_limits, hours_ahead, month_start, spent_usd
 from lmr.cloud.redact import RedactedText, Redactor
 from lmr.cloud.session import Aws, open_aws
-from lmr.errors import CloudError, ClusterError
+from lmr.errors import CloudError
 from lmr.runtime.cluster import connect as connect_to
 from lmr.runtime.demand import Demand, read_demand, retire_hosts
 
@@ -145,7 +145,7 @@ def leaving(
 def asking(
     aws: Aws, name: str, scheduler: str, tls: Path | None, *, needed: bool
 ) -> Iterator[tuple[Any, Demand | None]]:
-    """Ask the scheduler what it has to do; go on without where that is not needed and it is not there."""
+    """Ask the scheduler what it has to do; where that is not needed and nothing listens, go on without."""
     if not _listens(scheduler):
         if needed:
             raise CloudError(
@@ -156,14 +156,8 @@ def asking(
         yield None, None
         return
     folder = str(certificates(aws, name, tls)) if scheduler.startswith("tls://") else None
-    with ExitStack() as opened:
-        client = None
-        try:
-            client = opened.enter_context(connect_to(scheduler, folder))
-        except ClusterError:  # what listens there may be another cluster's scheduler
-            if needed:
-                raise
-        yield client, read_demand(client) if client else None
+    with connect_to(scheduler, folder) as client:
+        yield client, read_demand(client)
 
 
 def _listens(address: str) -> bool:

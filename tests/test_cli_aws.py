@@ -43,7 +43,7 @@ def test_another_clusters_scheduler_is_no_reason_to_hide_the_machines(home, moto
     with servers.scheduler(tmp_path, tmp_path / "others") as address:
         shown = cluster("status", "--name", "push", "--scheduler", address)
     assert "asked for  1 CPU" in shown
-    assert "workers    unknown from here" in shown
+    assert f"workers    unknown: the scheduler at {address} shows a certificate of another authority" in shown
 
 
 def test_life(home, moto_aws, monkeypatch):

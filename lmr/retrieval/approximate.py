@@ -41,8 +41,8 @@ def choose_index(rows: int, dimensions: int, memory_bytes: int) -> str:
 
     The power of two nearest to 4 sqrt(n) lists, or the next lower one that leaves each list enough rows to be
     trained on; from 65,536 on an HNSW graph finds the lists. Codes have 4 bits per dimension: at a million
-    128-d descriptors they are searched three times as fast as 8-bit scalars at equal recall. Where they do
-    not fit `memory_bytes`, two, four or eight dimensions share a code.
+    128-d descriptors they are searched more than twice as fast as 8-bit scalars at equal recall. Where they
+    do not fit `memory_bytes`, two, four or eight dimensions share a code.
     """
     trainable = np.floor(np.log2(max(rows / TRAIN_PER_LIST, 1)))
     lists = int(2 ** min(round(np.log2(4 * np.sqrt(max(rows, 1)))), trainable))

@@ -17,7 +17,7 @@ from scipy.sparse import csr_array, vstack
 from lmr.errors import LmrError
 from lmr.retrieval.neighbours import spans
 
-__all__ = ["affinity", "affinity_rows", "square", "transition", "transition_rows"]
+__all__ = ["affinity", "affinity_rows", "graph_of_edges", "transition", "transition_rows"]
 
 ROWS_AT_ONCE = 16384
 
@@ -75,7 +75,7 @@ def affinity_rows(
     return rows
 
 
-def square(
+def graph_of_edges(
     values: NDArray[np.floating[Any]], columns: NDArray[np.int32], offsets: NDArray[np.integer[Any]]
 ) -> csr_array:
     """View edges, possibly those of a `np.memmap`, as an (n, n) CSR without copying them.

@@ -42,10 +42,7 @@ __all__ = [
 ]
 
 PROCESS_BYTES = 400_000_000
-"""What a worker process holds before it makes a shard: Python and the libraries that a step loads.
-
-The first task on a machine compiles (Numba; then the code lies on disk) and holds more: 90 MB, measured once.
-"""
+"""What a worker process holds before it makes a shard: Python, the libraries of a step, no compiler."""
 
 
 class Source(Protocol):
@@ -363,18 +360,18 @@ def make_shard(job: Job, shard: int, *upstream: Receipt | Summary) -> Receipt:
 def _measured() -> Iterator[Callable[[], dict[str, Any]]]:
     """Measure seconds and the peak of the process's own memory (without mapped files) inside the block."""
     limit_threads()
-    process = psutil.Process()
-    start = time.perf_counter()
-    peak = 0
-    done = threading.Event()
+    process, done, start = psutil.Process(), threading.Event(), time.perf_counter()
+
+    def own_bytes() -> int:
+        info = process.memory_info()
+        return int(info.rss - getattr(info, "shared", 0))
+
+    peak = own_bytes()  # a short shard may end before the sampler begins
 
     def sample() -> None:
         nonlocal peak
-        while True:
-            info = process.memory_info()
-            peak = max(peak, info.rss - getattr(info, "shared", 0))
-            if done.wait(0.02):
-                return
+        while not done.wait(0.02):
+            peak = max(peak, own_bytes())
 
     sampler = threading.Thread(target=sample, daemon=True)
     sampler.start()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from lmr.errors import SettingsError
-from lmr.retrieval.graph import square, transition_rows
+from lmr.retrieval.graph import graph_of_edges, transition_rows
 from lmr.retrieval.neighbours import spans
 from lmr.retrieval.offline import columns_matrix, neighbourhoods, neighbourly_order, offline_columns
 from lmr.runtime.cache import map_rows, stack, stack_ragged, unpack, write_rows
@@ -133,7 +133,7 @@ def _open(edges: Dataset, folder: Path) -> tuple[csr_array, NDArray[np.int32]]:
 
 def _graph(edges: Dataset, data: NDArray[np.float32]) -> csr_array:
     columns = stack_ragged(edges, "columns")
-    return square(data, columns.values[:, 0], columns.offsets)
+    return graph_of_edges(data, columns.values[:, 0], columns.offsets)
 
 
 def _join(gallery: Source, queries: Source) -> Step:

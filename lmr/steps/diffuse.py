@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 
 from lmr.retrieval import diffuse as diffusion
 from lmr.retrieval.descriptors import to_float
-from lmr.retrieval.graph import square
+from lmr.retrieval.graph import graph_of_edges
 from lmr.retrieval.neighbours import spans, top_k
 from lmr.runtime.cache import stack, stack_ragged
 from lmr.runtime.limits import threads
@@ -195,7 +195,7 @@ def _nodes_of_nearest(
 
 def _affinity(graph: Dataset) -> csr_array:
     columns, values = stack_ragged(graph, "columns"), stack_ragged(graph, "values")
-    return square(values.values[:, 0], columns.values[:, 0], columns.offsets)
+    return graph_of_edges(values.values[:, 0], columns.values[:, 0], columns.offsets)
 
 
 def _pooling(regions: Ragged, photo_of_node: NDArray[np.int32]) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array, eye_array, vstack
 
 from lmr.errors import LmrError
-from lmr.retrieval.graph import affinity, affinity_rows, square, transition, transition_rows
+from lmr.retrieval.graph import affinity, affinity_rows, graph_of_edges, transition, transition_rows
 from lmr.retrieval.neighbours import top_k
 from tests.retrieval.clusters import clusters
 from tests.shared import shared
@@ -80,7 +80,7 @@ def test_sharded_is_unsharded_to_the_bit_and_symmetric(seed: int, cuts: list[int
 
 def test_stored_edges_are_viewed_and_not_copied() -> None:
     values, columns = np.float32([2, 3, 4]), np.int32([1, 0, 1])
-    matrix = square(values, columns, np.int64([0, 1, 3]))
+    matrix = graph_of_edges(values, columns, np.int64([0, 1, 3]))
     np.testing.assert_array_equal(matrix.toarray(), [[0, 2], [3, 4]])
     assert np.shares_memory(matrix.data, values)
     assert np.shares_memory(matrix.indices, columns)
