@@ -17,14 +17,14 @@ from _shared import shared
 from rich.console import Console
 from rich.table import Table
 
-from lmr.console import ProgressBars
+from lmr.cli.tables import ProgressBars
+from lmr.cluster.client import Where
 from lmr.evaluation import kaggle
-from lmr.runtime.cluster import Where
-from lmr.runtime.run import run
 from lmr.runtime.settings import layer
-from lmr.steps.evaluate import solution_for
-from lmr.steps.finished import Finished, read_scores
-from lmr.steps.photos import list_photos
+from lmr.scheduler.run import run
+from lmr.steps.photos.listing import list_photos
+from lmr.steps.results.results import Finished, read_scores
+from lmr.steps.results.scores import solution_for
 from lmr.steps.workflow import Inputs, Weights
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

@@ -35,15 +35,15 @@ from distributed import Client, Worker, get_worker
 from rich.console import Console
 from rich.table import Table
 
-from lmr.runtime import jobs
-from lmr.runtime.cluster import Where, open_client
+from lmr.cluster.client import Where, open_client
 from lmr.runtime.graph import needed
-from lmr.runtime.jobs import Work
-from lmr.runtime.limits import limit_threads
 from lmr.runtime.settings import Settings
-from lmr.runtime.shards import Dataset
 from lmr.runtime.steps import Each, Step, Whole
-from lmr.runtime.tables import table
+from lmr.runtime.threads import limit_threads
+from lmr.scheduler import runs
+from lmr.scheduler.runs import Work
+from lmr.storage.arrow import table
+from lmr.storage.datasets import Dataset
 
 out = Console(highlight=False)
 
@@ -156,8 +156,8 @@ def as_runs(made: list[Step], roots: list[str], workers: int) -> list[Spent]:
 
 def follow(client: Client, made: list[Step], root: str) -> None:
     """Submit a run and wait for its end."""
-    record = jobs.submit(client, Work(plan=needed([made[-1]], root), root=root))
-    ending = jobs.watch(client, record.name, lambda counts: None)
+    record = runs.submit(client, Work(plan=needed([made[-1]], root), root=root))
+    ending = runs.watch(client, record.name, lambda counts: None)
     if not ending.whole:
         raise SystemExit("a shard failed")
 
@@ -227,16 +227,16 @@ def large_graphs(counts: list[int]) -> list[dict[str, Any]]:
             tempfile.TemporaryDirectory() as root,
             open_client(Where(scheduler=address)) as client,
         ):
-            jobs.prepare(client)
+            runs.prepare(client)
             before = process.memory_info().rss
             start = time.perf_counter()
             plan = needed([steps(count // 2)[-1]], root)
             planned = time.perf_counter() - start
-            record = jobs.submit(client, Work(plan=plan, root=root))
+            record = runs.submit(client, Work(plan=plan, root=root))
             submitted = time.perf_counter() - start
             tasks = client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))
             after = process.memory_info().rss
-            jobs.cancel_run(client, record.name)
+            runs.cancel_run(client, record.name)
         rows.append(
             {
                 "shards": count,
@@ -286,7 +286,7 @@ def many_workers(counts: list[int], waves: int, seconds: float) -> list[dict[str
     for count in counts:
         shares = [count - count // 2, count // 2]  # two processes, for two cores
         with scheduler() as (address, process), open_client(Where(scheduler=address)) as client:
-            jobs.prepare(client)
+            runs.prepare(client)
             command = [sys.executable, __file__, "--address", address, "--host-workers"]
             quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
             hosts = [subprocess.Popen([*command, str(share)], **quiet) for share in shares]

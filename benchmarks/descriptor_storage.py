@@ -20,17 +20,17 @@ import pyarrow as pa
 from _shared import shared
 from rich.console import Console
 
-from lmr.console import ProgressBars
+from lmr import storage
+from lmr.cli.tables import ProgressBars
+from lmr.cluster.client import Where
 from lmr.evaluation import kaggle
-from lmr.features.quantise import to_int8
-from lmr.runtime import storage
-from lmr.runtime.cluster import Where
-from lmr.runtime.run import run
-from lmr.runtime.tables import column, table
-from lmr.steps.evaluate import evaluate, solution_for
-from lmr.steps.extract_local import LocalSettings
-from lmr.steps.photos import list_photos
+from lmr.features.local.quantise import to_int8
+from lmr.scheduler.run import run
+from lmr.steps.features.local import LocalSettings
+from lmr.steps.photos.listing import list_photos
+from lmr.steps.results.scores import evaluate, solution_for
 from lmr.steps.workflow import Inputs, Weights, Workflow
+from lmr.storage.arrow import column, table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from workflows import retrieval

@@ -1,4 +1,4 @@
-"""Offline diffusion per node: `lmr.retrieval.offline` against the published algorithm, on one graph.
+"""Offline diffusion per node: ours (`retrieval.diffusion.offline`) against the published one, on one graph.
 
     python benchmarks/diffusion.py --nodes 10000
 
@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, csr_matrix, eye_array
 from scipy.sparse.linalg import cg
 
-from lmr.retrieval.conjugate import LANES, pack_rows, solve_cuts
-from lmr.retrieval.diffuse import diffuse_cut
-from lmr.retrieval.graph import affinity, transition
-from lmr.retrieval.neighbours import top_k
-from lmr.retrieval.offline import neighbourly_order, offline_columns
+from lmr.retrieval.diffusion._conjugate import LANES, pack_rows, solve_cuts
+from lmr.retrieval.diffusion.affinity import affinity, transition
+from lmr.retrieval.diffusion.offline import neighbourly_order, offline_columns
+from lmr.retrieval.diffusion.online import diffuse_cut
+from lmr.retrieval.global_search.exact import top_k
 
 ALPHA, GAMMA, TOLERANCE, ITERATIONS = 0.99, 3.0, 1e-6, 20
 

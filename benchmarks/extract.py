@@ -36,22 +36,24 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from local_features import write_delf_by_rule
 
-from lmr.console import ProgressBars
-from lmr.features._torchvision import torchvision
-from lmr.features.batches import Prepared
+from lmr import storage
+from lmr.cli.tables import ProgressBars
+from lmr.cluster.client import Where
 from lmr.features.decode import decode_photo
-from lmr.features.devices import compute_device
 from lmr.features.extractors import GemSettings
+from lmr.features.networks._torchvision import torchvision
+from lmr.features.networks.batches import Prepared
+from lmr.features.networks.devices import compute_device
 from lmr.features.pipeline import decoding_threads
-from lmr.runtime import storage
-from lmr.runtime.cluster import Where
-from lmr.runtime.limits import limit_threads, threads
-from lmr.runtime.run import run
 from lmr.runtime.steps import Step
-from lmr.steps.extract_global import DescribeSettings, extract_global, open_gem
-from lmr.steps.extract_local import LocalSettings, extract_local, open_local
-from lmr.steps.ingest import IngestSettings, ingest, read_usable
-from lmr.steps.photos import list_photos
+from lmr.runtime.threads import limit_threads, threads
+from lmr.scheduler.run import run
+from lmr.steps.features.described import extract_global
+from lmr.steps.features.local import LocalSettings, extract_local, open_local
+from lmr.steps.features.network import open_gem
+from lmr.steps.features.settings import DescribeSettings
+from lmr.steps.photos.ingest import IngestSettings, ingest, read_usable
+from lmr.steps.photos.listing import list_photos
 from lmr.steps.workflow import Inputs, Weights
 
 NETWORKS = ("xfeat", "aliked-t16", "delf", "mobilenet_v2", "resnet50", "resnet101")

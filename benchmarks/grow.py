@@ -19,15 +19,15 @@ from _shared import shared
 from rich.console import Console
 from rich.table import Table
 
-from lmr import console
+from lmr.cli import tables
+from lmr.cluster.client import Where
 from lmr.evaluation import kaggle
-from lmr.runtime.cluster import Where
-from lmr.runtime.run import run
-from lmr.runtime.steps import Summary
-from lmr.steps.evaluate import solution_for
-from lmr.steps.finished import Finished, read_scores
-from lmr.steps.generations import recall, remember
-from lmr.steps.photos import Photos, list_photos
+from lmr.runtime.tasks import Summary
+from lmr.scheduler.run import run
+from lmr.steps.photos.generations import recall, remember
+from lmr.steps.photos.listing import Photos, list_photos
+from lmr.steps.results.results import Finished, read_scores
+from lmr.steps.results.scores import solution_for
 from lmr.steps.workflow import Inputs
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -55,7 +55,7 @@ def main() -> None:
         inputs = Inputs(gallery=gallery, queries=queries, solution=solution)
         flow = retrieval.build(inputs, retrieval.PRESETS["vlad"])
         remember(gallery, root, flow.photos_per_shard)
-        with console.ProgressBars(out) as bars:
+        with tables.ProgressBars(out) as bars:
             started = time.perf_counter()
             outcome = run(flow.targets, root, Where(workers=options.workers), bars)
             seconds = time.perf_counter() - started

@@ -17,14 +17,13 @@ from _shared import shared
 from rich.console import Console
 from rich.table import Table
 
-from lmr import console
+from lmr.cluster.client import Where
 from lmr.evaluation import kaggle
-from lmr.runtime.cluster import Where
-from lmr.runtime.run import run
-from lmr.steps.evaluate import solution_for
-from lmr.steps.finished import Finished, read_scores
-from lmr.steps.photos import list_photos
-from lmr.steps.report import costs_of
+from lmr.scheduler.run import run
+from lmr.steps.photos.listing import list_photos
+from lmr.steps.results.report import costs_of
+from lmr.steps.results.results import Finished, read_scores
+from lmr.steps.results.scores import solution_for
 from lmr.steps.workflow import Inputs, Weights
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -70,7 +69,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         for workers in options.workers:
             root = str(Path(options.out or temporary) / f"{options.descriptor}-{workers}")
-            with console.ProgressBars(out) as bars:
+            with tables.ProgressBars(out) as bars:
                 started = time.perf_counter()
                 run(flow.targets, root, Where(workers=workers), bars)
                 walls[workers] = time.perf_counter() - started
@@ -78,7 +77,7 @@ def main() -> None:
             scores = read_scores(finished)
             tables[workers] = costs_of(finished.steps)
             started = time.perf_counter()
-            again = run(flow.targets, root, Where(workers=workers), console.ProgressBars(out))
+            again = run(flow.targets, root, Where(workers=workers), tables.ProgressBars(out))
             resumed = time.perf_counter() - started
             if again.summaries:
                 raise SystemExit("the resumed run made shards again")
@@ -89,10 +88,10 @@ def main() -> None:
         table.add_column(f"{workers}: seconds", justify="right")
         table.add_column("peak", justify="right")
     for costs in zip(*tables.values(), strict=True):
-        cells = [(f"{c.seconds:.1f}", console.bytes_text(c.peak_memory_bytes)) for c in costs]
+        cells = [(f"{c.seconds:.1f}", tables.bytes_text(c.peak_memory_bytes)) for c in costs]
         table.add_row(costs[0].step, *(cell for pair in cells for cell in pair))
     out.print(table)
-    out.print(console.scores_table(scores))
+    out.print(tables.scores_table(scores))
     first, last = options.workers[0], options.workers[-1]
     figures |= {
         "wall_seconds": {str(w): round(s, 1) for w, s in walls.items()},

@@ -34,10 +34,10 @@ from threadpoolctl import threadpool_limits
 
 from lmr.features.decode import decode_photo
 from lmr.features.interfaces import LocalExtractor, LocalFeatures, Photo
-from lmr.features.quantise import to_int8
-from lmr.features.rootsift import RootSift
+from lmr.features.local.quantise import to_int8
+from lmr.features.local.rootsift import RootSift
 from lmr.retrieval.descriptors import to_float
-from lmr.retrieval.verify import Features, Recipe, verify_pairs
+from lmr.retrieval.verification.verify import Features, Recipe, verify_pairs
 
 FEATURES = 1000
 PER_LANDMARK = 4
@@ -112,7 +112,7 @@ def load(name: str, side: int, scratch: Path) -> LocalExtractor:
         return RootSift(max_features=FEATURES, max_side_px=side)
     if name == "delf":
         return load_delf_by_rule(side, scratch)
-    from lmr.features.learned import load_aliked, load_xfeat
+    from lmr.features.local.learned import load_aliked, load_xfeat
 
     if name == "xfeat":
         weights = shared("weights/xfeat/xfeat_folded.npz")
@@ -123,7 +123,7 @@ def load(name: str, side: int, scratch: Path) -> LocalExtractor:
 
 def load_delf_by_rule(side: int, scratch: Path) -> LocalExtractor:
     """Return DELF with the weights of its golden outputs."""
-    from lmr.features.delf import load_delf
+    from lmr.features.local.delf import load_delf
 
     # The released threshold is one of the released weights' attention.
     return load_delf(write_delf_by_rule(scratch), max_features=FEATURES, max_side_px=side, threshold=0.0)
@@ -132,7 +132,7 @@ def load_delf_by_rule(side: int, scratch: Path) -> LocalExtractor:
 def write_delf_by_rule(folder: Path) -> Path:
     """Write a DELF model with the weights of its golden outputs, which a rule makes; return its folder."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    from tests.features.rule_weights import write_delf_variables
+    from tests.support.rule_weights import write_delf_variables
 
     golden, model = shared("golden/delf_v1"), folder / "delf"
     model.mkdir()

@@ -22,21 +22,21 @@ from _shared import shared
 from rich.console import Console
 from rich.table import Table
 
-from lmr import console
+from lmr.cli import tables
+from lmr.cluster.client import Where
 from lmr.evaluation.calibrate import fit_threshold, precision_curve
 from lmr.evaluation.kaggle import read_solution
 from lmr.evaluation.scorers import map_at_100
-from lmr.runtime.cluster import Where
-from lmr.runtime.run import run
 from lmr.runtime.steps import Step, closure
-from lmr.steps.asmk import AsmkSettings
-from lmr.steps.calibrate import labelled_pairs
-from lmr.steps.extract_local import LocalSettings
-from lmr.steps.finished import Finished, store_record
-from lmr.steps.photos import list_photos
+from lmr.scheduler.run import run
+from lmr.steps.features.local import LocalSettings
+from lmr.steps.local_search.asmk import AsmkSettings
+from lmr.steps.local_search.votes import SearchSettings
+from lmr.steps.photos.listing import list_photos
 from lmr.steps.ranking import read_ranking
-from lmr.steps.search import SearchSettings
-from lmr.steps.verify import VerifySettings
+from lmr.steps.results.calibrate import labelled_pairs
+from lmr.steps.results.results import Finished, store_record
+from lmr.steps.verification.verify import VerifySettings
 from lmr.steps.workflow import Inputs, Weights, Workflow
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -82,7 +82,7 @@ def measured(
     truth = read_solution(str(shared("data/landmarks") / "retrieval_solution.csv"))
 
     def run_to(flow: Workflow, step: Step) -> None:
-        with console.ProgressBars(out) as bars:
+        with tables.ProgressBars(out) as bars:
             run([step], root, Where(workers=1), bars)
 
     flow, settings = declared(features, method, 0, options.prune)

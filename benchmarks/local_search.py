@@ -35,13 +35,24 @@ from numpy.typing import NDArray
 from lmr.evaluation.kaggle import read_solution
 from lmr.evaluation.scorers import map_at_100
 from lmr.features.decode import decode_photo
-from lmr.features.rootsift import RootSift
-from lmr.retrieval.asmk import AsmkPart, aggregate, random_rotation
-from lmr.retrieval.asmk_index import AsmkIndex, asmk_norms, build_asmk, search_asmk
-from lmr.retrieval.codebook import SAMPLE_PER_CENTROID, default_words, open_codebook, train_codebook
+from lmr.features.local.rootsift import RootSift
 from lmr.retrieval.descriptors import to_float
-from lmr.retrieval.index import build_index, default_lists, open_index, search_index, train_quantiser
-from lmr.retrieval.vote import vote
+from lmr.retrieval.local_search.asmk import AsmkPart, aggregate, random_rotation
+from lmr.retrieval.local_search.asmk_index import AsmkIndex, asmk_norms, build_asmk, search_asmk
+from lmr.retrieval.local_search.codebook import (
+    SAMPLE_PER_CENTROID,
+    default_words,
+    open_codebook,
+    train_codebook,
+)
+from lmr.retrieval.local_search.inverted_file import (
+    build_index,
+    default_lists,
+    open_index,
+    search_index,
+    train_quantiser,
+)
+from lmr.retrieval.local_search.votes import vote
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

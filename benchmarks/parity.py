@@ -28,16 +28,17 @@ from PIL import Image
 from torch.nn.functional import softplus
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from lmr.features._torchvision import torchvision
-from lmr.features.batches import resized, upload
-from lmr.features.checkpoints import pca_whitening
-from lmr.features.delf import DelfExtractor, read_delf_weights
-from lmr.features.gem import load_gem
 from lmr.features.interfaces import Photo
-from lmr.retrieval.augment import augment, weights_of
-from lmr.retrieval.expand import expand
-from lmr.retrieval.neighbours import top_k
-from tests.features.rule_weights import cirtorch_checkpoint, naver_checkpoint, write_delf_variables
+from lmr.features.local.delf import DelfExtractor
+from lmr.features.networks._torchvision import torchvision
+from lmr.features.networks.batches import resized, upload
+from lmr.features.networks.gem import load_gem
+from lmr.features.weights.checkpoints import pca_whitening
+from lmr.features.weights.delf_files import read_delf_weights
+from lmr.retrieval.expansion.expand import expand
+from lmr.retrieval.global_search.augmentation import augment, weights_of
+from lmr.retrieval.global_search.exact import top_k
+from tests.support.rule_weights import cirtorch_checkpoint, naver_checkpoint, write_delf_variables
 
 Array = NDArray[Any]
 Computed = Iterator[tuple[str, str, Array]]

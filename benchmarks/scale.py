@@ -28,23 +28,23 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from lmr.console import ProgressBars, bytes_text
-from lmr.runtime.cluster import Where
+from lmr.cli.tables import ProgressBars, bytes_text
+from lmr.cluster.client import Where
 from lmr.runtime.graph import needed
-from lmr.runtime.run import run
 from lmr.runtime.settings import Settings
-from lmr.runtime.shards import Dataset
 from lmr.runtime.steps import Each, Step
-from lmr.runtime.tables import Ragged, table
-from lmr.steps.augment import AugmentSettings, augment
-from lmr.steps.columns import ColumnSettings, solve_columns
-from lmr.steps.diffuse import DiffuseSettings, diffuse
-from lmr.steps.expand import ExpandSettings, expand
-from lmr.steps.graph import GraphSettings, build_graph
-from lmr.steps.neighbours import NeighbourSettings, find_neighbours
-from lmr.steps.rank import RankSettings, rank
+from lmr.scheduler.run import run
+from lmr.steps.diffusion.offline_columns import ColumnSettings, solve_columns
+from lmr.steps.diffusion.online import DiffuseSettings, diffuse
+from lmr.steps.diffusion.region_graph import GraphSettings, build_graph
+from lmr.steps.expansion import ExpandSettings, expand
+from lmr.steps.global_search.augmentation import AugmentSettings, augment
+from lmr.steps.global_search.knn_graph import NeighbourSettings, find_neighbours
+from lmr.steps.global_search.rank import RankSettings, rank
 from lmr.steps.ranking import read_ranking
-from lmr.steps.report import costs_of
+from lmr.steps.results.report import costs_of
+from lmr.storage.arrow import Ragged, table
+from lmr.storage.datasets import Dataset
 
 PER_THEME = 1000  # photos
 THEME_SHARE, SPREAD, NOISE, DECAY = 0.75, 0.15, 0.95, 0.3

@@ -29,9 +29,9 @@ from skimage import measure
 from skimage.transform import AffineTransform
 from threadpoolctl import threadpool_limits
 
-from lmr.retrieval._ransac import estimate
-from lmr.retrieval.match import nearest, room
-from lmr.retrieval.verify import Features, Recipe, _estimate, _residuals_px, verify_pairs
+from lmr.retrieval.verification._ransac import estimate
+from lmr.retrieval.verification.match import nearest, room
+from lmr.retrieval.verification.verify import Features, Recipe, _estimate, _residuals_px, verify_pairs
 
 FEATURES = 1000
 BOUND, RESIDUAL_PX, TRIALS = 0.8, 20.0, 1000

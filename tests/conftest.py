@@ -20,7 +20,7 @@ from urllib.request import Request, urlopen
 import botocore.loaders
 import pytest
 
-from lmr.runtime.cluster import Where
+from lmr.cluster.client import Where
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def where(request):
 @pytest.fixture
 def pca_class(monkeypatch):
     """A class that pickles as scikit-learn 0.20's PCA."""
-    from lmr.features._torchvision import torchvision  # a base install has no torch
+    from lmr.features.networks._torchvision import torchvision  # a base install has no torch
 
     torchvision()  # which looks at what modules there are
     module = types.ModuleType("sklearn.decomposition.pca")
@@ -94,10 +94,10 @@ def moto_s3(moto_aws):
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     """A home folder of the test's own; output as wide as it wants."""
-    from lmr import cli_aws_common
+    from lmr.cli import aws_session
 
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(cli_aws_common.out, "width", 200)
+    monkeypatch.setattr(aws_session.out, "width", 200)
     before = logging.getLogRecordFactory()
     yield tmp_path / "home"
     logging.setLogRecordFactory(before)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from lmr.cli_files import copy_files
+from lmr.cli.files import copy_files
 from lmr.cloud.bundle import own_wheel
+from lmr.cluster.preflight import facts
 from lmr.errors import SettingsError
-from lmr.runtime.preflight import facts
 from lmr.shipped import files, shipped, sources
 
 ROOT = Path(__file__).parents[1]
@@ -77,7 +77,7 @@ def test_machines_are_sent_what_pip_builds(wheel, tmp_path):
 
 def test_an_installed_lmr_has_all_of_it_and_is_the_same_code(installed):
     code = (
-        "from lmr.runtime.preflight import facts\n"
+        "from lmr.cluster.preflight import facts\n"
         "from lmr.shipped import files, sources\n"
         'print(facts()["lmr\'s source"], *files(), *sources())'
     )
@@ -85,12 +85,12 @@ def test_an_installed_lmr_has_all_of_it_and_is_the_same_code(installed):
     # A checkout and a wheel of it may work in one cluster.
     assert source == facts()["lmr's source"]
     assert sorted(names) == sorted([*files(), *sources()])
-    assert installed("-m", "lmr.cli", "cluster", "prices") == shipped("deploy/aws/prices.toml").read_text()
+    assert installed("-m", "lmr", "cluster", "prices") == shipped("deploy/aws/prices.toml").read_text()
 
 
 def test_what_an_installed_lmr_unpacks_can_be_built_from(installed, wheel, tmp_path):
     """So images can be built without a checkout."""
-    told = installed("-m", "lmr.cli", "files", tmp_path / "lmr")
+    told = installed("-m", "lmr", "files", tmp_path / "lmr")
     assert str(tmp_path / "lmr") in told
     assert (tmp_path / "lmr" / "docker" / "entrypoint.sh").is_file()
     assert contents(build(tmp_path / "lmr", tmp_path / "dist")) == contents(wheel)

@@ -12,7 +12,7 @@ PANDAS = {"read_pickle"}
 
 ALLOWED = {
     # What the scheduler sends over the cluster's own, authenticated connection; it is in no storage.
-    "lmr/runtime/jobs.py: pickle.loads",
+    "lmr/scheduler/runs.py: pickle.loads",
 }
 
 

@@ -11,21 +11,22 @@
 
 from dataclasses import dataclass, field
 
-from lmr.steps.asmk import AsmkSettings
-from lmr.steps.augment import AugmentSettings, augment
-from lmr.steps.build_index import IndexSettings
-from lmr.steps.columns import ColumnSettings, solve_columns
-from lmr.steps.diffuse import DiffuseSettings, diffuse
-from lmr.steps.expand import ExpandSettings, expand
-from lmr.steps.extract_global import DescribeSettings, extract_global
-from lmr.steps.extract_local import LocalSettings, extract_local
-from lmr.steps.graph import GraphSettings, build_graph
-from lmr.steps.ingest import IngestSettings, ingest
-from lmr.steps.neighbours import NeighbourSettings, find_neighbours
-from lmr.steps.rank import RankSettings, rank
-from lmr.steps.rerank import rerank
-from lmr.steps.search import SearchSettings, search
-from lmr.steps.verify import VerifySettings, verify
+from lmr.steps.diffusion.offline_columns import ColumnSettings, solve_columns
+from lmr.steps.diffusion.online import DiffuseSettings, diffuse
+from lmr.steps.diffusion.region_graph import GraphSettings, build_graph
+from lmr.steps.expansion import ExpandSettings, expand
+from lmr.steps.features.described import extract_global
+from lmr.steps.features.local import LocalSettings, extract_local
+from lmr.steps.features.settings import DescribeSettings
+from lmr.steps.global_search.augmentation import AugmentSettings, augment
+from lmr.steps.global_search.knn_graph import NeighbourSettings, find_neighbours
+from lmr.steps.global_search.rank import RankSettings, rank
+from lmr.steps.local_search.asmk import AsmkSettings
+from lmr.steps.local_search.index import IndexSettings
+from lmr.steps.local_search.votes import SearchSettings, search
+from lmr.steps.photos.ingest import IngestSettings, ingest
+from lmr.steps.verification.rerank import rerank
+from lmr.steps.verification.verify import VerifySettings, verify
 from lmr.steps.workflow import Inputs, Workflow
 
 

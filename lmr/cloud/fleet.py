@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from lmr.cloud.cluster import ScalingGroup
+from lmr.cloud.found import ScalingGroup
 from lmr.cloud.prices import Prices
 from lmr.cloud.session import Aws, aws_errors
 from lmr.errors import CloudError

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lmr.cloud.cluster import Cluster, find, fleet_of, kept_bucket, stacks
+from lmr.cloud.found import Cluster, find, fleet_of, kept_bucket, stacks
 from lmr.cloud.prices import Group
 from lmr.cloud.session import QUOTAS, Aws, aws_errors, quota_error
 from lmr.errors import CloudError

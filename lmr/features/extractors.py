@@ -77,12 +77,12 @@ def local_extractor(
         If the weights cannot be read or are not of this kind, or it does not run in this precision.
     """
     if kind == "rootsift":
-        from lmr.features.rootsift import RootSift
+        from lmr.features.local.rootsift import RootSift
 
         return RootSift(max_features=max_features, max_side_px=max_side_px)
     with _needs_torch():
-        from lmr.features.delf import load_delf
-        from lmr.features.learned import load_aliked, load_xfeat
+        from lmr.features.local.delf import load_delf
+        from lmr.features.local.learned import load_aliked, load_xfeat
 
     path = Path(weights)
     if kind == "delf":
@@ -119,7 +119,7 @@ def global_extractor(settings: GemSettings, weights: str, device: str) -> Global
         If torch is not installed on this worker.
     """
     with _needs_torch():
-        from lmr.features.gem import load_gem
+        from lmr.features.networks.gem import load_gem
 
     return load_gem(
         Path(weights),

@@ -85,7 +85,7 @@ def decoding_threads(gpu: bool) -> int:
     """
     if not gpu:
         return 1
-    from lmr.features.devices import gpu_count
+    from lmr.features.networks.devices import gpu_count
 
     return max(1, len(os.sched_getaffinity(0)) // gpu_count())
 

@@ -1,7 +1,7 @@
 """Attempts at shards, kept by the scheduler: it sees which shard a worker had in hand when it died.
 
-A task tells the scheduler before it begins and after it ends (`lmr.runtime.ledger` keeps the book). A worker
-that dies in between has died of that shard, and of no other that was merely assigned to it: Dask's own
+A task tells the scheduler before it begins and after it ends (`lmr.scheduler.plugin` keeps the book). A
+worker that dies in between has died of that shard, and of no other that was merely assigned to it: Dask's own
 count blames all of them. One call of a millisecond each, where a mark in storage would be two requests.
 """
 

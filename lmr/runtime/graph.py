@@ -15,9 +15,10 @@ from dask._task_spec import List, Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from lmr.errors import ClusterError
-from lmr.runtime.closing import Closing, conclude
-from lmr.runtime.shards import locate
-from lmr.runtime.steps import Each, Job, Source, Step, Whole, closure, make_shard, summarise
+from lmr.runtime.finish import Closing, conclude
+from lmr.runtime.steps import Each, Source, Step, Whole, closure
+from lmr.runtime.tasks import Job, make_shard, summarise
+from lmr.storage.datasets import locate
 
 __all__ = ["Needed", "Plan", "RunGraph", "build_graph", "needed"]
 

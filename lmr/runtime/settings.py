@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from lmr import storage
 from lmr.errors import SettingsError
-from lmr.runtime import storage
 
 __all__ = ["Settings", "digest", "layer", "parse_overrides", "read_toml"]
 

@@ -1,44 +1,36 @@
-"""Steps: settings, a shard function and its inputs; and how one shard of a step is made.
+"""Steps: settings, a shard function and its inputs.
 
 A step is a declaration and knows nothing of Dask. Its shard function takes the shard's number, the settings
 and the datasets that it reads, and returns the shard's rows; everything else (looking at storage first,
-counting attempts, writing whole, measuring) happens in `make_shard`, the same for every step.
+counting attempts, writing whole, measuring) happens in `lmr.runtime.tasks`, the same for every step.
+
+Steps of one kind can be read as one dataset (`Concat`): the generations of a gallery that grows. What each
+part holds does not depend on the others, so adding a part leaves the shards of all others valid.
 """
 
-import os
-import socket
-import threading
-import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, partial
-from typing import Any, Literal, Protocol
+from functools import cached_property
+from typing import Any, Protocol
 
-import psutil
 import pyarrow as pa
 
-from lmr.errors import LmrError
-from lmr.runtime import attempts, storage
-from lmr.runtime.limits import limit_threads
+from lmr import storage
 from lmr.runtime.settings import digest
-from lmr.runtime.shards import Dataset
-from lmr.runtime.tables import note_of
+from lmr.storage.datasets import Dataset, JoinedDataset
 
 __all__ = [
     "PROCESS_BYTES",
+    "Concat",
     "Each",
-    "Job",
-    "Receipt",
+    "Given",
     "Source",
     "Step",
-    "Summary",
     "Whole",
-    "add_up",
     "closure",
-    "make_shard",
-    "summarise",
+    "concat",
+    "grouped",
+    "per_part",
 ]
 
 PROCESS_BYTES = 400_000_000
@@ -46,7 +38,7 @@ PROCESS_BYTES = 400_000_000
 
 
 class Source(Protocol):
-    """What a step reads of other steps: one step, or several joined (`lmr.runtime.joined`)."""
+    """What a step reads of other steps: one step, or several read as one (`Concat`)."""
 
     @property
     def parts(self) -> tuple["Step", ...]:
@@ -220,166 +212,71 @@ class Given:
             dataset.write(0, self.rows, row_group_rows=self.row_group_rows)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """What a task must know to make a shard: small, and the same object for all shards of a step."""
+@dataclass(frozen=True, eq=False)
+class Concat:
+    """Several steps read as one; a `Source`.
 
-    output: Dataset
-    make: Callable[..., pa.Table]
-    settings: Any
-    inputs: Mapping[str, Dataset]
-    placement: Mapping[str, Any]
-    failures: str
-    """Folder for the tracebacks of unforeseen errors."""
+    Attributes
+    ----------
+    parts
+        The steps, in order.
+    """
 
-    @classmethod
-    def of(cls, step: Step, root: str) -> "Job":
-        """Return the job of a step for a run's folder."""
-        inputs = {name: source.dataset(root) for name, source in step.inputs.items()}
-        return cls(
-            output=step.dataset(root),
-            make=step.make,
-            settings=step.settings,
-            inputs=inputs,
-            placement=step.placement,
-            failures=storage.join(root, "failures"),
-        )
+    parts: tuple[Step, ...]
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """12 hex digits that stand for the parts in their order."""
+        return digest([part.fingerprint for part in self.parts])
 
-@dataclass(frozen=True, kw_only=True)
-class Receipt:
-    """What a task returns: tens of bytes about a shard; the shard itself is in storage."""
-
-    step: str
-    shard: int
-    state: Literal["made", "found", "failed", "skipped"]
-    rows: int = 0
-    bytes: int = 0
-    seconds: float = 0.0
-    peak_bytes: int = 0
-    worker: str = ""
-    error: str = ""
-    note: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Summary:
-    """The receipts of a step, added up."""
-
-    step: str
-    made: int = 0
-    found: int = 0
-    rows: int = 0
-    bytes: int = 0
-    seconds: float = 0.0
-    peak_bytes: int = 0
-    failed: tuple[Receipt, ...] = ()
-    skipped: int = 0
-    notes: tuple[str, ...] = ()
+    @cached_property
+    def shards(self) -> int:
+        """How many shards all parts have."""
+        return sum(part.shards for part in self.parts)
 
     @property
-    def whole(self) -> bool:
-        """Whether every shard is in storage."""
-        return not self.failed and not self.skipped
+    def rows(self) -> int:
+        """Expected rows of all parts."""
+        return sum(part.rows for part in self.parts)
+
+    @property
+    def bytes_per_row(self) -> float:
+        """Expected size of a row, over all parts."""
+        return sum(part.rows * part.bytes_per_row for part in self.parts) / max(self.rows, 1)
+
+    def dataset(self, root: str) -> Dataset:
+        """Return the dataset below a run's folder."""
+        first = self.parts[0]
+        parts = tuple(part.dataset(root) for part in self.parts)
+        url = storage.join(root, first.folder)
+        return JoinedDataset(url, first.name, self.fingerprint, self.shards, parts)
 
 
-def summarise(step: str, found: int, receipts: Sequence[Receipt]) -> Summary:
-    """Add up receipts; `found` more shards were there before the run began."""
-    made = [r for r in receipts if r.state == "made"]
-    return Summary(
-        step=step,
-        made=len(made),
-        found=found + sum(r.state == "found" for r in receipts),
-        rows=sum(r.rows for r in made),
-        bytes=sum(r.bytes for r in made),
-        seconds=sum(r.seconds for r in made),
-        peak_bytes=max((r.peak_bytes for r in made), default=0),
-        failed=tuple(r for r in receipts if r.state == "failed"),
-        skipped=sum(r.state == "skipped" for r in receipts),
-        notes=tuple(dict.fromkeys(r.note for r in made if r.note)),
-    )
+def concat(steps: Iterable[Step]) -> Source:
+    """Return steps as one source; one step alone stays itself."""
+    parts = tuple(steps)
+    return parts[0] if len(parts) == 1 else Concat(parts)
 
 
-def add_up(summaries: Sequence[Summary]) -> list[Summary]:
-    """Add up the summaries of steps of one name, the parts of a joined dataset; the order stays."""
-    together: dict[str, list[Summary]] = {}
-    for summary in summaries:
-        together.setdefault(summary.step, []).append(summary)
-    return [
-        Summary(
-            step=step,
-            made=sum(s.made for s in some),
-            found=sum(s.found for s in some),
-            rows=sum(s.rows for s in some),
-            bytes=sum(s.bytes for s in some),
-            seconds=sum(s.seconds for s in some),
-            peak_bytes=max(s.peak_bytes for s in some),
-            failed=tuple(receipt for s in some for receipt in s.failed),
-            skipped=sum(s.skipped for s in some),
-        )
-        for step, some in together.items()
-    ]
+def grouped(steps: Iterable[Step]) -> list[Source]:
+    """Join the steps that have one name, for those who count and show; the order stays."""
+    together: dict[str, list[Step]] = {}
+    for step in steps:
+        together.setdefault(step.name, []).append(step)
+    return [concat(some) for some in together.values()]
 
 
-def make_shard(job: Job, shard: int, *upstream: Receipt | Summary) -> Receipt:
-    """Make one shard, unless storage has it; never raises for what concerns this shard alone.
+def per_part(declare: Callable[..., Step], *sources: Source) -> Source:
+    """Declare a step for each part of some sources, and join them.
 
-    A failure becomes a receipt with the reason, and what depends on it is skipped, so that all other shards
-    of the run are still finished and one account of everything reaches the user.
+    Parameters
+    ----------
+    declare
+        Takes a part of each source and returns the step that reads these.
+    *sources
+        Sources of the same number of parts.
     """
-    output = job.output
-    worker = f"{socket.gethostname()}:{os.getpid()}"
-    receipt = partial(Receipt, step=output.step, shard=shard, worker=worker)
-    if any(isinstance(u, Summary) and not u.whole for u in upstream) or any(
-        isinstance(u, Receipt) and u.state in ("failed", "skipped") for u in upstream
-    ):
-        return receipt(state="skipped")
-    try:
-        # Looking first makes resuming and re-running after a lost worker the same thing.
-        if storage.exists(output.shard_url(shard)):
-            return receipt(state="found", rows=int(output.facts(shard)["rows"]))
-        with attempts.attempt(f"shard {output.step}/{shard:05d}"), _measured() as measure:
-            rows = job.make(shard, job.settings, **job.inputs, **job.placement)
-            facts = measure() | ({"note": note} if (note := note_of(rows)) else {})
-            size = output.write(shard, rows, **facts)
-        return receipt(state="made", rows=rows.num_rows, bytes=size, **facts)
-    except LmrError as error:
-        return receipt(state="failed", error=str(error))
-    except Exception as error:
-        where = storage.join(job.failures, f"{output.step}-{shard:05d}.txt")
-        what = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-        message = f"shard {output.step}/{shard:05d} failed\ngot: {what}\nfix: report it with {where}"
-        try:
-            storage.put(where, traceback.format_exc().encode())
-        except LmrError:
-            message = f"shard {output.step}/{shard:05d} failed\ngot: {what}"
-        return receipt(state="failed", error=message)
-
-
-@contextmanager
-def _measured() -> Iterator[Callable[[], dict[str, Any]]]:
-    """Measure seconds and the peak of the process's own memory (without mapped files) inside the block."""
-    limit_threads()
-    process, done, start = psutil.Process(), threading.Event(), time.perf_counter()
-
-    def own_bytes() -> int:
-        info = process.memory_info()
-        return int(info.rss - getattr(info, "shared", 0))
-
-    peak = own_bytes()  # a short shard may end before the sampler begins
-
-    def sample() -> None:
-        nonlocal peak
-        while not done.wait(0.02):
-            peak = max(peak, own_bytes())
-
-    sampler = threading.Thread(target=sample, daemon=True)
-    sampler.start()
-    try:
-        yield lambda: {"seconds": round(time.perf_counter() - start, 3), "peak_bytes": peak}
-    finally:
-        done.set()
-        sampler.join()
+    return concat(declare(*parts) for parts in zip(*(source.parts for source in sources), strict=True))
 
 
 def closure(targets: Iterable[Step]) -> list[Step]:

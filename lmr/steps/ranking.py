@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lmr.retrieval.diffuse import after_diffusion
-from lmr.retrieval.expand import order_with_verified
-from lmr.retrieval.fuse import add_evidence
-from lmr.runtime.shards import Dataset
-from lmr.runtime.tables import column, table
+from lmr.retrieval.diffusion.online import after_diffusion
+from lmr.retrieval.expansion.expand import order_with_verified
+from lmr.retrieval.expansion.fuse import add_evidence
+from lmr.storage.arrow import column, table
+from lmr.storage.datasets import Dataset
 
 __all__ = ["Ranking", "Reached", "merge", "read_ranking", "with_head"]
 

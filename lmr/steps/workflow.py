@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from lmr.runtime.steps import Given, Source, Step
-from lmr.steps.check_photos import check_photos
-from lmr.steps.evaluate import evaluate
-from lmr.steps.photos import Photos
-from lmr.steps.submit import submit
-from lmr.steps.weights import Weights
+from lmr.steps.features.weights import Weights
+from lmr.steps.photos.listing import Photos
+from lmr.steps.photos.unusable import check_photos
+from lmr.steps.results.scores import evaluate
+from lmr.steps.results.submission import submit
 
 __all__ = ["Inputs", "Weights", "Workflow"]
 

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
 from lmr.cloud import fleet, stack
-from lmr.cloud.cluster import ScalingGroup
+from lmr.cloud.found import ScalingGroup
 from lmr.cloud.redact import Redactor
 from lmr.cloud.session import Aws, aws_errors, open_aws
 from lmr.errors import CloudError

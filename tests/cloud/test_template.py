@@ -14,8 +14,8 @@ import pytest
 import typer
 from cfnlint.decode import cfn_yaml
 
-from lmr.cli_cluster import cluster_app
-from lmr.cloud.cluster import SCHEDULER_DISK_GB
+from lmr.cli.cluster import cluster_app
+from lmr.cloud.found import SCHEDULER_DISK_GB
 from lmr.cloud.prices import read_prices
 from lmr.cloud.stack import Order
 from lmr.shipped import shipped

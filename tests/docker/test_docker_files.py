@@ -11,7 +11,7 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from lmr.cli import app
+from lmr.cli.main import app
 from lmr.shipped import files, sources
 
 ROOT = Path(__file__).parents[2]

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from lmr.runtime.certificates import make_certificates
+from lmr.cluster.certificates import make_certificates
 from lmr.versions import installed
-from tests.hosts.network import network, why_not
+from tests.support.network import network, why_not
 
 ROOT = Path(__file__).parents[2]
-LMR = [sys.executable, "-m", "lmr.cli"]
+LMR = [sys.executable, "-m", "lmr"]
 MISSING = [tool for tool in ("buildah", "debootstrap") if shutil.which(tool) is None]
 
 pytestmark = [

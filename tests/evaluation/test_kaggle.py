@@ -19,7 +19,7 @@ from lmr.evaluation.kaggle import (
     write_recognition_submission,
     write_submission,
 )
-from tests.shared import shared
+from tests.support.shared import shared
 
 ids = st.text(
     st.characters(blacklist_categories=("C", "Z"), blacklist_characters=',"'), min_size=1, max_size=8

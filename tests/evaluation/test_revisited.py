@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lmr.errors import LmrError, SettingsError
 from lmr.evaluation.revisited import map_classic, map_revisited
-from tests.shared import shared
+from tests.support.shared import shared
 
 
 def golden():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lmr.errors import LmrError, SettingsError
 from lmr.evaluation import revisited, scorers
 from lmr.evaluation.scorers import average_precision_at_100, gap, map_at_100
-from tests.shared import shared
+from tests.support.shared import shared
 
 # The golden cases in which the original's mean runs over queries without right photos, so that ours differs:
 # case -> the mean over the queries that have some.

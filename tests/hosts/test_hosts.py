@@ -15,18 +15,18 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.hosts import ceph
-from tests.hosts.counting import calls_of
-from tests.hosts.network import Network, network
-from tests.hosts.network import why_not as no_network
-from tests.runtime.servers import said
-from tests.steps.world import arguments, lmr, make
+from tests.support import ceph
+from tests.support.counting import calls_of
+from tests.support.network import Network, network
+from tests.support.network import why_not as no_network
+from tests.support.servers import said
+from tests.support.world import arguments, lmr, make
 
 pytestmark = [pytest.mark.hosts, pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = ("--set", "ingest.photos_per_shard=6")
-CALL = (sys.executable, "-m", "lmr.cli")
+CALL = (sys.executable, "-m", "lmr")
 
 
 @dataclass
@@ -135,7 +135,7 @@ files = [path for path in fs.find(sys.argv[1])]
 assert any(path.endswith("submission.csv") for path in files)
 print([path for path in files if sys.argv[2].encode() in fs.cat_file(path)])
 """
-READ = "import sys; from lmr.runtime import storage; sys.stdout.buffer.write(storage.read(sys.argv[1]))"
+READ = "import sys; from lmr import storage; sys.stdout.buffer.write(storage.read(sys.argv[1]))"
 
 
 def wait_for(what, process, log, seconds=240):
@@ -153,7 +153,13 @@ def test_a_run_survives_its_laptop_and_its_hosts(cluster, world, alone):
     cluster.python(UPLOAD, str(world))
 
     # Submit, and the laptop is gone: its process is killed, its cable out.
-    submit = ["submit", str(ROOT / "tests/hosts/workflow.py"), "--out", "s3://photos/run", *SETTINGS]
+    submit = [
+        "submit",
+        str(ROOT / "tests/support/counting_workflow.py"),
+        "--out",
+        "s3://photos/run",
+        *SETTINGS,
+    ]
     submit += ["--gallery", "s3://photos/world/gallery", "--queries", "s3://photos/world/queries"]
     log = cluster.folder / "laptop.log"
     process = net["laptop"].start([*CALL, *submit, *to_cluster], log, cluster.environment)

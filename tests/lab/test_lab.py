@@ -13,13 +13,13 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from lmr.cli import app
+from lmr.cli.main import app
+from lmr.cluster.certificates import make_certificates
+from lmr.cluster.client import workers_of
+from lmr.cluster.tls import security
 from lmr.errors import ClusterError
 from lmr.lab.hosts import read_lab
-from lmr.runtime.certificates import make_certificates
-from lmr.runtime.cluster import workers_of
-from lmr.runtime.security import security
-from tests.lab.ssh_daemon import server
+from tests.support.ssh_daemon import server
 
 pytestmark = [
     pytest.mark.slow,
@@ -37,7 +37,7 @@ def lab(tmp_path):
     make_certificates(tmp_path / "certs", hosts=["127.0.0.1"])
     command = tmp_path / "lmr"
     root = Path(__file__).parents[2]
-    command.write_text(f'#!/bin/sh\nPYTHONPATH={root} exec {sys.executable} -m lmr.cli "$@"\n')
+    command.write_text(f'#!/bin/sh\nPYTHONPATH={root} exec {sys.executable} -m lmr "$@"\n')
     command.chmod(0o755)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -3,7 +3,7 @@ import shlex
 import pytest
 from typer.main import get_command
 
-from lmr.cli import app
+from lmr.cli.main import app
 from lmr.errors import ClusterError
 from lmr.lab import services
 from lmr.lab.hosts import Lab

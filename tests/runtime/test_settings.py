@@ -6,7 +6,7 @@ from annotated_types import Ge
 
 from lmr.errors import SettingsError
 from lmr.runtime.settings import Settings, digest, layer, parse_overrides, read_toml
-from tests.runtime.toys import NumberSettings, ScaleSettings, workflow
+from tests.support.toys import NumberSettings, ScaleSettings, workflow
 
 
 @dataclass(frozen=True, kw_only=True)

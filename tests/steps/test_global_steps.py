@@ -7,20 +7,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lmr.cluster.client import Where
 from lmr.errors import SettingsError
-from lmr.retrieval.neighbours import top_k
-from lmr.retrieval.offline import columns_matrix, compare_columns
-from lmr.runtime.cluster import Where
-from lmr.runtime.run import run
+from lmr.retrieval.diffusion.offline import columns_matrix, compare_columns
+from lmr.retrieval.global_search.exact import top_k
 from lmr.runtime.steps import PROCESS_BYTES, closure
-from lmr.runtime.tables import column, ragged
-from lmr.steps.columns import ColumnSettings
-from lmr.steps.diffuse import DiffuseSettings
-from lmr.steps.diffuse_offline import OnlineSettings, diffuse_offline
-from lmr.steps.graph import GraphSettings
-from tests.runtime.toys import Quiet
-from tests.shared import shared
-from tests.steps.vectors import VectorSettings, described, rows_of, steps, vectors_of
+from lmr.scheduler.run import run
+from lmr.steps.diffusion.offline_columns import ColumnSettings
+from lmr.steps.diffusion.offline_query import OnlineSettings, diffuse_offline
+from lmr.steps.diffusion.online import DiffuseSettings
+from lmr.steps.diffusion.region_graph import GraphSettings
+from lmr.storage.arrow import column, ragged
+from tests.support.shared import shared
+from tests.support.toys import Quiet
+from tests.support.vectors import VectorSettings, described, rows_of, steps, vectors_of
 
 GALLERY = VectorSettings(photos=130, per_shard=200, total=150)
 QUERIES = VectorSettings(photos=20, per_shard=200, total=150, first=130)

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from tests.shared import shared
-from tests.steps.world import lmr, scores
+from tests.support.shared import shared
+from tests.support.world import lmr, scores
 
 LANDMARKS = 12
 DISTRACTORS = 60

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from lmr.errors import LmrError, SettingsError, StorageError
-from tests.steps.world import arguments, lmr, make, scores, submission
+from tests.support.world import arguments, lmr, make, scores, submission
 
 STEPS = ["search", "verify", "rank", "expand", "diffuse"]
 
@@ -204,7 +204,7 @@ def test_a_worker_without_torch_says_which_extra_it_lacks(monkeypatch):
     from lmr.errors import ClusterError
     from lmr.features.extractors import GemSettings, global_extractor, local_extractor
 
-    for name in ("lmr.features.gem", "lmr.features.delf", "lmr.features.learned"):
+    for name in ("lmr.features.networks.gem", "lmr.features.local.delf", "lmr.features.local.learned"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ClusterError, match=r"pip install 'lmr\[features\]'"):

@@ -1,0 +1,76 @@
+"""What `lmr run` says of networks before it starts: their weights' terms, and how long CPUs will take."""
+
+from pathlib import PurePosixPath
+
+from rich.console import Console
+
+from lmr.cli.tables import duration_text
+from lmr.errors import ClusterError
+from lmr.features.weights.fetch import recognise
+from lmr.runtime.graph import needed
+from lmr.steps.features.estimate import Estimate, estimate_networks
+from lmr.steps.workflow import Workflow
+
+__all__ = ["local_gpus", "tell_of_networks"]
+
+
+def tell_of_networks(flow: Workflow, root: str, workers: int | None, out: Console) -> None:
+    """Print what a user should know before networks run; nothing where there are none.
+
+    Parameters
+    ----------
+    flow, root
+        The workflow and its folder.
+    workers
+        Processes on this machine; None on a cluster, whose workers are not known here.
+    out
+        Where to print.
+    """
+    inputs = flow.inputs
+    for weights in (inputs.local_weights, inputs.weights):
+        name = PurePosixPath(weights.url.rstrip("/")).name if weights else ""
+        known = recognise(name, weights.digest) if weights else None
+        if known and known.restriction:
+            out.print(f"weights {name}: {known.licence}; {known.restriction}", soft_wrap=True)
+    if inputs.device != "cpu" or (inputs.weights is None and inputs.local_weights is None):
+        return
+    for estimate in estimate_networks(needed(flow.targets, root), inputs.gallery):
+        out.print(estimate_text(estimate, workers), soft_wrap=True)
+
+
+def estimate_text(estimate: Estimate, workers: int | None) -> str:
+    """Return a sentence or two on an estimate."""
+    says = f"{estimate.step} runs a network on CPUs"
+    each = estimate.seconds_per_photo
+    if each is None:
+        return f"{says}; how long is not known, since torch is not installed on this machine"
+    measured = f"{says}: {each:.2g} s per photo and core, measured here on {estimate.measured} of the photos"
+    total = estimate.photos * each
+    if workers is None:
+        return (
+            f"{measured}; {estimate.photos:,} photos take one such core {duration_text(total)}, "
+            "more cores as much less"
+        )
+    return (
+        f"{measured}; {estimate.photos:,} photos take about {duration_text(total / max(workers, 1))} "
+        f"with {max(workers, 1)} process(es)"
+    )
+
+
+def local_gpus(device: str) -> int:
+    """Return how many GPUs this machine has, if networks shall run on them.
+
+    Raises
+    ------
+    ClusterError
+        If torch is not installed on this machine.
+    """
+    if device == "cpu":
+        return 0
+    try:
+        from lmr.features.networks.devices import gpu_count
+    except ModuleNotFoundError as error:
+        raise ClusterError(
+            "this machine cannot run networks", got=str(error), fix="pip install 'lmr[features]'"
+        ) from error
+    return gpu_count()

@@ -1,0 +1,128 @@
+"""Runs on a scheduler: submit and leave, come back, look, stop."""
+
+import time
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from lmr.cli import tables
+from lmr.cli.cluster import Tls
+from lmr.cli.workflow import Chosen, with_workflow
+from lmr.cluster.client import Where, open_client
+from lmr.errors import ClusterError
+from lmr.runtime.finish import settle
+from lmr.scheduler.plugin import RunStatus
+from lmr.scheduler.run import submit as submit_steps
+from lmr.scheduler.runs import cancel_run, ending_of, find_run, list_runs
+from lmr.scheduler.runs import watch as watch_run
+
+__all__ = ["Scheduler", "jobs_app"]
+
+Scheduler = Annotated[
+    str | None, typer.Option(envvar="DASK_SCHEDULER_ADDRESS", help="Address of a Dask scheduler.")
+]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait for workers that the run needs and has not yet.")]
+
+jobs_app = typer.Typer(rich_markup_mode="rich")
+out = Console(highlight=False)
+
+
+@jobs_app.command()
+@with_workflow
+def submit(chosen: Chosen, scheduler: Scheduler = None, tls: Tls = None, wait: Wait = False) -> None:
+    """Send a workflow to a scheduler and return at once: it goes on without this machine."""
+    where = Where(scheduler=_given(scheduler), tls=tls)
+    for news in chosen.news:
+        out.print(news)
+    chosen.remember()
+    record = submit_steps(
+        chosen.flow.targets,
+        chosen.root,
+        where,
+        workflow=chosen.name,
+        closing=chosen.closing,
+        wait=wait,
+        tell=out.print,
+    )
+    if record is None:
+        out.print("nothing was left to do: every shard is there")
+        return
+    for note in record.notes:
+        out.print(note, soft_wrap=True)
+    out.print(f"submitted as [bold]{record.name}[/]: {sum(record.totals.values()):,} shards to make")
+    out.print(f"it goes on without this machine; to look at it: lmr watch {record.name}", soft_wrap=True)
+
+
+@jobs_app.command()
+def runs(scheduler: Scheduler = None, tls: Tls = None) -> None:
+    """List the runs that a scheduler knows."""
+    with open_client(Where(scheduler=_given(scheduler), tls=tls)) as client:
+        statuses = list_runs(client)
+    out.print(tables.runs_table(statuses) if statuses else "this scheduler knows no run")
+
+
+@jobs_app.command()
+def status(
+    run: Annotated[str | None, typer.Argument(help="Name of the run; without it: all runs.")] = None,
+    scheduler: Scheduler = None,
+    tls: Tls = None,
+) -> None:
+    """Tell how far a run is."""
+    if run is None:
+        runs(scheduler, tls)
+        return
+    with open_client(Where(scheduler=_given(scheduler), tls=tls)) as client:
+        found = find_run(client, run)
+    _show(found)
+
+
+@jobs_app.command()
+def watch(
+    run: Annotated[str, typer.Argument(help="Name of the run.")],
+    scheduler: Scheduler = None,
+    tls: Tls = None,
+) -> None:
+    """Follow a run to its end, from any machine; leaving does not stop it."""
+    with open_client(Where(scheduler=_given(scheduler), tls=tls)) as client:
+        found = find_run(client, run)
+        if found.active:
+            with tables.ProgressBars(out) as bars:
+                bars.planned(found.record.totals)
+                bars.connected(client.dashboard_link)
+                watch_run(client, run, bars.progressed)
+            found = find_run(client, run)
+    _show(found)
+
+
+@jobs_app.command()
+def cancel(
+    run: Annotated[str, typer.Argument(help="Name of the run.")],
+    scheduler: Scheduler = None,
+    tls: Tls = None,
+) -> None:
+    """Stop a run; what is finished stays, and submitting again goes on from there."""
+    with open_client(Where(scheduler=_given(scheduler), tls=tls)) as client:
+        found = cancel_run(client, run)
+    out.print(f"{run} is {found.state}")
+
+
+def _given(scheduler: str | None) -> str:
+    if scheduler is None:
+        raise ClusterError(
+            "no scheduler is named", fix="give --scheduler tls://host:8786, or set DASK_SCHEDULER_ADDRESS"
+        )
+    return scheduler
+
+
+def _show(found: RunStatus) -> None:
+    """Print a run; one that failed is told as `lmr run` tells it."""
+    for note in found.record.notes:
+        out.print(note, soft_wrap=True)
+    if found.active:
+        out.print(tables.run_table(found))
+        return
+    summaries = settle(ending_of(found))
+    out.print(tables.summary_table(summaries))
+    took = (found.ended or time.time()) - found.record.since
+    out.print(f"{found.record.name} took {took:,.0f} s; see {found.record.root}", soft_wrap=True)

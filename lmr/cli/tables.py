@@ -1,0 +1,212 @@
+"""What the command line shows: the plan, progress, scores. Only text; decides nothing."""
+
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from lmr.runtime.graph import Plan
+from lmr.runtime.steps import grouped
+from lmr.runtime.tasks import Summary
+from lmr.scheduler.plugin import RunStatus
+from lmr.scheduler.run import Counts
+from lmr.steps.results.results import Unusable
+
+__all__ = [
+    "ProgressBars",
+    "bytes_text",
+    "duration_text",
+    "plan_table",
+    "run_table",
+    "runs_table",
+    "scores_table",
+    "summary_table",
+    "unusable_table",
+    "when",
+]
+
+LABELS = {
+    "search": "1 local search",
+    "verify": "2 spatial verification",
+    "rank": "3 global search",
+    "expand": "4 query expansion",
+    "diffuse": "5 regional diffusion",
+}
+
+
+def bytes_text(count: float) -> str:
+    """Return a size in the unit that reads best."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000 or unit == "TB":
+            return f"{count:.0f} {unit}" if unit in ("B", "kB") else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError
+
+
+def duration_text(seconds: float) -> str:
+    """Return a length of time in the unit that reads best."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 2 * 3600:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.0f} hours" if seconds < 72 * 3600 else f"{seconds / 86400:.0f} days"
+
+
+def plan_table(plan: Plan) -> Table:
+    """Show what a run would do."""
+    table = Table(title="plan", title_justify="left")
+    for name, right in (
+        ("step", 0),
+        ("shards", 1),
+        ("to make", 1),
+        ("rows", 1),
+        ("size, expected", 1),
+        ("memory of a task", 1),
+        ("on", 0),
+    ):
+        table.add_column(name, justify="right" if right else "left", no_wrap=name == "step")
+    total = 0.0
+    missing = {need.step.fingerprint: len(need.missing) for need in plan}
+    for source in grouped(need.step for need in plan):
+        step = source.parts[0]
+        size = source.rows * source.bytes_per_row
+        total += size
+        on = ", ".join(step.resources)
+        rows = f"{source.rows:,}" if source.rows else "–"
+        table.add_row(
+            step.name,
+            f"{source.shards:,}",
+            f"{sum(missing[part.fingerprint] for part in source.parts):,}",
+            rows,
+            bytes_text(size) if size else "–",
+            bytes_text(step.peak_bytes) if step.peak_bytes else "–",
+            on,
+        )
+    table.add_section()
+    made, shards = sum(len(n.missing) for n in plan), sum(n.step.shards for n in plan)
+    table.add_row("all", f"{shards:,}", f"{made:,}", "", bytes_text(total), "")
+    return table
+
+
+def scores_table(scores: Mapping[str, float]) -> Table:
+    """Show mAP@100 after each step and the difference that the step made."""
+    table = Table(title="mAP@100", title_justify="left")
+    table.add_column("after step")
+    table.add_column("mAP@100", justify="right")
+    table.add_column("difference", justify="right")
+    before: float | None = None
+    for name, score in scores.items():
+        change = "" if before is None else f"{score - before:+.4f}"
+        table.add_row(LABELS.get(name, name), f"{score:.4f}", change)
+        before = score
+    return table
+
+
+def summary_table(summaries: Sequence[Summary]) -> Table:
+    """Show what each step took, and below what it has to say."""
+    notes = [f"{s.step}: {note}" for s in summaries for note in s.notes]
+    table = Table(title="steps", title_justify="left", caption="\n".join(notes), caption_justify="left")
+    for name in ("step", "made", "found", "rows", "size", "seconds", "peak memory"):
+        table.add_column(name, justify="left" if name == "step" else "right")
+    for s in summaries:
+        table.add_row(
+            s.step,
+            f"{s.made:,}",
+            f"{s.found:,}",
+            f"{s.rows:,}",
+            bytes_text(s.bytes),
+            f"{s.seconds:.1f}",
+            bytes_text(s.peak_bytes),
+        )
+    return table
+
+
+def runs_table(runs: Sequence[RunStatus]) -> Table:
+    """Show runs of a scheduler, a line each."""
+    table = Table(title="runs", title_justify="left")
+    table.add_column("run", no_wrap=True)
+    for name in ("state", "shards", "since", "by", "folder"):
+        table.add_column(name, justify="right" if name == "shards" else "left", overflow="fold")
+    for run in runs:
+        record = run.record
+        done, total = sum(run.counts.values()), sum(record.totals.values())
+        by = f"{record.user} on {record.host}"
+        table.add_row(record.name, run.state, f"{done:,} of {total:,}", when(record.since), by, record.root)
+    return table
+
+
+def run_table(run: RunStatus) -> Table:
+    """Show how far one run is, step by step."""
+    record = run.record
+    title = f"{record.name}: {run.state}, since {when(record.since)}, by {record.user} on {record.host}"
+    table = Table(title=title, title_justify="left")
+    for name in ("step", "done", "shards"):
+        table.add_column(name, justify="left" if name == "step" else "right")
+    for step, total in record.totals.items():
+        table.add_row(step, f"{run.counts.get(step, 0):,}", f"{total:,}")
+    if run.deaths:
+        table.caption = f"workers that died with a shard in hand: {run.deaths}"
+    return table
+
+
+def when(seconds: float) -> str:
+    """Return a time, by this machine's clock."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def unusable_table(photos: Sequence[Unusable], most: int = 20) -> Table:
+    """Show photos that could not be used."""
+    table = Table(title=f"{len(photos)} photo(s) could not be used", title_justify="left")
+    for name in ("set", "id", "reason"):
+        table.add_column(name)
+    for photo in photos[:most]:
+        table.add_row(photo.set, photo.id, photo.reason)
+    if len(photos) > most:
+        table.add_row("…", f"{len(photos) - most} more", "see the dataset `unusable` of the run")
+    return table
+
+
+class ProgressBars:
+    """A bar per step while a run goes on."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.bars: dict[str, TaskID] = {}
+        self.started = time.perf_counter()
+        self.progress = Progress(
+            TextColumn("{task.description:24}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+        )
+
+    def __enter__(self) -> "ProgressBars":
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.progress.stop()
+
+    def planned(self, totals: Counts) -> None:
+        """Make a bar per step that has something to do."""
+        for name, total in totals.items():
+            self.bars[name] = self.progress.add_task(name, total=total, start=False)
+
+    def connected(self, dashboard: str | None) -> None:
+        """Say where the dashboard is, then show the bars."""
+        self.console.print(f"dashboard  {dashboard}" if dashboard else "runs in this process, no dashboard")
+        self.progress.start()
+
+    def progressed(self, counts: Counts) -> None:
+        """Move the bars."""
+        for name, done in counts.items():
+            bar = self.bars[name]
+            task = self.progress.tasks[self.progress.task_ids.index(bar)]
+            if done and not task.started:
+                self.progress.start_task(bar)
+            self.progress.update(bar, completed=done)
+            if task.total is not None and done >= task.total:
+                self.progress.stop_task(bar)

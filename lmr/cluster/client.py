@@ -1,0 +1,148 @@
+"""Where a run's tasks run: in this process, on processes of this machine, or on any scheduler.
+
+`--scheduler ADDRESS` is the only contract with a cluster, whoever started it.
+"""
+
+import logging
+import os
+import uuid
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import dask
+import distributed
+from distributed.versions import VersionMismatchWarning
+
+from lmr.cluster.tls import security, why_unreachable
+from lmr.errors import ClusterError
+from lmr.runtime.threads import thread_environment
+
+__all__ = ["Where", "connect", "open_client", "workers_of"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """Where to run.
+
+    Attributes
+    ----------
+    scheduler
+        Address of a Dask scheduler (`tcp://…`, `tls://…`), or None.
+    tls
+        Folder of the client's certificate, for a `tls://` address.
+    workers
+        Without a scheduler: worker processes to start on this machine; 0 runs in this very process.
+    gpus
+        How many of those processes get a GPU, one each; they declare it, and see no other.
+    """
+
+    scheduler: str | None = None
+    tls: str | None = None
+    workers: int = 0
+    gpus: int = 0
+
+    @property
+    def in_process(self) -> bool:
+        """Whether it names this very process."""
+        return self.scheduler is None and not self.workers
+
+
+@contextmanager
+def open_client(where: Where) -> Iterator[distributed.Client]:
+    """Connect to the cluster that `where` names, or start one on this machine; close it again.
+
+    Raises
+    ------
+    ClusterError
+        If the scheduler cannot be reached or has another version of Dask than this machine.
+    """
+    if where.scheduler is not None:
+        with connect(where.scheduler, where.tls) as client:
+            yield client
+    else:
+        with _local_cluster(where) as cluster, distributed.Client(cluster) as client:
+            yield client
+
+
+@contextmanager
+def connect(address: str, tls: str | None) -> Iterator[distributed.Client]:
+    """Connect to a scheduler of the same versions; `tls` is the folder of certificates, if it needs them."""
+    credentials = security(address, tls)
+    # Preflight compares versions, and says which of them matter.
+    warnings.filterwarnings("ignore", category=VersionMismatchWarning)
+    try:
+        client = distributed.Client(
+            address, security=credentials, timeout="10s", name=f"lmr-{uuid.uuid4().hex[:6]}"
+        )
+    except (OSError, ValueError, TypeError, TimeoutError) as error:
+        raise why_unreachable(address, credentials, error) from error
+    with client:
+        _check_version(client)
+        yield client
+
+
+def workers_of(client: distributed.Client) -> Mapping[str, Mapping[str, Any]]:
+    """Return what a scheduler tells of its workers, by address.
+
+    Not by `client.scheduler_info()`: every two seconds the client itself asks about the scheduler without its
+    workers, and that answer may take the place of the one that was asked for.
+    """
+    workers: Mapping[str, Mapping[str, Any]] = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
+    return workers
+
+
+def _check_version(client: distributed.Client) -> None:
+    """Refuse a scheduler of another Dask, which would not understand; workers are looked at in preflight."""
+    theirs = client.sync(client.scheduler.versions)["packages"]["distributed"]
+    if theirs != distributed.__version__:
+        raise ClusterError(
+            "the scheduler runs another distributed than this machine",
+            got=f"{theirs} there, {distributed.__version__} here",
+            fix="install the same versions everywhere: pip install -c constraints.txt lmr",
+        )
+
+
+@contextmanager
+def _local_cluster(where: Where) -> Iterator[distributed.LocalCluster]:
+    config = {
+        "distributed.nanny.pre-spawn-environ": thread_environment(),
+        # Memory is bounded by the steps; a worker that spills would spill tens of bytes.
+        "distributed.worker.memory.target": False,
+        "distributed.worker.memory.spill": False,
+    }
+    gpus = min(where.gpus, where.workers)
+    with dask.config.set(config):
+        cluster = distributed.LocalCluster(
+            n_workers=where.workers - gpus,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            resources={"CPU": 1},
+            silence_logs=logging.CRITICAL,
+        )
+        try:
+            _add_gpu_workers(cluster, where.workers - gpus, gpus)
+            yield cluster
+        finally:
+            # A worker slow to leave (on a loaded machine) must not turn a finished run into a failed one;
+            # worker processes are daemons and end with this one.
+            with suppress(TimeoutError):
+                cluster.close()
+
+
+def _add_gpu_workers(cluster: distributed.LocalCluster, others: int, count: int) -> None:
+    """Start processes that see one GPU each: several on one would share its memory and slow each other."""
+    if not count:
+        return
+    visible = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
+    gpus = visible or [str(number) for number in range(count)]
+    kind = cluster.new_spec
+    for number, gpu in enumerate(gpus[:count], 1):
+        own = {"resources": {"CPU": 1, "GPU": 1}, "env": {"CUDA_VISIBLE_DEVICES": gpu}}
+        cluster.new_spec = {**kind, "options": kind["options"] | own}
+        cluster.scale(others + number)
+    cluster.wait_for_workers(others + count)

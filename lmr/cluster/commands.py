@@ -1,0 +1,275 @@
+"""The commands that start a scheduler and workers with all that `lmr` needs of them.
+
+They are Dask's own (`dask scheduler`, `dask worker`, `dask cuda worker`); here it is decided with which
+options and environment. A worker process has one thread: a shard that crashes a library then takes no
+innocent neighbour with it, and the cores of a host are shared out as processes.
+"""
+
+import ctypes
+import importlib.util
+import ipaddress
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lmr.cluster.certificates import check_certificate
+from lmr.cluster.tls import check_address
+from lmr.errors import ClusterError
+from lmr.runtime.threads import malloc_environment, thread_environment
+
+__all__ = ["Command", "exec_command", "scheduler_command", "supervise", "worker_command"]
+
+DEATH_TIMEOUT_SECONDS = 180
+"""How long a worker may take to start and find its scheduler: a host starts a hundred at once."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line, and what it needs in its environment."""
+
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def scheduler_command(
+    *,
+    tls: str | None = None,
+    host: str | None = None,
+    port: int = 8786,
+    dashboard_host: str = "127.0.0.1",
+    dashboard_port: int = 8787,
+    unprotected: bool = False,
+) -> Command:
+    """Return the command that starts a scheduler.
+
+    Parameters
+    ----------
+    tls
+        Folder with `ca.pem`, `scheduler.pem` and `scheduler.key`; None: no encryption.
+    host
+        Address to listen on. None: every address of this machine with `tls`, only itself without.
+    port, dashboard_host, dashboard_port
+        The dashboard knows no password, so it listens on a private address only.
+    unprotected
+        Allow what anyone who reaches the port could misuse.
+
+    Raises
+    ------
+    ClusterError
+        If a certificate is not good, or something would be open to strangers.
+    """
+    if not tls and not unprotected and host is not None and not _is_loopback(host):
+        raise ClusterError(
+            "a scheduler without TLS runs whatever anyone sends it",
+            got=f"--host {host} without --tls",
+            fix="--tls DIR from `lmr cluster certs`, or --unprotected on a network that is yours alone",
+        )
+    if not unprotected and not _is_private(dashboard_host):
+        raise ClusterError(
+            "the dashboard has no password and would be open to strangers",
+            got=f"--dashboard-host {dashboard_host}",
+            fix="a private address (127.0.0.1) and `lmr dashboard` from afar; or --unprotected, knowing that",
+        )
+    protocol = "tls" if tls else "tcp"
+    arguments = ["scheduler", "--protocol", protocol, "--port", str(port)]
+    if host is not None or not tls:
+        arguments += ["--host", f"{protocol}://{_bracketed(host or '127.0.0.1')}"]
+    arguments += ["--dashboard-address", f"{_bracketed(dashboard_host)}:{dashboard_port}"]
+    environment = {
+        # A worker's death counts against every task that was assigned to it, not only the one it ran.
+        # Shards that kill workers are counted by the ledger instead (lmr.scheduler.plugin).
+        "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1000",
+    }
+    return _dask(arguments, environment, tls, "scheduler")
+
+
+def worker_command(
+    address: str,
+    *,
+    tls: str | None = None,
+    workers: int | None = None,
+    gpu: bool = False,
+    memory_per_worker: str = "auto",
+    name: str | None = None,
+    cache: str | None = None,
+    unprotected: bool = False,
+) -> Command:
+    """Return the command that starts the workers of one host.
+
+    Parameters
+    ----------
+    address
+        The scheduler's address.
+    tls
+        Folder with `ca.pem`, `worker.pem` and `worker.key`, for a `tls://` address.
+    workers
+        Worker processes; None: one per core that this process may use.
+    gpu
+        Start one worker per visible GPU instead, which declares `GPU=1`.
+    memory_per_worker
+        At this much memory a worker is ended and started again, such as `4GB`.
+    name
+        Name of the workers; their number is added where there are several.
+    cache
+        Folder for unpacked datasets on this machine (`LMR_CACHE`).
+    unprotected
+        Allow a worker without TLS that other machines can reach.
+
+    Raises
+    ------
+    ClusterError
+        If address and certificates do not fit, a certificate is not good, dask-cuda or NVIDIA's driver is
+        missing, or the worker would be open to strangers.
+    """
+    check_address(address, tls, "worker")
+    host = _facing(address)
+    if not tls and not unprotected and not _is_loopback(host):
+        raise ClusterError(
+            "a worker without TLS runs whatever anyone sends it",
+            got=f"{address} without --tls",
+            fix="--tls DIR from `lmr cluster certs`, or --unprotected on a network that is yours alone",
+        )
+    if gpu and workers is not None:
+        raise ClusterError(
+            "a host has one GPU worker per GPU",
+            got=f"--gpu with --workers {workers}",
+            fix="leave --workers away; CUDA_VISIBLE_DEVICES=0,1 chooses among the GPUs",
+        )
+    if gpu and importlib.util.find_spec("dask_cuda") is None:
+        raise ClusterError(
+            "GPU workers need dask-cuda",
+            got="no such package",
+            fix="pip install -c constraints.txt 'lmr[gpu]'",
+        )
+    if gpu:
+        _check_driver()
+    count = workers or len(os.sched_getaffinity(0))
+    # What a worker's own page shows is for this machine only: it has no password either.
+    options = ["--host", host, "--dashboard-address", "127.0.0.1:0", "--nthreads", "1"]
+    options += ["--memory-limit", memory_per_worker, "--death-timeout", str(DEATH_TIMEOUT_SECONDS)]
+    if name:
+        options += ["--name", name]
+    if gpu:
+        arguments = ["cuda", "worker", address, "--resources", "GPU=1", *options]
+    else:
+        arguments = ["worker", address, "--resources", "CPU=1", "--nworkers", str(count), *options]
+    environment = {
+        **thread_environment(),
+        **malloc_environment(),
+        # Memory is bounded by the steps; a worker that spills would spill tens of bytes.
+        "DASK_DISTRIBUTED__WORKER__MEMORY__TARGET": "False",
+        "DASK_DISTRIBUTED__WORKER__MEMORY__SPILL": "False",
+    }
+    if cache:
+        environment["LMR_CACHE"] = cache
+    return _dask(arguments, environment, tls, "worker")
+
+
+def _check_driver() -> None:
+    """Refuse a machine without NVIDIA's driver, where dask-cuda would end with a traceback."""
+    try:
+        ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError as error:
+        raise ClusterError(
+            "GPU workers need NVIDIA's driver",
+            got=str(error),
+            fix="install driver 580 or newer; start a container with --gpus all",
+        ) from error
+
+
+def _dask(arguments: list[str], environment: Mapping[str, str], tls: str | None, role: str) -> Command:
+    start = (sys.executable, "-m", "dask", *arguments)
+    if not tls:
+        return Command(start, environment)
+    folder = Path(tls).absolute()
+    check_certificate(folder, role)
+    files = ("--tls-ca-file", "ca.pem"), ("--tls-cert", f"{role}.pem"), ("--tls-key", f"{role}.key")
+    encrypted = {
+        **environment,
+        "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "True",
+        "DASK_DISTRIBUTED__COMM__TLS__MIN_VERSION": "1.3",
+    }
+    return Command(
+        (*start, *(part for option, file in files for part in (option, str(folder / file)))), encrypted
+    )
+
+
+def exec_command(command: Command) -> None:
+    """Become the command: signals then reach it without a process between."""
+    os.execve(command.arguments[0], command.arguments, {**os.environ, **command.environment})
+
+
+def supervise(command: Command) -> int:
+    """Run workers until they end, and return this process's exit code.
+
+    Dask's workers leave in peace, with code 0, when they are cut off from their scheduler. Here that is a
+    failure, code 1, so that whatever watches over this process (systemd, a container engine) starts it again;
+    0 is for a worker that was told to stop.
+    """
+    told = False
+    child = subprocess.Popen(command.arguments, env={**os.environ, **command.environment})
+
+    def stop(number: int, _: Any) -> None:
+        nonlocal told
+        told = True
+        # Ctrl-C has reached the child too; a second signal would make it leave without a word.
+        if number == signal.SIGTERM:
+            child.send_signal(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        code = child.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 0 if told else code if code > 0 else 1
+
+
+def _facing(address: str) -> str:
+    """Return this machine's address on the way to a scheduler: workers listen there and nowhere else."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not (host and port.isdecimal()):
+        raise ClusterError(
+            "the address of the scheduler is not complete", got=address, fix="for example tls://host:8786"
+        )
+    target = _addresses(host)[0]
+    family = socket.AF_INET6 if target.version == 6 else socket.AF_INET
+    # Connecting a datagram socket sends nothing; it only looks up the route.
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((str(target), int(port)))
+            return str(probe.getsockname()[0])
+    except OSError as error:
+        raise ClusterError(
+            f"there is no way to {address} from this machine", got=str(error), fix="check the network"
+        ) from error
+
+
+def _addresses(host: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    try:
+        found = {info[4][0] for info in socket.getaddrinfo(host.strip("[]"), None)}
+    except OSError as error:
+        raise ClusterError(
+            f"there is no host {host}",
+            got=str(error),
+            fix="give an address of this machine, such as 127.0.0.1",
+        ) from error
+    return [ipaddress.ip_address(str(address).partition("%")[0]) for address in found]
+
+
+def _is_loopback(host: str) -> bool:
+    return all(address.is_loopback for address in _addresses(host))
+
+
+def _is_private(host: str) -> bool:
+    return all(address.is_private and not address.is_unspecified for address in _addresses(host))
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host

@@ -1,0 +1,62 @@
+"""Checkpoints that `lmr weights convert` has written as safetensors."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from lmr.features.weights.files import read_safetensors
+from lmr.features.weights.global_checkpoint import GlobalCheckpoint, Whitening
+
+__all__ = ["read_converted"]
+
+
+METADATA = "lmr.global_checkpoint"
+
+
+LINEAR = ("local_whitening", "region_whitening", "head")
+
+
+APART = ("trunk", "p", "whitenings", *LINEAR)  # fields of a checkpoint that hold tensors
+
+
+def read_converted(path: Path) -> GlobalCheckpoint | None:
+    """Return the global checkpoint in a file that `convert` wrote; None if it is of plain tensors.
+
+    Raises
+    ------
+    LmrError
+        If the file is missing or damaged.
+    """
+    from safetensors import safe_open
+
+    tensors = read_safetensors(path)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+    return _unpacked(tensors, json.loads(metadata[METADATA])) if METADATA in metadata else None
+
+
+def _unpacked(tensors: Mapping[str, Tensor], plain: dict[str, Any]) -> GlobalCheckpoint:
+    def layer(name: str) -> tuple[Tensor, Tensor] | None:
+        return (tensors[f"{name}.weight"], tensors[f"{name}.bias"]) if f"{name}.weight" in tensors else None
+
+    def under(place: str, end: str = "") -> dict[str, Tensor]:
+        return {
+            name.removeprefix(place).removesuffix(end): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(place) and name.endswith(end)
+        }
+
+    means, projections = under("whitenings.", ".mean"), under("whitenings.", ".projection")
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
+    return GlobalCheckpoint(
+        trunk=under("trunk."),
+        p=tensors["p"],
+        local_whitening=layer("local_whitening"),
+        region_whitening=layer("region_whitening"),
+        head=layer("head"),
+        whitenings={n: Whitening(means[n].numpy(), projections[n].numpy()) for n in means},
+        **plain,
+    )

@@ -1,0 +1,242 @@
+"""Files of weights: the catalogue of published ones, the folder that they are kept in, their digests.
+
+Nothing here imports torch; fetching needs pooch, of the extra `lmr[features]`.
+"""
+
+import difflib
+import hashlib
+import os
+import shutil
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lmr.errors import LmrError
+from lmr.features.weights._catalogue import CHECKPOINTS, Checkpoint
+from lmr.features.weights._download import ProgressBar, Resuming
+
+__all__ = [
+    "CHECKPOINTS",
+    "Checkpoint",
+    "Verified",
+    "cache_folder",
+    "fetch",
+    "find",
+    "ready",
+    "recognise",
+    "verify",
+]
+
+Known = Literal["pinned", "first digits", "recorded", "unknown"]
+WHOLE = 64  # hexadecimal digits of a SHA-256
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A file whose digest is not that of another file than expected.
+
+    Attributes
+    ----------
+    path
+        The file.
+    sha256
+        Its digest.
+    known
+        What the digest was held against: the catalogue's ("pinned") or its first digits, which the publisher
+        gives in the file's name; the one recorded at first use; or nothing ("unknown").
+    """
+
+    path: Path
+    sha256: str
+    known: Known
+
+
+def cache_folder() -> Path:
+    """Return the folder of weights: `$LMR_WEIGHTS`, or `lmr/weights` in the user's cache."""
+    if chosen := os.environ.get("LMR_WEIGHTS"):
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lmr" / "weights"
+
+
+def find(name: str) -> Checkpoint:
+    """Return a checkpoint of the catalogue by its name.
+
+    Raises
+    ------
+    LmrError
+        If there is none.
+    """
+    grouped = {checkpoint.name: checkpoint for checkpoint in CHECKPOINTS}
+    if name not in grouped:
+        near = difflib.get_close_matches(name, grouped)
+        raise LmrError(
+            "there is no such checkpoint in the catalogue",
+            got=name,
+            fix=f"did you mean {' or '.join(near)}?" if near else "see: lmr weights list",
+        )
+    return grouped[name]
+
+
+def recognise(name: str, sha256: str) -> Checkpoint | None:
+    """Return the checkpoint of the catalogue that a file is, by its whole digest or else by its own name."""
+    for checkpoint in CHECKPOINTS:
+        if sha256 == checkpoint.sha256:
+            return checkpoint
+    for checkpoint in CHECKPOINTS:
+        own_name = name in (checkpoint.file, checkpoint.file.removesuffix(".tar.gz"))
+        if own_name and sha256.startswith(checkpoint.sha256):
+            return checkpoint
+    return None
+
+
+def verify(path: Path, checkpoint: Checkpoint, cache: Path) -> Verified:
+    """Compute a file's SHA-256 and hold it against what is known of the checkpoint.
+
+    Parameters
+    ----------
+    path
+        The file, in the cache or elsewhere.
+    checkpoint
+        Which it should be.
+    cache
+        Folder that may hold the digest that was recorded when the checkpoint was first used.
+
+    Raises
+    ------
+    LmrError
+        If the file is missing, or is another one.
+    """
+    found = _sha256(path)
+    record = _record(checkpoint, cache)
+    if not found.startswith(checkpoint.sha256):
+        raise LmrError(
+            f"{path} is not the published {checkpoint.name}",
+            got=f"SHA-256 {found}; expected {checkpoint.sha256}{_dots(checkpoint)}",
+            fix=f"remove it and fetch it again from {checkpoint.url}",
+        )
+    if len(checkpoint.sha256) == WHOLE:
+        return Verified(path, found, "pinned")
+    if record.is_file():
+        expected = record.read_text().split(maxsplit=1)[0]
+        if found != expected:
+            raise LmrError(
+                f"{path} is not the {checkpoint.name} that was first used here; it is refused",
+                got=f"SHA-256 {found}; recorded was {expected}",
+                fix=f"if its publisher announced a new file, remove {record} and fetch again",
+            )
+        return Verified(path, found, "recorded")
+    return Verified(path, found, "first digits" if checkpoint.sha256 else "unknown")
+
+
+def fetch(
+    checkpoint: Checkpoint,
+    cache: Path,
+    *,
+    accept_licence: bool = False,
+    progress: ProgressBar | None = None,
+) -> Verified:
+    """Bring a checkpoint into the cache, unless it is there, and verify it.
+
+    A download that breaks off leaves `FILE.part`, and the next one goes on with it. Where the whole digest is
+    not known, that of the file is recorded beside it and every later file has to have the same. Archives are
+    unpacked: `ready` tells what to use.
+
+    Raises
+    ------
+    LmrError
+        If pooch is missing, the terms are not accepted, the file has to be fetched by hand, there is no
+        network, the folder cannot be written, or the file is another one than expected.
+    """
+    path = cache / checkpoint.file
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        if not path.is_file():
+            _allowed(checkpoint, path, accept_licence)
+            _download(checkpoint, cache, lambda part: verify(part, checkpoint, cache), progress)
+        verified = verify(path, checkpoint, cache)
+        if verified.known in ("first digits", "unknown"):
+            # As sha256sum writes it, so that it can check it too.
+            _record(checkpoint, cache).write_text(f"{verified.sha256}  {checkpoint.file}\n")
+        if not ready(checkpoint, cache).exists():
+            _unpack(path, ready(checkpoint, cache))
+    except OSError as error:
+        raise LmrError(
+            f"cannot keep weights in {cache}", got=str(error), fix="set LMR_WEIGHTS to another folder"
+        ) from error
+    return verified
+
+
+def ready(checkpoint: Checkpoint, cache: Path) -> Path:
+    """Return what to give as weights once fetched: the file, or the folder that an archive unpacks to."""
+    return cache / checkpoint.file.removesuffix(".tar.gz")
+
+
+def _allowed(checkpoint: Checkpoint, path: Path, accept_licence: bool) -> None:
+    if checkpoint.restriction and not accept_licence:
+        raise LmrError(
+            f"{checkpoint.name} ({checkpoint.licence}) is {checkpoint.restriction}",
+            fix="if that suits your use, fetch it with --accept-licence",
+        )
+    if checkpoint.by_hand:
+        raise LmrError(
+            f"{checkpoint.name} cannot be fetched by a program: its publisher offers it on Google Drive",
+            fix=f"get it from {checkpoint.url}, unpack it if it is a zip, and put it at {path}",
+        )
+
+
+def _download(
+    checkpoint: Checkpoint, cache: Path, check: Callable[[Path], object], progress: ProgressBar | None
+) -> None:
+    try:
+        import pooch
+        from requests import RequestException
+    except ImportError as error:
+        raise LmrError("pooch is not installed", fix='pip install "lmr[features]"') from error
+    pooch.get_logger().setLevel("WARNING")  # its news is told by the command line
+    path = cache / checkpoint.file
+    downloader = Resuming(path.with_name(f"{path.name}.part"), check, progress)
+    try:
+        pooch.retrieve(
+            checkpoint.url, known_hash=None, fname=checkpoint.file, path=cache, downloader=downloader
+        )
+    except RequestException as error:
+        raise LmrError(
+            f"cannot download {checkpoint.url}",
+            got=str(error),
+            fix=f"run the same again to go on, or get the file in another way and put it at {path}",
+        ) from error
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpack an archive that holds one folder of this name; the folder is whole or absent."""
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}.") as temporary:
+        try:
+            with tarfile.open(archive) as tar:
+                tar.extractall(temporary, filter="data")
+        except (tarfile.TarError, EOFError, zlib.error) as error:
+            raise LmrError(f"{archive} cannot be unpacked", got=str(error), fix="fetch it again") from error
+        unpacked = Path(temporary) / folder.name
+        if not unpacked.is_dir():
+            held = ", ".join(sorted(p.name for p in Path(temporary).iterdir())[:5])
+            raise LmrError(f"{archive} holds no folder {folder.name}", got=held, fix="unpack it by hand")
+        shutil.move(unpacked, folder)
+
+
+def _record(checkpoint: Checkpoint, cache: Path) -> Path:
+    return cache / f"{checkpoint.file}.sha256"
+
+
+def _dots(checkpoint: Checkpoint) -> str:
+    return "" if len(checkpoint.sha256) == WHOLE else "…"
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        raise LmrError(f"there are no weights at {path}", fix="see: lmr weights list") from error

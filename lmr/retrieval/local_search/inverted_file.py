@@ -1,0 +1,279 @@
+"""The index of local descriptors: an inverted file (faiss) kept as sub-indexes, searched as one.
+
+The quantiser is trained once on a sample and travels as bytes. Each group of gallery shards is then encoded
+alone into a sub-index, by any process, in any order; a shard added later makes one more sub-index and changes
+none. All sub-indexes hold the same centroids and codes, so that searching them one after the other and
+keeping the best k gives what one index over everything would give.
+
+A descriptor costs its code and 8 bytes of photo row: 16 + 8 = 24 bytes with product quantisation at 16 bytes,
+128 + 8 with 8-bit scalars at 128-d. Distances are squared L2, which on unit rows is 2 - 2 * cosine.
+"""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from lmr.errors import LmrError
+from lmr.retrieval.descriptors import check_descriptors
+from lmr.retrieval.local_search.codebook import (
+    MIN_SAMPLE_PER_CENTROID,
+    coarse_quantiser,
+    faiss_threads,
+    probe_cells,
+    train_centroids,
+)
+
+__all__ = [
+    "default_lists",
+    "train_quantiser",
+    "build_index",
+    "build_index_of",
+    "open_index",
+    "search_index",
+    "nearest_lists",
+    "list_sizes",
+]
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Ivf = Any  # a faiss.IndexIVF; faiss's stubs know neither its members nor the Python form of its methods
+
+MAX_LISTS = 1 << 20
+BUILD_ROWS = 1 << 16
+BUILD_CELL_PROBES = 8
+PQ_CENTROIDS = 256  # of each sub-quantiser: one byte
+
+
+def default_lists(n_descriptors: int) -> int:
+    """Return the number of inverted lists for a gallery of `n_descriptors`.
+
+    It is the power of two nearest to 4 * sqrt(n), lowered until every list has 39 descriptors to be trained
+    from, and raised no further than a million. A sample of 64 times as many descriptors trains it.
+    """
+    if n_descriptors < 1:
+        raise LmrError(
+            "an index needs descriptors", got="0 descriptors", fix="check that the photos have local features"
+        )
+    wanted = round(math.log2(4 * math.sqrt(n_descriptors)))
+    trainable = math.floor(math.log2(max(n_descriptors / MIN_SAMPLE_PER_CENTROID, 1)))
+    return int(min(1 << wanted, 1 << trainable, MAX_LISTS))
+
+
+def train_quantiser(sample: Floats, *, lists: int, code_bytes: int | None, seed: int) -> bytes:
+    """Train an empty index: coarse centroids and the code of a descriptor.
+
+    Parameters
+    ----------
+    sample
+        (n, d) float32 unit rows, drawn from the gallery; `SAMPLE_PER_CENTROID` * lists are enough, fewer
+        are accepted.
+    lists
+        Number of inverted lists, see `default_lists`.
+    code_bytes
+        Bytes of a residual product-quantised code (it must divide d, 256 or more training descriptors), or
+        None for 8-bit scalars, d bytes, nearly lossless.
+    seed
+        The same sample and seed give the same bytes.
+
+    Returns
+    -------
+    The trained, empty faiss index, serialised.
+
+    Raises
+    ------
+    LmrError
+        Too few descriptors, descriptors not finite or not unit, or code_bytes that do not divide d.
+    """
+    check_descriptors(sample, unit=True)
+    d = sample.shape[1]
+    if code_bytes is not None and (code_bytes < 1 or d % code_bytes):
+        divisors = ", ".join(str(m) for m in range(1, d + 1) if d % m == 0)
+        raise LmrError(
+            f"a code of {code_bytes} bytes cannot hold descriptors of {d} dimensions: it must divide them",
+            got=f"code_bytes {code_bytes}",
+            fix=f"choose code_bytes from {divisors}, or none for 8-bit scalars",
+        )
+    if code_bytes is not None and len(sample) < PQ_CENTROIDS:
+        raise LmrError(
+            f"product quantisation needs at least {PQ_CENTROIDS} descriptors to train on",
+            got=f"{len(sample)} descriptors",
+            fix="give a larger sample, or set code_bytes to none for 8-bit scalars",
+        )
+    centroids = train_centroids(sample, lists, seed=seed)
+    coarse = coarse_quantiser(centroids)
+    index: Ivf
+    if code_bytes is None:
+        kind = faiss.ScalarQuantizer.QT_8bit
+        index = faiss.IndexIVFScalarQuantizer(coarse, d, lists, kind, faiss.METRIC_L2, False)
+    else:
+        index = faiss.IndexIVFPQ(coarse, d, lists, code_bytes, 8)
+        index.pq.cp.seed = seed
+        index.use_precomputed_table = -1  # see open_index
+    index.train(sample)
+    trained: bytes = faiss.serialize_index(index).tobytes()
+    return trained
+
+
+def build_index(trained: bytes, descriptors: Floats, photo_rows: Ints) -> bytes:
+    """Encode the descriptors of some gallery photos into one sub-index; see `build_index_of`."""
+    return build_index_of(trained, [(descriptors, photo_rows)])
+
+
+def build_index_of(trained: bytes, parts: Iterable[tuple[Floats, Ints]]) -> bytes:
+    """Encode the descriptors of a group of gallery shards into one sub-index, holding one shard at a time.
+
+    Parameters
+    ----------
+    trained
+        From `train_quantiser`.
+    parts
+        Of each shard the descriptors, (n, d) float32 unit rows, and the gallery row of each one's photo,
+        (n,); n may be 0. Rows of zeros (broken or without texture) are left out: they would be near to each
+        other. Photo rows ascend from shard to shard, so that equal distances go to the lower one.
+
+    Returns
+    -------
+    The sub-index, serialised; write it to local or shared disk and open it there.
+
+    Raises
+    ------
+    LmrError
+        Descriptors not finite, not unit or of another dimension, or lengths that differ.
+    """
+    index = open_index(trained)
+    # A descriptor in the second nearest list is found as well: half the probes find the nearest of 99 in 100.
+    probe_cells(index.quantizer, BUILD_CELL_PROBES)
+    for descriptors, photo_rows in parts:
+        check_descriptors(descriptors, dimension=index.d, unit=True)
+        if photo_rows.shape != (len(descriptors),):
+            raise LmrError(
+                "every descriptor needs the row of its photo",
+                got=f"{len(descriptors)} descriptors, rows of shape {photo_rows.shape}",
+                fix="repeat each photo's row once per feature",
+            )
+        # Lists in order of photo row: faiss keeps the first of equal distances, so that ties go to the lower
+        # row whatever the order in which the photos came.
+        order = np.argsort(photo_rows, kind="stable")
+        order = order[descriptors[order].any(axis=1)]
+        for rows in np.array_split(order, -(-len(order) // BUILD_ROWS) or 1):  # no second copy of the shard
+            index.add_with_ids(descriptors[rows], photo_rows[rows].astype(np.int64))
+    probe_cells(index.quantizer)
+    built: bytes = faiss.serialize_index(index).tobytes()
+    return built
+
+
+def open_index(source: str | Path | bytes) -> Ivf:
+    """Open a sub-index: memory-mapped from a local path, or read from bytes.
+
+    The pages of a mapped index are shared by all processes of a machine and dropped under pressure. faiss's
+    precomputed tables (lists × code bytes × 1 KiB, per sub-index and process) are left out: they would be the
+    larger part of the memory and are rebuilt at each opening.
+
+    Raises
+    ------
+    LmrError
+        The file is missing or is no faiss index.
+    """
+    flags = faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE
+    try:
+        if isinstance(source, bytes):
+            reader = faiss.VectorIOReader()
+            faiss.copy_array_to_vector(np.frombuffer(source, np.uint8), reader.data)
+            return faiss.read_index(reader, flags)
+        return faiss.read_index(str(source), flags | faiss.IO_FLAG_MMAP_IFC)
+    except RuntimeError as error:
+        name = "bytes in memory" if isinstance(source, bytes) else str(source)
+        raise LmrError(
+            f"cannot open the index {name}", got=str(error).splitlines()[-1], fix="build the index again"
+        ) from error
+
+
+def search_index(
+    indexes: Iterable[Ivf], queries: Floats, *, k: int, probes: int, threads: int = 1
+) -> tuple[Floats, NDArray[np.int32]]:
+    """Find the k nearest gallery descriptors of each query descriptor over all sub-indexes.
+
+    Parameters
+    ----------
+    indexes
+        Sub-indexes of one trained quantiser; an iterable, so that they can be opened one at a time.
+    queries
+        (q, d) float32 unit rows; q may be 0. A row of zeros finds nothing.
+    k
+        Neighbours per query.
+    probes
+        Inverted lists to visit; more is slower and finds more.
+    threads
+        Threads of faiss.
+
+    Returns
+    -------
+    distances
+        (q, k) float32, squared L2, ascending; equal distances in order of photo row; inf where there is none.
+    photo_rows
+        (q, k) int32, the photo of each neighbour (a photo may come several times); -1 where there is none.
+
+    Raises
+    ------
+    LmrError
+        Queries not finite, not unit or of another dimension; sub-indexes of different quantisers.
+    """
+    distances = np.full((len(queries), k), np.inf, np.float32)
+    rows = np.full((len(queries), k), -1, np.int32)
+    first: Ivf | None = None
+    with faiss_threads(threads):
+        for index in indexes:
+            if first is None:
+                first = index
+                check_descriptors(queries, dimension=index.d, unit=True)
+                probes = min(probes, index.nlist)
+                # The lists to visit are the same in every sub-index: found once.
+                list_distances, list_numbers = index.quantizer.search(queries, probes)
+            elif not _same_quantiser(first, index):
+                raise LmrError(
+                    "sub-indexes of different quantisers cannot be searched together",
+                    fix="build all sub-indexes from one trained quantiser",
+                )
+            if index.ntotal == 0 or len(queries) == 0:
+                continue
+            index.nprobe = probes
+            more, more_rows = index.search_preassigned(queries, k, list_numbers, list_distances)
+            more[more_rows < 0] = np.inf
+            distances, rows = _merge(distances, rows, more, more_rows.astype(np.int32))
+    void = ~queries.any(axis=1)
+    distances[void], rows[void] = np.inf, -1
+    return distances, rows
+
+
+def nearest_lists(index: Ivf, queries: Floats, *, threads: int = 1) -> NDArray[np.int32]:
+    """Return the inverted list, (q,) int32, nearest to each query descriptor: its visual word when voting."""
+    check_descriptors(queries, dimension=index.d, unit=True)
+    with faiss_threads(threads):
+        lists: NDArray[np.int32] = index.quantizer.search(queries, 1)[1][:, 0].astype(np.int32)
+    return lists
+
+
+def list_sizes(index: Ivf) -> Ints:
+    """Return the number of descriptors in each inverted list, (lists,) int64."""
+    return np.array([index.invlists.list_size(i) for i in range(index.nlist)], np.int64)
+
+
+def _merge(
+    a: Floats, a_rows: NDArray[np.int32], b: Floats, b_rows: NDArray[np.int32]
+) -> tuple[Floats, NDArray[np.int32]]:
+    """Keep the best columns of two lists of neighbours, ties by photo row."""
+    distances, rows = np.concatenate([a, b], axis=1), np.concatenate([a_rows, b_rows], axis=1)
+    order = np.lexsort((rows, distances), axis=1)[:, : a.shape[1]]
+    return np.take_along_axis(distances, order, axis=1), np.take_along_axis(rows, order, axis=1)
+
+
+def _same_quantiser(a: Ivf, b: Ivf) -> bool:
+    if (a.d, a.nlist, a.code_size) != (b.d, b.nlist, b.code_size):
+        return False
+    # Two trainings differ in every centroid: comparing one tells them apart.
+    return bool(np.array_equal(a.quantizer.reconstruct(0), b.quantizer.reconstruct(0)))

@@ -1,0 +1,104 @@
+"""The last task of a run: leave what people read, and give the account of the whole run.
+
+It is part of the graph, so that a run whose client never comes back still ends with its files.
+"""
+
+import pickle
+import traceback
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from lmr import storage
+from lmr.errors import LmrError
+from lmr.runtime import attempts
+from lmr.runtime.tasks import Receipt, Summary, add_up
+
+__all__ = ["Closing", "Ending", "RunFailed", "conclude", "settle"]
+
+Closing = Callable[[], None]
+"""Writes what people read (a submission, scores, a report) from what is in storage. Must be picklable."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The account of a run.
+
+    Attributes
+    ----------
+    summaries
+        Of each step that had something to do, in order.
+    error
+        Why the closing could not be done; empty if it could, or if shards failed and it was not tried.
+    """
+
+    summaries: tuple[Summary, ...]
+    error: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """Whether everything was made."""
+        return not self.error and all(summary.whole for summary in self.summaries)
+
+
+class RunFailed(LmrError):
+    """Some shards could not be made; all others are in storage."""
+
+    def __init__(self, failed: Iterable[Receipt], skipped: int, summaries: Iterable[Summary] = ()) -> None:
+        self.failed, self.skipped, self.summaries = tuple(failed), skipped, tuple(summaries)
+        shown = "\n\n".join(receipt.error for receipt in self.failed[:10])
+        more = f"\n\n… and {len(self.failed) - 10} more" if len(self.failed) > 10 else ""
+        super().__init__(
+            f"{len(self.failed)} shard(s) could not be made:\n\n{shown}{more}\n",
+            got=f"{skipped} further shard(s) wait for them; what was finished stays",
+            fix="mend the cause and run the same command again: only what is missing is made",
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.failed, self.skipped, self.summaries)
+
+
+def settle(ending: Ending) -> tuple[Summary, ...]:
+    """Return the summaries of a run that went well.
+
+    Raises
+    ------
+    RunFailed
+        If shards could not be made.
+    LmrError
+        If they all were, but what people read could not be written.
+    """
+    failed = [receipt for summary in ending.summaries for receipt in summary.failed]
+    if failed:
+        raise RunFailed(failed, sum(summary.skipped for summary in ending.summaries), ending.summaries)
+    if ending.error:
+        raise LmrError(
+            "every shard was made, but the run's files could not be written",
+            got=ending.error,
+            fix="mend the cause and run the same command again: no shard is made twice",
+        )
+    return ending.summaries
+
+
+def conclude(run: str, root: str, closing: Closing | None, summaries: list[Summary]) -> Ending:
+    """Close a run whose shards are all there, and report its end to the scheduler's ledger."""
+    ending = Ending(tuple(add_up(summaries)))
+    if closing is not None and ending.whole:
+        ending = Ending(ending.summaries, _try(closing, root))
+    attempts.tell_scheduler("lmr_finish", run=run, ending=pickle.dumps(ending), whole=ending.whole)
+    return ending
+
+
+def _try(closing: Closing, root: str) -> str:
+    try:
+        with attempts.attempt("the closing of the run"):
+            closing()
+        return ""
+    except LmrError as error:
+        return str(error)
+    except Exception as error:
+        where = storage.join(root, "failures", "closing.txt")
+        with suppress(LmrError):
+            storage.put(where, traceback.format_exc().encode())
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        return f"{what} (report it with {where})"

@@ -1,0 +1,264 @@
+"""Runs on a scheduler: submit one and leave, look at it from any machine, stop it.
+
+A run is one graph. The scheduler's ledger holds it, so that the process that submitted it may end at once;
+everything that is shown of a run comes from there.
+"""
+
+import getpass
+import json
+import pickle
+import socket
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+import distributed
+
+from lmr import storage
+from lmr.cluster.client import workers_of
+from lmr.cluster.worker import WorkerSetup
+from lmr.errors import ClusterError
+from lmr.runtime.finish import Closing, Ending
+from lmr.runtime.graph import Plan, build_graph
+from lmr.runtime.settings import digest
+from lmr.scheduler.plugin import Ledger, RunRecord, RunStatus
+
+__all__ = ["Work", "cancel_run", "ending_of", "find_run", "list_runs", "submit", "watch"]
+
+Progress = Callable[[Mapping[str, int]], None]
+
+_POLL_SECONDS = 0.5
+_SENT_SECONDS = 600
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a run has to do.
+
+    Attributes
+    ----------
+    plan
+        What `needed` returned.
+    root
+        The run's folder.
+    workflow
+        Name of the workflow, for people.
+    closing
+        Called by the last task when every shard is there.
+    """
+
+    plan: Plan
+    root: str
+    workflow: str = "run"
+    closing: Closing | None = None
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """Step name to number of shards to make; empty when nothing is left to do."""
+        totals: Counter[str] = Counter()
+        for need in self.plan:
+            totals[need.step.name] += len(need.missing)
+        return {name: total for name, total in totals.items() if total}
+
+
+def submit(client: distributed.Client, work: Work, notes: Iterable[str] = ()) -> RunRecord:
+    """Send a run to a scheduler as one graph; when this returns, the client may go.
+
+    Parameters
+    ----------
+    client
+        Connected to the cluster.
+    work
+        The run.
+    notes
+        What preflight noted.
+
+    Raises
+    ------
+    ClusterError
+        If another run works on the same folder, or the cluster cannot do what the run asks for.
+    """
+    prepare(client)
+    record = _record(work)
+    if taken := _ask(client, "claim", record=record, client_id=client.id):
+        raise _refusal(taken, record)
+    try:
+        graph = build_graph(
+            work.plan, work.root, record.name, declared=declared(client), closing=work.closing
+        )
+        record = replace(
+            record,
+            final=graph.final,
+            groups=graph.groups,
+            totals=work.totals,
+            notes=(*_ask(client, "machines"), *notes),
+        )
+        storage.put(storage.join(work.root, "run.json"), json.dumps(asdict(record), indent=2).encode())
+        _ask(client, "amend", record=record)
+        future = client.get(graph.graph, graph.final, sync=False)
+        _wait_until_held(client, record, future)
+    except BaseException:
+        with suppress(OSError):
+            _ask(client, "abandon", name=record.name)
+        raise
+    return record
+
+
+def prepare(client: distributed.Client) -> None:
+    """Give a scheduler its ledger and workers their setup; those that have them keep them."""
+    client.register_plugin(Ledger())
+    client.register_plugin(WorkerSetup())
+
+
+def declared(client: distributed.Client) -> frozenset[str] | None:
+    """Return the resources that workers declare; None while there is no worker."""
+    workers = workers_of(client).values()
+    return frozenset(name for w in workers for name in w["resources"]) if workers else None
+
+
+def watch(client: distributed.Client, name: str, progress: Progress) -> Ending:
+    """Follow a run to its end and return its account; works from any machine, as often as wanted.
+
+    Raises
+    ------
+    ClusterError
+        If there is no such run, it was cancelled, or the scheduler went away.
+    """
+    pause = 0.05
+    try:
+        while (status := find_run(client, name)).active:
+            progress(status.counts)
+            time.sleep(pause)
+            # A short run is not held up by the watching of it.
+            pause = min(1.2 * pause, _POLL_SECONDS)
+    except OSError as error:
+        raise ClusterError(
+            f"the scheduler went away while {name} was watched",
+            got=" ".join(f"{type(error).__name__}: {error}".split())[:200],
+            fix="if it runs, watch again; if it was lost, submit again: only what is missing is made",
+        ) from error
+    progress(status.counts)
+    return ending_of(status)
+
+
+def ending_of(status: RunStatus) -> Ending:
+    """Return the account of a run that ended.
+
+    Raises
+    ------
+    ClusterError
+        If it was cancelled, or Dask itself gave it up.
+    """
+    name = status.record.name
+    if status.ending is not None:
+        ending: Ending = pickle.loads(status.ending)
+        return ending
+    if status.state == "cancelled":
+        raise ClusterError(
+            f"the run {name} was cancelled", fix="submit again to go on: only what is missing is made"
+        )
+    raise ClusterError(
+        f"the run {name} was given up by Dask",
+        got=" ".join(status.error.split())[:500] or "no reason",
+        fix="see the logs of scheduler and workers; submit again to go on",
+    )
+
+
+def find_run(client: distributed.Client, name: str) -> RunStatus:
+    """Return how far a run is.
+
+    Raises
+    ------
+    ClusterError
+        If the scheduler knows no such run.
+    """
+    status: RunStatus | None = _ask(client, "status", name=name)
+    if status is None:
+        known = ", ".join(run.record.name for run in list_runs(client)[:10])
+        raise ClusterError(
+            f"the scheduler knows no run {name}",
+            got=f"it knows {known}" if known else "it knows no run at all",
+            fix="if the scheduler was restarted, submit again: only what is missing is made",
+        )
+    return status
+
+
+def list_runs(client: distributed.Client) -> list[RunStatus]:
+    """Return the runs that a scheduler knows, the latest first."""
+    statuses: list[RunStatus] = _ask(client, "statuses") or []
+    return sorted(statuses, key=lambda status: -status.record.since)
+
+
+def cancel_run(client: distributed.Client, name: str) -> RunStatus:
+    """Stop a run; shards that are finished, or being made, stay in storage."""
+    find_run(client, name)
+    _ask(client, "cancel", name=name)
+    return find_run(client, name)
+
+
+def _record(work: Work) -> RunRecord:
+    root = work.root.rstrip("/")
+    targets = digest(sorted(need.step.fingerprint for need in work.plan))
+    about = PurePosixPath(root).name or "run"
+    return RunRecord(
+        name=f"{work.workflow}-{about}-{uuid.uuid4().hex[:4]}",
+        root=root,
+        workflow=work.workflow,
+        targets=targets,
+        user=_user(),
+        host=socket.gethostname(),
+        since=time.time(),
+    )
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
+
+
+def _refusal(taken: RunStatus, wanted: RunRecord) -> ClusterError:
+    record = taken.record
+    same = "this very run" if record.targets == wanted.targets else "a run with other settings"
+    done, total = sum(taken.counts.values()), sum(record.totals.values())
+    since = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.since))
+    return ClusterError(
+        f"{record.root} is being worked on: {same} goes on as {record.name}",
+        got=f"submitted by {record.user} on {record.host} at {since}; {done} of {total} shards done",
+        fix=f"lmr watch {record.name}, or lmr cancel {record.name}, or choose another --out",
+    )
+
+
+def _wait_until_held(client: distributed.Client, record: RunRecord, future: distributed.Future) -> None:
+    """Wait until the ledger holds the graph: until then, all hangs on this client."""
+    deadline = time.monotonic() + _SENT_SECONDS
+    while find_run(client, record.name).state == "preparing":
+        if future.status == "error":
+            raise ClusterError(
+                "the scheduler cannot read the run's graph",
+                got=" ".join(str(future.exception()).split())[:300],
+                fix="install the same versions everywhere: pip install -c constraints.txt lmr",
+            )
+        if time.monotonic() > deadline:
+            raise ClusterError(
+                "the scheduler did not take the run's graph",
+                got=f"no answer in {_SENT_SECONDS} s",
+                fix="see the scheduler's log, and submit again",
+            )
+        time.sleep(0.05)
+
+
+def _ask(client: distributed.Client, method: str, **about: Any) -> Any:
+    return client.run_on_scheduler(_answer, method=method, about=about)
+
+
+def _answer(method: str, about: dict[str, Any], dask_scheduler: Any) -> Any:
+    """Call the ledger; runs on the scheduler. One that no run was ever submitted to has none."""
+    ledger = dask_scheduler.plugins.get(Ledger.name)
+    return getattr(ledger, method)(**about) if ledger else None

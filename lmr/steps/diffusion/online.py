@@ -1,0 +1,203 @@
+"""Step 5, regional diffusion: ranks spread along the graph of the gallery's regions.
+
+Or along the graph of its photos, solved ahead of time (`lmr.steps.diffusion.offline_query`), or not at all.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from annotated_types import Ge, Lt
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from lmr.retrieval.descriptors import to_float
+from lmr.retrieval.diffusion import online as diffusion
+from lmr.retrieval.diffusion.affinity import graph_of_edges
+from lmr.retrieval.global_search.exact import spans, top_k
+from lmr.runtime.settings import Settings
+from lmr.runtime.steps import PROCESS_BYTES, Each, Source, Step, Whole
+from lmr.runtime.threads import threads
+from lmr.steps.diffusion.offline_query import OnlineSettings, diffuse_offline, first_photos
+from lmr.steps.diffusion.region_graph import GRID_REGIONS, RegionGraph
+from lmr.steps.global_search.search import nearest
+from lmr.steps.ranking import Ranking, Reached, merge, read_ranking
+from lmr.steps.sizes import dimension_of, opening_bytes, rows_per_shard
+from lmr.storage.arrow import Ragged, column, ragged
+from lmr.storage.datasets import Dataset
+from lmr.storage.mapped import stack, stack_ragged
+
+__all__ = ["DiffuseSettings", "diffuse", "diffuse_shard"]
+
+QUERIES_AT_ONCE = 512  # whose cuts are held at a time
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffuseSettings(Settings):
+    """Settings of `diffuse`."""
+
+    method: Literal["regional", "offline", "none"] = "regional"
+    """On the graph of regions, per query (Iscen et al.); by columns solved ahead of time on the graph of
+    photos (Yang et al.; the group `columns`); or not at all: then the ranking of step 4 is final."""
+    start: Literal["expanded", "regions"] = "expanded"
+    """Where ranks spread from: the first photos of step 4, or, as in the paper, what is nearest to the
+    query's own regions (offline, nodes are photos: always the first photos of step 4)."""
+    starts: Annotated[int, Ge(1)] = 10
+    """How many photos, or nearest regions of each region."""
+    gamma: Annotated[float, Ge(0)] = 3.0
+    """Exponent of the score as weight of a start; the graph's own as a rule."""
+    alpha: Annotated[float, Ge(0), Lt(1)] = 0.9
+    """How far ranks spread; the paper's is 0.99."""
+    truncation: Annotated[int, Ge(1)] = 1000
+    """Photos nearest to the expanded query on whose regions its system is solved."""
+    iterations: Annotated[int, Ge(1)] = 20
+    """Most iterations of conjugate gradient."""
+    pooling: Literal["sum", "gmp"] = "sum"
+    """How a photo's regions give its score: their sum, or generalised max pooling."""
+    weight: Annotated[float, Ge(0)] | None = 0.2
+    """Weight of the logarithm of the diffused score against step 4's; none: the diffused score alone."""
+
+
+def diffuse(
+    described: tuple[Source, Source],
+    graph: RegionGraph,
+    columns: Step,
+    expanded: Step,
+    augmented: Step,
+    settings: DiffuseSettings,
+) -> Step:
+    """Declare the diffusion; the final ranking. Photos that it does not reach keep the order of step 4."""
+    if settings.method == "none":
+        return expanded
+    if settings.method == "offline":
+        online = OnlineSettings(starts=settings.starts, gamma=settings.gamma, weight=settings.weight)
+        return diffuse_offline(described[0], columns, expanded, online)
+    each, dimension = rows_per_shard(expanded), dimension_of(described[1])
+    # What the global search was made with serves again.
+    index = {name: source for name, source in expanded.inputs.items() if name == "index"}
+    # Of a block of queries: the nodes of each cut, their scores, and those of the same sorted for lanes.
+    cuts = min(each, QUERIES_AT_ONCE) * settings.truncation * GRID_REGIONS * 16.0
+    return Step(
+        name="diffuse",
+        folder="final",
+        make=diffuse_shard,
+        settings=settings,
+        inputs={
+            "described": Each(described[1]),
+            "expanded": Each(expanded),
+            "gallery": Whole(graph.nodes),
+            "augmented": Whole(augmented),
+            "graph": Whole(graph.edges),
+            **index,
+        },
+        shards=expanded.shards,
+        rows=expanded.rows,
+        bytes_per_row=expanded.bytes_per_row,
+        peak_bytes=PROCESS_BYTES
+        + cuts
+        + opening_bytes(index)
+        + graph.edges.rows * 40.0
+        + each * (2.0 * GRID_REGIONS * dimension + 4 * expanded.bytes_per_row),
+    )
+
+
+def diffuse_shard(
+    shard: int,
+    settings: DiffuseSettings,
+    *,
+    described: Dataset,
+    expanded: Dataset,
+    gallery: Dataset,
+    augmented: Dataset,
+    graph: Dataset,
+    index: Dataset | None = None,
+) -> pa.Table:
+    """Diffuse from the queries of one shard on the graph of regions."""
+    before = read_ranking(expanded, shard)
+    descriptors = to_float(column(expanded.read(shard, ["descriptor"]), "descriptor"))
+    mine = ragged(described.read(shard, ["regions"]), "regions")
+    regions = stack_ragged(gallery, "regions")
+    affinity = _affinity(graph)
+    photo_of_node = np.repeat(np.arange(len(regions), dtype=np.int32), np.diff(regions.offsets))
+    weights = np.ones(len(photo_of_node)) if settings.pooling == "sum" else _pooling(regions, photo_of_node)
+    reached: list[Reached] = []
+    for lo, hi in spans(len(before.photos), QUERIES_AT_ONCE):
+        block = Ranking(before.queries[lo:hi], before.photos[lo:hi], before.scores[lo:hi])
+        if settings.start == "expanded":
+            starts, values = _starts_from_photos(block, regions.offsets, settings)
+        else:
+            own = mine.offsets[lo : hi + 1]
+            part = Ragged(mine.values[own[0] : own[-1]], own - own[0])
+            starts, values = _starts_from_regions(part, regions.values, settings)
+        cuts = _nodes_of_nearest(descriptors[lo:hi], augmented, index, regions.offsets, settings.truncation)
+        scores = diffusion.diffuse_cut(
+            affinity,
+            cuts,
+            starts,
+            values,
+            renormalise=True,
+            alpha=settings.alpha,
+            iterations=settings.iterations,
+            threads=threads(),
+        )
+        for cut, found in zip(cuts, scores, strict=True):
+            nodes = cut[cut >= 0]
+            photos, places = np.unique(photo_of_node[nodes], return_inverse=True)
+            mass = np.bincount(places, found[: len(nodes)] * weights[nodes], len(photos))
+            reached.append((photos, mass.astype(np.float64)))
+    return merge(expanded, shard, reached, settings.weight)
+
+
+def _starts_from_photos(
+    before: Ranking, offsets: NDArray[np.integer[Any]], settings: DiffuseSettings
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Start from the whole-photo regions (the first of each photo) of the first photos of step 4."""
+    photos, values = first_photos(before, settings.starts, settings.gamma)
+    there = (photos >= 0) & (offsets[photos] < offsets[photos + 1])
+    return np.where(there, offsets[photos], -1).astype(np.int32), np.where(there, values, 0).astype(
+        np.float32
+    )
+
+
+def _starts_from_regions(
+    mine: Ragged, regions: NDArray[np.float16], settings: DiffuseSettings
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Start from the regions nearest to the query's own, as Iscen et al. do."""
+    sims, ids = top_k(to_float(mine.values), [(0, regions)], settings.starts, threads=threads())
+    query_of_region = np.repeat(np.arange(len(mine)), np.diff(mine.offsets))
+    starts, values = diffusion.restart(
+        ids, sims, query_of_region, len(mine), gamma=settings.gamma, nodes=settings.starts
+    )
+    return starts, values.astype(np.float32)
+
+
+def _nodes_of_nearest(
+    queries: NDArray[np.float32],
+    augmented: Dataset,
+    index: Dataset | None,
+    offsets: NDArray[np.integer[Any]],
+    photos: int,
+) -> NDArray[np.int32]:
+    """Return the nodes of each query's nearest photos, nearest first, padded with -1."""
+    descriptors = stack(augmented, "descriptor")
+    _, near = nearest(queries, descriptors, index, min(photos, len(descriptors)))
+    lists = [
+        np.concatenate(
+            [np.empty(0, np.int64), *(np.arange(offsets[p], offsets[p + 1]) for p in row if p >= 0)]
+        )
+        for row in near
+    ]
+    cuts = np.full((len(lists), max((len(row) for row in lists), default=0)), -1, np.int32)
+    for cut, nodes in zip(cuts, lists, strict=True):
+        cut[: len(nodes)] = nodes
+    return cuts
+
+
+def _affinity(graph: Dataset) -> csr_array:
+    columns, values = stack_ragged(graph, "columns"), stack_ragged(graph, "values")
+    return graph_of_edges(values.values[:, 0], columns.values[:, 0], columns.offsets)
+
+
+def _pooling(regions: Ragged, photo_of_node: NDArray[np.int32]) -> NDArray[np.float64]:
+    return diffusion.generalised_max_weights(to_float(regions.values), photo_of_node)

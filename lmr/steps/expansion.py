@@ -1,0 +1,112 @@
+"""Step 4, global expansion: query + top of the global search + verified photos, searched again."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import pyarrow as pa
+from annotated_types import Ge
+
+from lmr.retrieval.descriptors import to_float
+from lmr.retrieval.expansion import expand as expansion
+from lmr.retrieval.expansion.fuse import add_evidence
+from lmr.retrieval.global_search.augmentation import weights_of
+from lmr.retrieval.global_search.exact import similarities
+from lmr.runtime.settings import Settings
+from lmr.runtime.steps import PROCESS_BYTES, Each, Source, Step, Whole
+from lmr.steps.global_search.search import nearest
+from lmr.steps.ranking import Ranking, read_ranking, with_head
+from lmr.steps.sizes import dimension_of, opening_bytes, rows_per_shard
+from lmr.storage.arrow import column
+from lmr.storage.datasets import Dataset
+from lmr.storage.mapped import stack
+
+__all__ = ["ExpandSettings", "expand", "expand_shard"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpandSettings(Settings):
+    """Settings of `expand`."""
+
+    top: Annotated[int, Ge(0)] = 5
+    """Photos of the global search that are averaged in."""
+    verified: bool = True
+    """Whether the confident matches of step 2 are averaged in too."""
+    alpha: Annotated[float, Ge(0)] = 3.0
+    """Exponent of their similarity as weight; 0 is the plain mean."""
+    vote_weight: Annotated[float, Ge(0)] = 0.8
+    """Weight of the logarithm of step 1's votes against the new search's similarity; 0 leaves them out."""
+
+
+def expand(
+    described_queries: Source, ranked: Step, verified: Step, augmented: Step, settings: ExpandSettings
+) -> Step:
+    """Declare the expansion; a ranking, with the expanded query as column `descriptor`.
+
+    Scores are similarities to the expanded query plus the weighted logarithm of the votes. Confident matches
+    stand at the head whatever their score; column `confident` says how many.
+    """
+    return Step(
+        name="expand",
+        folder="expanded",
+        make=expand_shard,
+        settings=settings,
+        inputs={
+            "described": Each(described_queries),
+            "ranked": Each(ranked),
+            "verified": Each(verified),
+            "gallery": Whole(augmented),
+            # What the global search was made with serves again.
+            **{name: source for name, source in ranked.inputs.items() if name == "index"},
+        },
+        shards=ranked.shards,
+        rows=ranked.rows,
+        bytes_per_row=ranked.bytes_per_row + 2.0 * dimension_of(described_queries),
+        peak_bytes=PROCESS_BYTES
+        + opening_bytes(ranked.inputs)
+        + rows_per_shard(ranked) * (24 * dimension_of(described_queries) + 8 * ranked.bytes_per_row),
+    )
+
+
+def expand_shard(
+    shard: int,
+    settings: ExpandSettings,
+    *,
+    described: Dataset,
+    ranked: Dataset,
+    verified: Dataset,
+    gallery: Dataset,
+    index: Dataset | None = None,
+) -> pa.Table:
+    """Expand the queries of one shard and search again."""
+    before = read_ranking(ranked, shard)
+    local = read_ranking(verified, shard)
+    more = verified.read(shard, ["inliers", "confident"])
+    inliers, confident = column(more, "inliers"), column(more, "confident")
+    averaged = confident[:, None] if settings.verified else 0
+    head = np.where(np.arange(local.photos.shape[1]) < averaged, local.photos, -1)
+    ids, weights = expansion.matches_with_verified(
+        before.photos, weights_of(before.scores, settings.alpha), head, top=settings.top
+    )
+    queries = to_float(column(described.read(shard, ["descriptor"]), "descriptor"))
+    descriptors = stack(gallery, "descriptor")
+    expanded = expansion.expand(queries, ids, weights, descriptors)
+    depth = before.photos.shape[1]
+    sims, found = nearest(expanded, descriptors, index, depth)
+    candidate_sims = similarities(expanded, local.photos, descriptors)
+    photos, scores = np.full_like(before.photos, -1), np.zeros_like(before.scores)
+    for q in range(len(photos)):
+        rows = np.concatenate([found[q], local.photos[q]])
+        rows, first = np.unique(rows, return_index=True)
+        order, totals = add_evidence(
+            rows,
+            np.concatenate([sims[q], candidate_sims[q]])[first],
+            local.photos[q],
+            local.scores[q],
+            weight=settings.vote_weight,
+            depth=depth,
+        )
+        sure = slice(0, confident[q])
+        photos[q], scores[q] = with_head(order, totals, local.photos[q, sure], inliers[q, sure], depth)
+    ranking = Ranking(before.queries, photos, scores)
+    return ranking.table(descriptor=expanded.astype(np.float16), confident=confident)

@@ -1,0 +1,38 @@
+"""Extract global: one descriptor per photo and one per region of it, whitened.
+
+Three descriptors stand behind the same dataset: VLAD and triangulation embedding, aggregated from the local
+features and needing no network, and GeM, from a network whose weights come in a file.
+"""
+
+from lmr.errors import SettingsError
+from lmr.runtime.steps import Source
+from lmr.steps.features.aggregated import describe_by_aggregation
+from lmr.steps.features.network import describe_by_network, open_gem
+from lmr.steps.features.settings import DescribeSettings
+from lmr.steps.workflow import Inputs
+
+__all__ = ["DescribeSettings", "extract_global", "open_gem"]
+
+
+def extract_global(
+    images: tuple[Source, Source], local: tuple[Source, Source], settings: DescribeSettings, inputs: Inputs
+) -> tuple[Source, Source]:
+    """Declare the steps that describe gallery and queries.
+
+    Columns: `photo`, `descriptor` (float16, unit; zeros for a photo without descriptor), `regions` (a list of
+    float16 descriptors per photo).
+
+    Raises
+    ------
+    SettingsError
+        If weights are needed and there are none.
+    """
+    if settings.descriptor == "gem":
+        return describe_by_network(images, settings, inputs)
+    if settings.whitening == "checkpoint":
+        raise SettingsError(
+            f"{settings.descriptor} comes without weights, and so without their whitening",
+            got="describe.whitening = checkpoint",
+            fix="give --global gem, or --set describe.whitening=gallery",
+        )
+    return describe_by_aggregation(images, local, settings)

@@ -1,0 +1,116 @@
+"""Extract local features: photos in, one row per feature out."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from annotated_types import Ge, Le
+from numpy.typing import NDArray
+
+from lmr.errors import SettingsError
+from lmr.features.extractors import DIMENSIONS, LocalKind, Precision, local_extractor
+from lmr.features.interfaces import LocalExtractor
+from lmr.features.local.quantise import to_int8
+from lmr.features.pipeline import extract_photos
+from lmr.runtime.settings import Settings
+from lmr.runtime.steps import Each, Source, Step, per_part
+from lmr.steps.features.weights import Weights
+from lmr.steps.photos.ingest import read_usable
+from lmr.steps.workflow import Inputs
+from lmr.storage.arrow import table
+from lmr.storage.datasets import Dataset
+
+__all__ = ["LocalSettings", "extract_local", "extract_local_shard", "open_local"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalSettings(Settings):
+    """Settings of `extract_local`."""
+
+    features: LocalKind = "rootsift"
+    """Which extractor."""
+    max_features: Annotated[int, Ge(1), Le(65_535)] = 1000
+    """Features kept per photo, the strongest first (the paper's number for DELF)."""
+    max_side_px: Annotated[int, Ge(16)] = 800
+    """Photos are shrunk to this long side before extraction; coordinates stay those of the photo."""
+    storage: Literal["float16", "int8"] = "float16"
+    """How networks' descriptors are stored (RootSIFT's are uint8 either way); int8 takes half the bytes."""
+    precision: Precision = "auto"
+    """Of DELF's convolutions: float16 on GPUs and float32 on CPUs ("auto"), or one of these everywhere."""
+
+
+def extract_local(images: Source, settings: LocalSettings, inputs: Inputs) -> Source:
+    """Declare the step that extracts local features from a dataset `images`.
+
+    Each row is a feature: `photo` (row of its photo), `xy` (pixels in the upright photo), `scale` (pixels),
+    `orientation` (radians), `score`, `descriptor` (uint8, float16 or int8). Rows of a photo stand together.
+
+    Raises
+    ------
+    SettingsError
+        If the features come from a network and there are no weights for it.
+    """
+    network = settings.features != "rootsift"
+    weights = inputs.local_weights if network else None
+    if network and weights is None:
+        raise SettingsError(
+            f"{settings.features} needs the weights of its network",
+            got="no --local-weights",
+            fix="give --local-weights FILE, or use --local rootsift",
+        )
+
+    def extracted(images: Step) -> Step:
+        name = images.folder.rsplit("/", 1)[-1]
+        return Step(
+            name="extract_local" if name == "gallery" else f"extract_local_{name}",
+            folder=f"local/{name}",
+            make=extract_local_shard,
+            settings=settings,
+            inputs={"images": Each(images)},
+            shards=images.shards,
+            rows=images.rows * settings.max_features,
+            bytes_per_row=24.0 + DIMENSIONS[settings.features] * (2 if network and _halves(settings) else 1),
+            weights=weights.digest if weights else "",
+            resources={"GPU": 1} if network and inputs.device != "cpu" else {"CPU": 1},
+            placement={"weights": weights, "device": inputs.device},
+            check=weights.check if weights else None,
+        )
+
+    return per_part(extracted, images)
+
+
+def open_local(settings: LocalSettings, weights: Weights | None, device: str) -> LocalExtractor:
+    """Return the extractor of these settings, ready on this machine."""
+    path = str(weights.here()) if weights else ""
+    sizes = settings.max_features, settings.max_side_px
+    return local_extractor(settings.features, *sizes, path, device, settings.precision)
+
+
+def extract_local_shard(
+    shard: int, settings: LocalSettings, *, images: Dataset, weights: Weights | None, device: str
+) -> pa.Table:
+    """Extract the local features of the photos of one shard."""
+    extractor = open_local(settings, weights, device)
+    rows = read_usable(images, shard)
+    photos = rows.photos.tolist()
+    found = extract_photos(extractor, rows.images, rows.sizes)
+    counts = [len(f.score) for f in found]
+    empty = np.empty((0, extractor.dimension), extractor.storage)
+    descriptors: NDArray[Any] = np.concatenate([empty, *(f.descriptor for f in found)])
+    if descriptors.dtype == np.float16 and not _halves(settings):
+        descriptors = to_int8(descriptors)
+    return table(
+        {
+            "photo": np.repeat(np.asarray(photos, np.int32), counts),
+            "xy": np.concatenate([np.empty((0, 2), np.float32), *(f.xy for f in found)]),
+            "scale": np.concatenate([np.empty(0, np.float32), *(f.scale for f in found)]),
+            "orientation": np.concatenate([np.empty(0, np.float32), *(f.orientation for f in found)]),
+            "score": np.concatenate([np.empty(0, np.float32), *(f.score for f in found)]),
+            "descriptor": descriptors,
+        }
+    )
+
+
+def _halves(settings: LocalSettings) -> bool:
+    return settings.storage == "float16"

@@ -1,0 +1,163 @@
+"""Weights of networks on their way to the workers: named by a digest, fetched once per machine, checked."""
+
+import fcntl
+import hashlib
+import importlib.util
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+
+import fsspec
+
+from lmr import storage
+from lmr.errors import LmrError, StorageError
+from lmr.features.weights.fetch import cache_folder
+
+__all__ = ["Weights"]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A file of weights, or a folder of files (DELF as released).
+
+    Attributes
+    ----------
+    url
+        Where it lies: a path that every worker has, or any fsspec URL (`s3://bucket/net.pth`).
+    digest
+        SHA-256 of its bytes (and of the names, in a folder); the part that counts for fingerprints.
+    """
+
+    url: str
+    digest: str
+
+    @classmethod
+    def of(cls, url: str) -> "Weights":
+        """Read a file once and return its digest with its place.
+
+        Raises
+        ------
+        StorageError
+            If the file is missing or cannot be read.
+        """
+        return cls(url, _digest(url))
+
+    def here(self) -> Path:
+        """Return the file's path on this machine; one at a URL is fetched into the cache of weights first.
+
+        However many processes ask at once, one fetches and the others wait. The bytes are checked once per
+        process, so that a worker on which the same path holds other weights refuses them.
+
+        Raises
+        ------
+        LmrError
+            If the file is missing, is another one than where the run was started, or cannot be kept.
+        """
+        return _here(self)
+
+    def check(self) -> None:
+        """Refuse a machine that has other weights at this place, or no torch to use them with.
+
+        Raises
+        ------
+        LmrError
+            If so.
+        """
+        if importlib.util.find_spec("torch") is None:
+            raise LmrError("torch is not installed", fix='pip install "lmr[features]" on this machine')
+        self.here()
+
+
+@lru_cache(maxsize=8)
+def _here(weights: Weights) -> Path:
+    if not storage.is_local(weights.url):
+        return _fetched(weights)
+    path = Path(storage.local_path(weights.url))
+    if not path.exists():
+        raise LmrError(
+            f"there are no weights at {path} on this machine",
+            fix="put them where every worker mounts them, or on storage: --weights s3://bucket/FILE",
+        )
+    _check(path, weights)
+    return path
+
+
+def _check(path: Path, weights: Weights) -> None:
+    if (found := _digest(str(path))) != weights.digest:
+        raise LmrError(
+            f"the weights at {weights.url} are not those that the run was started with",
+            got=f"digest {found[:16]}… on this machine, {weights.digest[:16]}… there",
+            fix="give all machines the same file, or start the run again with this one",
+        )
+
+
+def _fetched(weights: Weights) -> Path:
+    """Return the path in the cache of weights; what is not there, or is damaged, is fetched whole or not."""
+    folder = cache_folder() / "fetched" / weights.digest[:16]
+    path = folder / PurePosixPath(weights.url.rstrip("/")).name
+    temporary = folder / f".{path.name}.{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder / ".lock"):
+            if path.exists() and _digest(str(path)) == weights.digest:
+                return path
+            _remove(path)
+            try:
+                for name in _files(weights.url):
+                    target = temporary / name
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(storage.read(storage.join(weights.url, name)))
+                _check(temporary, weights)
+                os.replace(temporary, path)
+            finally:
+                _remove(temporary)
+    except OSError as error:
+        raise LmrError(
+            f"cannot keep weights in {folder}", got=str(error), fix="set LMR_WEIGHTS to another folder"
+        ) from error
+    return path
+
+
+def _digest(url: str) -> str:
+    """Return the SHA-256 of a file, or of a folder's names, sizes and files."""
+    names = _files(url)
+    if names == [""]:
+        return hashlib.sha256(storage.read(url)).hexdigest()
+    total = hashlib.sha256()
+    for name in names:
+        content = storage.read(storage.join(url, name))
+        total.update(f"{name}\0{len(content)}\0".encode())
+        total.update(content)
+    return total.hexdigest()
+
+
+def _files(url: str) -> list[str]:
+    """Return the files below a folder, relative to it and sorted; of a file (or of nothing) an empty name."""
+    try:
+        fs, root = fsspec.core.url_to_fs(url)
+        root = root.rstrip("/")
+        names = sorted(path[len(root) :].lstrip("/") for path in fs.find(root))
+    except (OSError, ValueError, ImportError) as error:
+        raise StorageError(
+            f"cannot look for weights at {url}", got=str(error), fix="check the URL and its permissions"
+        ) from error
+    return names or [""]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,265 @@
+"""Step 1 by ASMK: a codebook trained on a sample, an inverted file per group of gallery shards, its search.
+
+The other way of step 1, `lmr.steps.local_search.votes` by votes, looks up each feature's neighbours; this
+one compares photos by what their features are per visual word (`lmr.retrieval.local_search.asmk`), in less
+memory and time.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+from annotated_types import Ge, Gt, Le
+from numpy.typing import NDArray
+
+from lmr.retrieval.descriptors import to_float
+from lmr.retrieval.local_search.asmk import AsmkPart, aggregate, random_rotation
+from lmr.retrieval.local_search.asmk_index import (
+    AsmkIndex,
+    asmk_idf,
+    asmk_norms,
+    build_asmk,
+    entries_per_word,
+    search_asmk,
+)
+from lmr.retrieval.local_search.codebook import default_words, open_codebook, train_codebook
+from lmr.runtime.settings import Settings
+from lmr.runtime.steps import Each, Source, Step, Whole, per_part
+from lmr.runtime.threads import threads
+from lmr.steps.local_search.index import descriptors_of, feature_count, sample_descriptors
+from lmr.steps.photos.generations import learned_from
+from lmr.steps.ranking import Ranking
+from lmr.storage.arrow import array_table, arrays_of, column
+from lmr.storage.datasets import Dataset
+from lmr.storage.mapped import named_arrays, unpack
+
+__all__ = [
+    "AsmkSettings",
+    "index_asmk",
+    "index_asmk_shard",
+    "search_by_asmk",
+    "search_asmk_shard",
+    "train_codebook_shard",
+]
+
+SAMPLE_PER_WORD = 32  # of 65,536 words: two million descriptors, a gigabyte as float32
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsmkSettings(Settings):
+    """Settings of step 1 when `search.method` is "asmk"; the defaults are those published with HOW."""
+
+    words: Annotated[int, Ge(0)] = 0
+    """Visual words; 0: 65,536, or the power of two that leaves 39 gallery features for each."""
+    rotate: bool = True
+    """Whether residuals are rotated at random before their signs are taken; for descriptors that are not
+    whitened, such as RootSIFT."""
+    words_per_feature: Annotated[int, Ge(1)] = 5
+    """Nearest words that a query's feature enters; the gallery's enter one."""
+    alpha: Annotated[float, Gt(0)] = 3.0
+    """Selectivity: the larger, the less do codes count that differ."""
+    threshold: Annotated[float, Ge(0), Le(1)] = 0.0
+    """Similarity of two codes, 0 to 1, below which it does not count."""
+    idf: bool = False
+    """Whether words that many photos have count less."""
+
+    def of_index(self, gallery_shards_per_index: int, seed: int) -> "CodebookSettings":
+        """What the codebook and the inverted files depend on."""
+        return CodebookSettings(
+            words=self.words,
+            rotate=self.rotate,
+            gallery_shards_per_index=gallery_shards_per_index,
+            seed=seed,
+        )
+
+    def of_search(self, candidates: int) -> "AsmkSearchSettings":
+        """What a search depends on besides the index."""
+        return AsmkSearchSettings(
+            candidates=candidates,
+            words_per_feature=self.words_per_feature,
+            alpha=self.alpha,
+            threshold=self.threshold,
+            idf=self.idf,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodebookSettings(Settings):
+    """Part of `AsmkSettings` and of `IndexSettings`: what the codebook and the inverted files depend on."""
+
+    words: int
+    rotate: bool
+    gallery_shards_per_index: int
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsmkSearchSettings(Settings):
+    """Part of `SearchSettings` and of `AsmkSettings`: what a search depends on besides the index."""
+
+    candidates: int
+    words_per_feature: int
+    alpha: float
+    threshold: float
+    idf: bool
+
+
+def index_asmk(local_gallery: Source, settings: CodebookSettings) -> Source:
+    """Declare the steps that index the gallery's local features for ASMK.
+
+    The dataset `codebook` holds the words and the rotation; each shard of `asmk_index` is an inverted file
+    over a group of gallery shards. Both are named arrays, see `lmr.storage.arrow.array_table`.
+    """
+    codebook = Step(
+        name="train_codebook",
+        folder="codebook",
+        make=train_codebook_shard,
+        settings=settings,
+        inputs={"local": Whole(learned_from(local_gallery))},
+        shards=1,
+    )
+
+    def indexed(local: Step) -> Step:
+        return Step(
+            name="index_asmk",
+            folder="asmk_index",
+            make=index_asmk_shard,
+            settings=settings,
+            inputs={"local": Whole(local), "codebook": Whole(codebook)},
+            shards=-(-local.shards // settings.gallery_shards_per_index),
+            rows=local.rows,
+            bytes_per_row=20.0,
+        )
+
+    return per_part(indexed, local_gallery)
+
+
+def train_codebook_shard(shard: int, settings: CodebookSettings, *, local: Dataset) -> pa.Table:
+    """Train the visual words on a sample of the gallery's descriptors."""
+    total = feature_count(local)
+    words = settings.words or default_words(total)
+    sample = sample_descriptors(local, SAMPLE_PER_WORD * words, total, settings.seed)
+    trained: dict[str, Any] = {"codebook": train_codebook(sample, words, seed=settings.seed)}
+    if settings.rotate:
+        trained["rotation"] = random_rotation(sample.shape[1], seed=settings.seed)
+    return array_table(trained)
+
+
+def index_asmk_shard(
+    shard: int, settings: CodebookSettings, *, local: Dataset, codebook: Dataset
+) -> pa.Table:
+    """Aggregate the photos of one group of gallery shards and invert them."""
+    trained = named_arrays(codebook)
+    n_words = open_codebook(trained["codebook"].tobytes()).ntotal
+    shards = descriptors_of(local, shard, settings.gallery_shards_per_index)
+    parts = [_aggregate(descriptors, photos, trained) for descriptors, photos in shards]
+    together = {f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(AsmkPart)}
+    index = build_asmk(AsmkPart(**together), n_words=n_words)
+    return array_table({name: getattr(index, name) for name in _STORED})
+
+
+_STORED = tuple(f.name for f in fields(AsmkIndex) if f.name != "norms")
+
+
+def _aggregate(
+    descriptors: NDArray[np.float32],
+    photos: NDArray[np.int64],
+    trained: Mapping[str, NDArray[Any]],
+    words_per_feature: int = 1,
+) -> AsmkPart:
+    return aggregate(
+        descriptors,
+        photos,
+        open_codebook(trained["codebook"].tobytes()),
+        words_per_descriptor=words_per_feature,
+        rotation=trained.get("rotation"),
+        threads=threads(),
+    )
+
+
+def search_by_asmk(images: Source, local: Source, index: Source, settings: AsmkSearchSettings) -> Step:
+    """Declare the step that searches the gallery by ASMK; a ranking by its similarity, at most 1."""
+    return Step(
+        name="search",
+        folder="candidates",
+        make=search_asmk_shard,
+        settings=settings,
+        inputs={
+            "images": Each(images),
+            "local": Each(local),
+            "index": Whole(index),
+            "codebook": index.parts[0].inputs["codebook"],
+        },
+        shards=images.shards,
+        rows=images.rows,
+        bytes_per_row=4.0 + 8.0 * settings.candidates,
+    )
+
+
+def search_asmk_shard(
+    shard: int,
+    settings: AsmkSearchSettings,
+    *,
+    images: Dataset,
+    local: Dataset,
+    index: Dataset,
+    codebook: Dataset,
+) -> pa.Table:
+    """Search with the queries of one shard."""
+    queries = column(images.read(shard, ["photo"]), "photo")
+    features = local.read(shard, ["photo", "descriptor"])
+    numbers = (column(features, "photo") - queries[0]).astype(np.int64)
+    trained = named_arrays(codebook)
+    descriptors = to_float(column(features, "descriptor"))
+    indexes, idf = _open(index, settings.idf)
+    ranked, scores = search_asmk(
+        indexes,
+        _aggregate(descriptors, numbers, trained, settings.words_per_feature),
+        n_queries=len(queries),
+        candidates=settings.candidates,
+        alpha=settings.alpha,
+        threshold=settings.threshold,
+        idf=idf,
+    )
+    return Ranking(queries, ranked, scores).table()
+
+
+def _open(index: Dataset, with_idf: bool) -> tuple[list[AsmkIndex], NDArray[np.float32] | None]:
+    """Map all sub-indexes from this machine's disk, and the weights of words over the whole gallery."""
+    places = [index.locate(i) for i in range(index.shards)]
+    plain = [unpack(part, f"{i:05d}", partial(_write_index, part, i), _map_index) for part, i in places]
+    idf = None
+    if with_idf:
+        entries = np.sum([entries_per_word(part) for part in plain], axis=0)
+        idf = asmk_idf(entries, sum(len(part.photo_rows) for part in plain))
+    # Norms take a pass over all entries: once per machine, not per task. With idf they depend on the gallery.
+    key = "norms-idf" if with_idf else "norms"
+    if with_idf:
+        places = [(index, i) for i in range(index.shards)]
+    indexes = [
+        replace(part, norms=unpack(of, f"{i:05d}-{key}", partial(_write_norms, part, idf), _map_norms))
+        for part, (of, i) in zip(plain, places, strict=True)
+    ]
+    return indexes, idf
+
+
+def _write_index(index: Dataset, shard: int, folder: Path) -> None:
+    for name, array in arrays_of(index.read(shard)).items():
+        np.save(folder / f"{name}.npy", array)
+
+
+def _map_index(folder: Path) -> AsmkIndex:
+    return AsmkIndex(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _STORED})
+
+
+def _write_norms(part: AsmkIndex, idf: NDArray[np.float32] | None, folder: Path) -> None:
+    np.save(folder / "norms.npy", asmk_norms(part, idf))
+
+
+def _map_norms(folder: Path) -> NDArray[np.float64]:
+    norms: NDArray[np.float64] = np.load(folder / "norms.npy")
+    return norms

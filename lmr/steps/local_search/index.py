@@ -1,0 +1,185 @@
+"""Step 1a, the local index: a quantiser trained on a sample, then a sub-index per group of gallery shards."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import faiss
+import numpy as np
+import pyarrow as pa
+from annotated_types import Ge
+from numpy.typing import NDArray
+
+from lmr.errors import LmrError
+from lmr.retrieval.descriptors import to_float
+from lmr.retrieval.local_search.codebook import SAMPLE_PER_CENTROID
+from lmr.retrieval.local_search.inverted_file import (
+    build_index_of,
+    default_lists,
+    list_sizes,
+    open_index,
+    train_quantiser,
+)
+from lmr.runtime.settings import Settings
+from lmr.runtime.steps import Source, Step, Whole, per_part
+from lmr.steps.photos.generations import learned_from
+from lmr.storage.arrow import array_table, arrays_of, column
+from lmr.storage.datasets import Dataset
+from lmr.storage.mapped import unpack
+
+__all__ = [
+    "IndexSettings",
+    "descriptors_of",
+    "entries_per_list",
+    "feature_count",
+    "index_local",
+    "index_shard",
+    "open_sub_indexes",
+    "sample_descriptors",
+    "sample_rows",
+    "train_shard",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexSettings(Settings):
+    """Settings of the local index."""
+
+    lists: Annotated[int, Ge(0)] = 0
+    """Inverted lists; 0: the power of two nearest to 4 sqrt(descriptors)."""
+    code_bytes: Annotated[int, Ge(0)] = 0
+    """Bytes of a product-quantised code; 0: 8-bit scalars below `pq_above` descriptors, 16 bytes above."""
+    pq_above: Annotated[int, Ge(0)] = 50_000_000
+    """Descriptors above which codes are product-quantised when `code_bytes` is 0."""
+    gallery_shards_per_index: Annotated[int, Ge(1)] = 16
+    """Gallery shards in a sub-index."""
+    seed: int = 0
+    """Of the sample and the k-means."""
+
+
+def index_local(local_gallery: Source, settings: IndexSettings) -> Source:
+    """Declare the steps that index the gallery's local features.
+
+    The dataset `quantiser` holds a trained, empty index; each shard of `index` a sub-index that is searched
+    together with the others. Both are named arrays, see `lmr.storage.arrow.array_table`.
+    """
+    trained = Step(
+        name="train_quantiser",
+        folder="quantiser",
+        make=train_shard,
+        settings=settings,
+        inputs={"local": Whole(learned_from(local_gallery))},
+        shards=1,
+    )
+
+    def indexed(local: Step) -> Step:
+        return Step(
+            name="index",
+            folder="index",
+            make=index_shard,
+            settings=settings,
+            inputs={"local": Whole(local), "trained": Whole(trained)},
+            shards=-(-local.shards // settings.gallery_shards_per_index),
+            rows=local.rows,
+            bytes_per_row=8.0 + (settings.code_bytes or 128),
+        )
+
+    return per_part(indexed, local_gallery)
+
+
+def train_shard(shard: int, settings: IndexSettings, *, local: Dataset) -> pa.Table:
+    """Train the quantiser on a sample of the gallery's descriptors."""
+    total = feature_count(local)
+    lists = settings.lists or default_lists(total)
+    code_bytes = settings.code_bytes or (16 if total > settings.pq_above else None)
+    sample = sample_descriptors(local, max(SAMPLE_PER_CENTROID * lists, 65_536), total, settings.seed)
+    trained = train_quantiser(sample, lists=lists, code_bytes=code_bytes, seed=settings.seed)
+    return array_table({"trained": trained})
+
+
+def feature_count(local: Dataset) -> int:
+    """Count the gallery's local features; refuse a gallery without one."""
+    total = sum(int(local.facts(i)["rows"]) for i in range(local.shards))
+    if not total:
+        raise LmrError(
+            "no gallery photo has local features",
+            got=f"{local.shards} shards without a row",
+            fix="check the photos of the gallery, or choose another extractor with --local",
+        )
+    return total
+
+
+def sample_descriptors(local: Dataset, count: int, total: int, seed: int) -> NDArray[np.float32]:
+    """Draw about `count` of the gallery's `total` descriptors, as unit rows, without those of no use."""
+    rows = to_float(sample_rows(local, "descriptor", count, total, seed))
+    return rows[rows.any(axis=1)]
+
+
+def sample_rows(dataset: Dataset, name: str, count: int, total: int, seed: int) -> NDArray[np.generic]:
+    """Draw about `count` of a column's `total` rows evenly from all shards, reading one shard at a time."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for shard in range(dataset.shards):
+        rows = column(dataset.read(shard, [name]), name)
+        share = min(len(rows), -(-count * len(rows) // max(total, 1)))
+        parts.append(rows[np.sort(rng.choice(len(rows), share, replace=False))])
+    # A shard without a feature does not know the descriptors' width.
+    return np.concatenate([part for part in parts if len(part)])
+
+
+def index_shard(shard: int, settings: IndexSettings, *, local: Dataset, trained: Dataset) -> pa.Table:
+    """Encode the descriptors of one group of gallery shards."""
+    quantiser = arrays_of(trained.read(0))["trained"].tobytes()
+    parts = descriptors_of(local, shard, settings.gallery_shards_per_index)
+    return array_table({"index": build_index_of(quantiser, parts)})
+
+
+def descriptors_of(
+    local: Dataset, group: int, shards_per_group: int
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+    """Read a group of shards, one at a time: the descriptors as unit rows, and the photo of each."""
+    first = group * shards_per_group
+    for shard in range(first, min(first + shards_per_group, local.shards)):
+        rows = local.read(shard, ["photo", "descriptor"])
+        yield to_float(column(rows, "descriptor")), column(rows, "photo").astype(np.int64)
+
+
+def open_sub_indexes(index: Dataset) -> Iterator[faiss.IndexIVF]:
+    """Open the sub-indexes one after the other, each mapped from this machine's disk."""
+    for shard in range(index.shards):
+        yield _sub_index(index, shard)
+
+
+def entries_per_list(index: Dataset) -> NDArray[np.int64]:
+    """Return the gallery features in each inverted list, (lists,), over all sub-indexes."""
+    sizes = []
+    for shard in range(index.shards):
+        part, inside = index.locate(shard)
+        sizes.append(unpack(part, f"{inside:05d}-sizes", partial(_write_sizes, part, inside), _sizes))
+    total: NDArray[np.int64] = np.sum(sizes, axis=0)
+    return total
+
+
+def _sub_index(index: Dataset, shard: int) -> faiss.IndexIVF:
+    part, inside = index.locate(shard)
+    return unpack(part, f"{inside:05d}", partial(_write, part, inside), _open)
+
+
+def _write(index: Dataset, shard: int, folder: Path) -> None:
+    (folder / "index.faiss").write_bytes(arrays_of(index.read(shard))["index"].tobytes())
+
+
+def _open(folder: Path) -> faiss.IndexIVF:
+    index: faiss.IndexIVF = open_index(folder / "index.faiss")
+    return index
+
+
+def _write_sizes(index: Dataset, shard: int, folder: Path) -> None:
+    np.save(folder / "sizes.npy", list_sizes(_sub_index(index, shard)))
+
+
+def _sizes(folder: Path) -> NDArray[np.int64]:
+    sizes: NDArray[np.int64] = np.load(folder / "sizes.npy")
+    return sizes

@@ -1,0 +1,138 @@
+"""Generations: a gallery that grows keeps what was made of its first photos.
+
+A run's folder remembers the photos that it has seen. When a folder of photos holds all that the run knows,
+unchanged, and others besides, these others are a further generation: photos are ingested, described and
+indexed per generation, and nothing of an earlier one is made again.
+"""
+
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lmr import storage
+from lmr.errors import ShardError, StorageError
+from lmr.runtime.steps import Source, concat
+from lmr.steps.photos.listing import Photos, stored_list
+
+__all__ = ["LEARN_AGAIN", "Recalled", "learned_from", "recall", "remember"]
+
+LEARN_AGAIN = 2
+"""Words, quantisers and whitenings are learned again when the gallery has grown to more than this many times
+what they were learned from."""
+
+_Identity = tuple[str, str, str]
+_History = dict[str, int]
+
+
+def learned_from(source: Source) -> Source:
+    """Return the generations that a codebook, a quantiser or a whitening is learned from.
+
+    That is the first one until the gallery has more than doubled, then all that there are by then, and so on:
+    growing by little makes nothing anew, and a first trial with ten photos does no lasting harm.
+    """
+    learned, learned_rows, rows = 1, source.parts[0].rows, 0
+    for count, part in enumerate(source.parts, start=1):
+        rows += part.rows
+        if rows > LEARN_AGAIN * learned_rows:
+            learned, learned_rows = count, rows
+    return concat(source.parts[:learned])
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """Photos in the order in which a run knows them.
+
+    Attributes
+    ----------
+    photos
+        All photos that were listed; those that the run knows come first.
+    news
+        What the run did not know, a sentence for the user; empty when there is nothing new.
+    """
+
+    photos: Photos
+    news: str
+
+
+def recall(listed: Photos, root: str) -> Recalled:
+    """Bring listed photos into the order in which a run knows them; new ones are one more generation.
+
+    A photo is known by its id, path, size and time of change (or ETag). Of the lists that the run has seen,
+    the longest that is wholly there counts; when there is none, because photos are gone or have changed, the
+    run begins anew with all of them.
+    """
+    histories = sorted(_histories(listed.name, root), key=lambda known: -sum(known.values()))
+    if not histories:
+        return Recalled(listed, "")
+    row_of = {identity: row for row, identity in enumerate(_identities(listed))}
+    lost = []
+    for history in histories:
+        generations = [_generation(listed.name, root, fingerprint) for fingerprint in history]
+        rows = [[row_of[known] for known in some if known in row_of] for some in generations]
+        if [len(some) for some in rows] == list(history.values()):
+            return _grown(listed, rows)
+        lost.append(sum(history.values()) - sum(map(len, rows)))
+    knew = sum(histories[0].values())
+    news = (
+        f"{lost[0]:,} of the {knew:,} photos of the {listed.name} that this run knows are gone or have "
+        f"changed: it begins anew with the {len(listed):,} that are there; nothing that was made is deleted"
+    )
+    return Recalled(listed, news)
+
+
+def remember(photos: Photos, root: str, rows_per_group: int) -> None:
+    """Store the generations of some photos in a run's folder, for `recall`."""
+    lists = [generation.given(rows_per_group) for generation in photos.generations()]
+    history = {given.fingerprint: given.rows.num_rows for given in lists}
+    histories = _histories(photos.name, root)
+    if history in histories:
+        return
+    for given in lists:
+        given.store(root)
+    storage.put(_url(photos.name, root), json.dumps([*histories, history], indent=2).encode())
+
+
+def _grown(listed: Photos, rows: list[list[int]]) -> Recalled:
+    """Order photos by the generations that are known, given as rows of the listing; the rest is one more."""
+    known = list(itertools.chain(*rows))
+    new = sorted(set(range(len(listed))).difference(known))
+    starts = [0, *itertools.accumulate(map(len, rows))]
+    order = [*known, *new]
+    ids, paths, stamps = (
+        tuple(column[row] for row in order) for column in (listed.ids, listed.paths, listed.stamps)
+    )
+    photos = Photos(listed.name, listed.url, ids, paths, stamps, starts=tuple(starts if new else starts[:-1]))
+    news = f"{len(new):,} photos of the {listed.name} are new to this run, which knows {len(known):,}"
+    return Recalled(photos, news if new else "")
+
+
+def _identities(photos: Photos) -> Iterator[_Identity]:
+    return zip(photos.ids, photos.paths, photos.stamps, strict=True)
+
+
+def _url(name: str, root: str) -> str:
+    return storage.join(root, "photos", name, "generations.json")
+
+
+def _histories(name: str, root: str) -> list[_History]:
+    """Read what a run has seen: of each list, the generations' fingerprints and numbers of photos."""
+    url = _url(name, root)
+    if not storage.exists(url):
+        return []
+    try:
+        histories: list[_History] = json.loads(storage.read(url))
+    except ValueError as error:
+        raise StorageError(
+            f"{url} is damaged", got=str(error), fix="delete it: the run then begins anew with all photos"
+        ) from error
+    return histories
+
+
+def _generation(name: str, root: str, fingerprint: str) -> list[_Identity]:
+    """Read the photos of one generation; none when its list is no longer there."""
+    try:
+        rows = stored_list(name, root, fingerprint).read(0, ["id", "path", "stamp"])
+    except ShardError:
+        return []
+    return list(zip(*(rows.column(name).to_pylist() for name in rows.column_names), strict=True))

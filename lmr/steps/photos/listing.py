@@ -1,0 +1,168 @@
+"""The photos that a run starts from: a folder's list, checked before any work."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+import numpy as np
+import pyarrow as pa
+
+from lmr import storage
+from lmr.errors import LmrError, StorageError
+from lmr.runtime.settings import digest
+from lmr.runtime.steps import Given
+from lmr.storage.datasets import Dataset
+
+__all__ = ["Photos", "list_photos", "place", "stored_list"]
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"})
+
+
+@dataclass(frozen=True)
+class Photos:
+    """The photos below a folder, in order of their ids; those that were added later stand at the end.
+
+    A photo's *row* is its place in this order; every dataset names photos by row, and ids return only in
+    the submission. Photos that a run did not know when it began are further *generations* (see
+    `lmr.steps.photos.generations`): their rows follow, in order of ids within a generation.
+
+    Attributes
+    ----------
+    name
+        "gallery" or "queries".
+    url
+        The folder.
+    ids
+        File names without suffix.
+    paths
+        Paths below the folder.
+    stamps
+        Size and time of change (or ETag) of each file, so that a changed photo is read again.
+    starts
+        The rows at which generations begin.
+    first_row
+        Row of the first of these photos, in one generation of several.
+    """
+
+    name: str
+    url: str
+    ids: tuple[str, ...]
+    paths: tuple[str, ...]
+    stamps: tuple[str, ...]
+    starts: tuple[int, ...] = (0,)
+    first_row: int = 0
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def first(self, count: int) -> "Photos":
+        """Return the first photos only."""
+        starts = tuple(start for start in self.starts if start < count)
+        return replace(self._slice(0, count), starts=starts)
+
+    def generations(self) -> list["Photos"]:
+        """Return each generation alone."""
+        stops = [*self.starts[1:], len(self)]
+        return [self._slice(start, stop) for start, stop in zip(self.starts, stops, strict=True)]
+
+    def _slice(self, start: int, stop: int) -> "Photos":
+        columns = self.ids[start:stop], self.paths[start:stop], self.stamps[start:stop]
+        return Photos(self.name, self.url, *columns, first_row=self.first_row + start)
+
+    def given(self, rows_per_group: int) -> Given:
+        """Return the list as a dataset of one shard, one row group per `rows_per_group` photos."""
+        # The folder is not part of what it is: photos that moved are the same photos.
+        identity = [self.name, self.ids, self.paths, self.stamps]
+        rows = pa.table(
+            {
+                "photo": np.arange(self.first_row, self.first_row + len(self), dtype=np.int32),
+                "id": list(self.ids),
+                "path": list(self.paths),
+                "stamp": list(self.stamps),
+            }
+        )
+        return Given(
+            name=f"photos_{self.name}",
+            folder=f"photos/{self.name}",
+            rows=rows,
+            fingerprint=digest([*identity, self.first_row] if self.first_row else identity),
+            row_group_rows=rows_per_group,
+        )
+
+
+def place(row: int, starts: Sequence[int], photos_per_shard: int) -> tuple[int, int]:
+    """Return the shard that a photo lies in, and its place there; no shard crosses generations.
+
+    Parameters
+    ----------
+    row
+        The photo's row.
+    starts
+        The rows at which generations begin.
+    photos_per_shard
+        Photos in a shard.
+    """
+    shard = 0
+    for start, stop in itertools.pairwise([*starts, row + 1]):
+        if row < stop:
+            return shard + (row - start) // photos_per_shard, (row - start) % photos_per_shard
+        shard += -(-(stop - start) // photos_per_shard)
+    raise IndexError(f"row {row} before the first generation")
+
+
+def stored_list(name: str, root: str, fingerprint: str) -> Dataset:
+    """Return the dataset as which `Photos.given` stores the list of this fingerprint."""
+    return Dataset(storage.join(root, "photos", name, fingerprint), f"photos_{name}", fingerprint, 1)
+
+
+def list_photos(name: str, url: str) -> Photos:
+    """List the photos below a folder.
+
+    Raises
+    ------
+    LmrError
+        If the folder is missing or holds no photo, or if two photos have the same id.
+    """
+    option = "--gallery" if name == "gallery" else "--queries"
+    files = _files(url)
+    if not files:
+        if not storage.exists(url):
+            raise StorageError(
+                f"the folder of the {name} does not exist", got=url, fix=f"give {option} a folder or URL"
+            )
+        raise LmrError(
+            f"the folder of the {name} holds no photo",
+            got=url,
+            fix=f"photos end in {', '.join(sorted(SUFFIXES))}",
+        )
+    by_id: dict[str, str] = {}
+    for path in sorted(files):
+        identity = PurePosixPath(path).stem
+        if identity in by_id:
+            raise LmrError(
+                f"two photos of the {name} have the id {identity!r}",
+                got=f"{by_id[identity]} and {path}",
+                fix="file names without suffix are ids and must differ: rename or remove one",
+            )
+        if not identity or any(c in identity for c in ' ,"\n\r\t'):
+            raise LmrError(
+                f"the name of a photo of the {name} cannot be an id",
+                got=repr(path),
+                fix="rename it: ids hold no space, comma or quote, which submission files separate by",
+            )
+        by_id[identity] = path
+    ids = sorted(by_id)
+    paths = tuple(by_id[i] for i in ids)
+    return Photos(name, url, tuple(ids), paths, tuple(files[p] for p in paths))
+
+
+def _files(url: str) -> Mapping[str, str]:
+    """Return the photos below a folder: relative path to stamp."""
+    return {
+        path: f"{about['size']} {about.get('ETag') or about.get('mtime') or ''}"
+        for path, about in storage.find(url).items()
+        if PurePosixPath(path).suffix.lower() in SUFFIXES
+        # Hidden files and folders (thumbnails, half-copied files) are not part of a collection.
+        and not any(part.startswith(".") for part in PurePosixPath(path).parts)
+    }

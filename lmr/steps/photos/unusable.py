@@ -1,0 +1,36 @@
+"""Check photos: those that cannot be used, from all image shards, in one small dataset."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lmr.runtime.settings import Settings
+from lmr.runtime.steps import Source, Step, Whole
+from lmr.storage.datasets import Dataset
+
+__all__ = ["check_photos", "check_photos_shard"]
+
+
+def check_photos(gallery: Source, queries: Source) -> Step:
+    """Declare the step that lists unusable photos: columns `set`, `id`, `reason`."""
+    return Step(
+        name="check_photos",
+        folder="unusable",
+        make=check_photos_shard,
+        settings=Settings(),
+        inputs={"gallery": Whole(gallery), "queries": Whole(queries)},
+        shards=1,
+        bytes_per_row=40.0,
+    )
+
+
+def check_photos_shard(shard: int, settings: Settings, **images: Dataset) -> pa.Table:
+    """List the unusable photos of all shards."""
+    schema = pa.schema([("set", pa.string()), ("id", pa.string()), ("reason", pa.string())])
+    parts = [schema.empty_table()]
+    for name, dataset in images.items():
+        for i in range(dataset.shards):
+            rows = dataset.read(i, ["id", "reason"])
+            bad = rows.filter(pc.not_equal(rows.column("reason"), ""))
+            sets = pa.array([name] * len(bad), pa.string())
+            parts.append(pa.table([sets, bad.column("id"), bad.column("reason")], schema=schema))
+    return pa.concat_tables(parts)

@@ -1,0 +1,202 @@
+"""The report of a run: one page to look at, made from what is in storage."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from lmr import storage
+from lmr.errors import PhotoError
+from lmr.evaluation.pictures import data_uri, match_picture, thumbnail
+from lmr.evaluation.report import (
+    SHOWN_RESULTS,
+    QueryExample,
+    Report,
+    StepCost,
+    StepScore,
+    Undecoded,
+    VerifiedPair,
+    pick_queries,
+    render_report,
+)
+from lmr.evaluation.scorers import Scores
+from lmr.steps.photos.listing import place
+from lmr.steps.ranking import read_ranking
+from lmr.steps.results.results import Finished, read_unusable, store_record, store_scores, store_submission
+from lmr.steps.results.submission import ids_of, named
+from lmr.steps.verification.verify import inliers_of_pair
+from lmr.storage.datasets import Dataset
+
+__all__ = ["close_run", "costs_of", "store_report"]
+
+EXAMPLES = 9
+PAIRS = 4
+BLANK = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
+
+
+def close_run(run: Finished) -> None:
+    """Write all that people read of a run into its folder: submission, scores, report."""
+    store_record(run)
+    store_submission(run)
+    store_scores(run)
+    store_report(run)
+
+
+def store_report(run: Finished) -> str:
+    """Write `report/index.html` into the run's folder; return its URL."""
+    photos = _Photos(run)
+    scores = _scores(run)
+    examples = _examples(run, scores, photos)
+    shown = {i for e in examples for row in e.rankings.values() for i in row[:SHOWN_RESULTS]}
+    report = Report(
+        run=run.root.rstrip("/").rsplit("/", 1)[-1],
+        about="; ".join(
+            [
+                f"{len(photos.rows['queries']):,} queries in {len(photos.rows['gallery']):,} gallery photos",
+                *_machines(run.root),
+            ]
+        ),
+        scores=scores,
+        costs=costs_of(run.steps),
+        undecoded=[Undecoded(photo_id=u.id, reason=u.reason) for u in read_unusable(run)],
+        settings=run.settings,
+        queries=examples,
+        pairs=_pairs(run, examples, photos),
+        thumbnails={i: photos.thumbnail("gallery", i) for i in sorted(shown)},
+    )
+    url = storage.join(run.root, "report", "index.html")
+    storage.put(url, render_report(report).encode())
+    return url
+
+
+def _machines(root: str) -> list[str]:
+    """Return what was noted of the cluster's machines when the run was last submitted to one."""
+    url = storage.join(root, "run.json")
+    if not storage.exists(url):
+        return []
+    notes: list[str] = json.loads(storage.read(url))["notes"]
+    return notes
+
+
+def costs_of(datasets: Sequence[Dataset]) -> list[StepCost]:
+    """Add up what the shards' own metadata say of each step, whichever run made them."""
+    with ThreadPoolExecutor(16) as pool:
+        return [_cost(dataset, pool) for dataset in datasets]
+
+
+def _cost(dataset: Dataset, pool: ThreadPoolExecutor) -> StepCost:
+    sizes = dataset.present()
+    facts = list(pool.map(dataset.facts, sorted(sizes)))
+    return StepCost(
+        step=dataset.step,
+        shards_made=len(sizes),
+        shards_failed=dataset.shards - len(sizes),
+        rows=sum(f["rows"] for f in facts),
+        n_bytes=sum(sizes.values()),
+        seconds=sum(f.get("seconds", 0.0) for f in facts),
+        peak_memory_bytes=max((f.get("peak_bytes", 0) for f in facts), default=0),
+        notes=tuple(dict.fromkeys(f["note"] for f in facts if "note" in f)),
+    )
+
+
+def _scores(run: Finished) -> list[StepScore]:
+    if run.scores is None:
+        return []
+    rows = run.scores.read(0)
+    ids = tuple(rows.column("id").to_pylist())
+    return [
+        StepScore(step=name, scores=Scores(ids, np.asarray(rows.column(name).to_numpy())))
+        for name in run.rankings
+    ]
+
+
+def _examples(run: Finished, scores: Sequence[StepScore], photos: "_Photos") -> list[QueryExample]:
+    if scores:
+        chosen = pick_queries(scores[0].scores, scores[-1].scores, n_each=EXAMPLES // 3)
+    else:
+        queries = list(photos.rows["queries"])
+        picks = np.linspace(0, len(queries) - 1, min(EXAMPLES, len(queries))).astype(int)
+        chosen = [(queries[i], "one of many") for i in picks]
+    truth: Mapping[str, Sequence[str]] = {}
+    if run.solution is not None:
+        rows = run.solution.read(0).to_pydict()
+        truth = dict(zip(rows["id"], rows["images"], strict=True))
+    return [
+        QueryExample(
+            query_id=query,
+            photo=photos.thumbnail("queries", query),
+            why=why,
+            rankings={name: photos.ranked(ranking, query) for name, ranking in run.rankings.items()},
+            relevant=truth.get(query) if truth else None,
+        )
+        for query, why in chosen
+    ]
+
+
+def _pairs(run: Finished, examples: Iterable[QueryExample], photos: "_Photos") -> list[VerifiedPair]:
+    """Draw the best verified pair of each example until there are enough."""
+    pairs: list[VerifiedPair] = []
+    for example in examples:
+        if len(pairs) == PAIRS or not example.rankings["verify"]:
+            break
+        gallery = example.rankings["verify"][0]
+        places = photos.place("queries", example.query_id), photos.place("gallery", gallery)
+        xy_query, xy_gallery = inliers_of_pair(run.pairs, run.local, *places)
+        if not len(xy_query):
+            continue
+        images = photos.image("queries", example.query_id), photos.image("gallery", gallery)
+        pairs.append(
+            VerifiedPair(
+                query_id=example.query_id,
+                gallery_id=gallery,
+                picture=data_uri(match_picture(*images, xy_query, xy_gallery)),
+                n_inliers=len(xy_query),
+                relevant=None if example.relevant is None else gallery in example.relevant,
+            )
+        )
+    return pairs
+
+
+class _Photos:
+    """Reads single photos and single lists out of a run's shards."""
+
+    def __init__(self, run: Finished) -> None:
+        self.per_shard = run.photos_per_shard
+        self.starts = dict(zip(("gallery", "queries"), run.starts, strict=True))
+        self.ids = [ids_of(photos) for photos in run.photos]
+        self.rows = {
+            name: {i: row for row, i in enumerate(ids.to_pylist())}
+            for name, ids in zip(("gallery", "queries"), self.ids, strict=True)
+        }
+        self.images = dict(zip(("gallery", "queries"), run.images, strict=True))
+
+    def place(self, name: str, photo_id: str) -> tuple[int, int]:
+        """Return the shard of a photo, and its row."""
+        row = self.rows[name][photo_id]
+        return self.inside(name, row)[0], row
+
+    def inside(self, name: str, row: int) -> tuple[int, int]:
+        """Return the shard of a row, and its place there."""
+        return place(row, self.starts[name], self.per_shard)
+
+    def image(self, name: str, photo_id: str) -> bytes:
+        """Return the bytes of a photo."""
+        shard, inside = self.inside(name, self.rows[name][photo_id])
+        images = self.images[name].read(shard, ["image"]).column("image")
+        content: bytes = images[inside].as_py()
+        return content
+
+    def thumbnail(self, name: str, photo_id: str) -> str:
+        """Return a small picture of a photo; a blank where it cannot be decoded."""
+        try:
+            return thumbnail(self.image(name, photo_id))
+        except PhotoError:
+            return BLANK
+
+    def ranked(self, ranking: Dataset, query_id: str) -> list[str]:
+        """Return a query's list of gallery ids in one ranking."""
+        shard, inside = self.inside("queries", self.rows["queries"][query_id])
+        rows = named(read_ranking(ranking, shard), *self.ids)
+        images: list[str] = rows.column("images")[inside].as_py()
+        return images

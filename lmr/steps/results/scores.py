@@ -1,0 +1,113 @@
+"""Evaluate: the score of every query after each step, by the protocol of the challenge."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from lmr.errors import LmrError
+from lmr.evaluation.scorers import map_at_100
+from lmr.runtime.settings import Settings, digest
+from lmr.runtime.steps import Given, Step, Whole
+from lmr.steps.photos.listing import Photos
+from lmr.steps.ranking import read_ranking
+from lmr.steps.results.submission import ids_of, named
+from lmr.storage.datasets import Dataset
+
+__all__ = ["evaluate", "evaluate_shard", "solution_for"]
+
+
+def solution_for(
+    solution: Mapping[str, Sequence[str]], gallery: Photos, queries: Photos, *, pruned: bool = False
+) -> Given:
+    """Check a solution against the photos and return it as a dataset.
+
+    Parameters
+    ----------
+    solution
+        Query id to the ids of its right photos.
+    gallery, queries
+        The photos of the run.
+    pruned
+        Whether these are the first shards only: then what the solution says of other photos is left out.
+
+    Raises
+    ------
+    LmrError
+        If the solution names a query or a gallery photo that is not there.
+    """
+    have_gallery, have_queries = set(gallery.ids), set(queries.ids)
+    kept: dict[str, list[str]] = {}
+    for query, images in solution.items():
+        if query not in have_queries:
+            if pruned:
+                continue
+            raise LmrError(
+                f"the solution names a query that is not among the queries: {query}",
+                got=f"{len(queries)} queries in {queries.url}",
+                fix="give the solution that belongs to these queries",
+            )
+        unknown = [image for image in images if image not in have_gallery]
+        if unknown and not pruned:
+            raise LmrError(
+                f"the solution of query {query} names photos that are not in the gallery",
+                got=", ".join(unknown[:5]) + (" …" if len(unknown) > 5 else ""),
+                fix="give the solution that belongs to this gallery",
+            )
+        kept[query] = [image for image in images if image in have_gallery]
+    if not any(kept.values()):
+        raise LmrError(
+            "the solution has no right photo for any of these queries",
+            got=f"{len(kept)} queries in the solution",
+            fix="give the solution that belongs to these photos, or run without --solution",
+        )
+    rows = pa.table({"id": list(kept), "images": pa.array(list(kept.values()), pa.list_(pa.string()))})
+    return Given(name="solution", folder="solution", rows=rows, fingerprint=digest(kept))
+
+
+def evaluate(
+    rankings: Mapping[str, Step], solution: Given, gallery: Photos, queries: Photos, photos_per_shard: int
+) -> Step:
+    """Declare the step that scores every ranking: columns `id` and, per ranking, the query's AP@100.
+
+    Queries without a right photo are left out of the mean and have NaN.
+    """
+    return Step(
+        name="evaluate",
+        folder="scores",
+        make=evaluate_shard,
+        settings=Settings(),
+        inputs={
+            "solution": solution,
+            "gallery": gallery.given(photos_per_shard),
+            "queries": queries.given(photos_per_shard),
+            **{f"ranking_{name}": Whole(step) for name, step in rankings.items()},
+        },
+        shards=1,
+        rows=len(queries),
+        bytes_per_row=17.0 + 8.0 * len(rankings),
+    )
+
+
+def evaluate_shard(
+    shard: int,
+    settings: Settings,
+    *,
+    solution: Dataset,
+    gallery: Dataset,
+    queries: Dataset,
+    **rankings: Dataset,
+) -> pa.Table:
+    """Score all rankings."""
+    rows = solution.read(0).to_pydict()
+    truth = dict(zip(rows["id"], rows["images"], strict=True))
+    columns: dict[str, object] = {"id": rows["id"]}
+    ids = ids_of(gallery), ids_of(queries)
+    for name, ranking in rankings.items():
+        predictions: dict[str, list[str]] = {}
+        for i in range(ranking.shards):
+            part = named(read_ranking(ranking, i), *ids).to_pydict()
+            predictions.update(zip(part["id"], part["images"], strict=True))
+        known = {query: images for query, images in predictions.items() if query in truth}
+        columns[name.removeprefix("ranking_")] = np.asarray(map_at_100(known, truth).per_query)
+    return pa.table(columns)

@@ -1,0 +1,219 @@
+"""Step 2a, spatial verification: RANSAC on the candidates, grouped by gallery shard.
+
+Ten million pairs name each gallery photo ten times. So a task takes one gallery shard, reads its features
+once and verifies every pair that falls into it. The pairs themselves are 40 MB, and the queries' features
+are unpacked once per machine: both are mapped by all its workers.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+from annotated_types import Ge, Gt
+from numpy.typing import NDArray
+
+from lmr.retrieval.descriptors import to_float
+from lmr.retrieval.verification.verify import Features, Model, Recipe, verify_pairs
+from lmr.runtime.settings import Settings
+from lmr.runtime.steps import Each, Source, Step, Whole
+from lmr.storage.arrow import Ragged, column, ragged, table
+from lmr.storage.datasets import Dataset
+from lmr.storage.mapped import stack
+
+__all__ = ["VerifySettings", "inliers_of_pair", "verify", "verify_shard"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifySettings(Settings):
+    """Settings of `verify` and `rerank`."""
+
+    min_inliers: Annotated[int, Ge(0)] = 10
+    """A pair with more inliers is a confident match. The paper's 40 is for DELF."""
+    model: Model = "affine"
+    """What maps one photo onto the other."""
+    max_residual_px: Annotated[float, Gt(0)] = 8.0
+    """An inlier's residual is below it, in pixels of the query photo at `frame_side_px`."""
+    frame_side_px: Annotated[int, Ge(1)] = 800
+    """Long side to which coordinates are scaled before residuals are measured; smaller photos stay."""
+    max_distance: float | None = None
+    """Most distance of two descriptors; none: no such test."""
+    max_ratio: float | None = 0.9
+    """Most ratio of the distances to the nearest and the second descriptor; none: no such test."""
+    mutual: bool = True
+    """Whether two features must be each other's nearest."""
+    weak_geometry: bool = False
+    """Whether matches must agree on scale and rotation before RANSAC."""
+    max_trials: Annotated[int, Ge(1)] = 2000
+    """Samples that RANSAC draws at most."""
+    seed: Annotated[int, Ge(0)] = 0
+    """Of each pair's own random numbers."""
+
+    @property
+    def of_pairs(self) -> "PairSettings":
+        """What the verification of a pair depends on: all but `min_inliers`."""
+        recipe = Recipe(
+            model=self.model,
+            max_residual_px=self.max_residual_px,
+            max_distance=self.max_distance,
+            max_ratio=self.max_ratio,
+            mutual=self.mutual,
+            weak_geometry=self.weak_geometry,
+            max_trials=self.max_trials,
+            seed=self.seed,
+        )
+        return PairSettings(recipe=recipe, frame_side_px=self.frame_side_px)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairSettings(Settings):
+    """Settings of the step `verify`; another `min_inliers` does not verify anything again."""
+
+    recipe: Recipe
+    """How a pair is matched and verified."""
+    frame_side_px: int
+    """As in `VerifySettings`."""
+
+
+def verify(
+    candidates: Step, local: tuple[Source, Source], images: tuple[Source, Source], settings: VerifySettings
+) -> Step:
+    """Declare the verification of all candidates; a row per pair, a shard per gallery shard.
+
+    Columns: `query`, `photo` (gallery row), `inliers`, `tentative`, `transform` (nine float32, gallery photo
+    to query photo, in the scaled frame), `matches` (the inliers: a list of uint16 pairs, query and gallery
+    feature).
+
+    Parameters
+    ----------
+    candidates
+        A ranking of gallery photos per query.
+    local, images
+        Gallery and queries.
+    settings
+        The settings; `min_inliers` is read later, by `rerank`.
+    """
+    gallery_local, query_local = local
+    gallery_images, query_images = images
+    return Step(
+        name="verify",
+        folder="pairs",
+        make=verify_shard,
+        settings=settings.of_pairs,
+        inputs={
+            "candidates": Whole(candidates),
+            "local_gallery": Each(gallery_local),
+            "local_queries": Whole(query_local),
+            "images_gallery": Each(gallery_images),
+            "images_queries": Whole(query_images),
+        },
+        shards=gallery_local.shards,
+        rows=candidates.rows * 100,
+        bytes_per_row=80.0,
+    )
+
+
+def verify_shard(
+    shard: int,
+    settings: PairSettings,
+    *,
+    candidates: Dataset,
+    local_gallery: Dataset,
+    local_queries: Dataset,
+    images_gallery: Dataset,
+    images_queries: Dataset,
+) -> pa.Table:
+    """Verify all pairs whose gallery photo lies in one shard."""
+    images = images_gallery.read(shard, ["photo", "width", "height"])
+    first, count = int(column(images, "photo")[0]), len(images)
+    photos = stack(candidates, "photos")
+    query, rank = np.nonzero((photos >= first) & (photos < first + count))
+    photo = photos[query, rank]
+    names, query_of_pair = np.unique(query, return_inverse=True)
+
+    rows = local_gallery.read(shard)
+    zoom = _zoom(column(images, "width"), column(images, "height"), settings.frame_side_px)
+    offsets = np.searchsorted(column(rows, "photo"), np.arange(first, first + count + 1)).astype(np.int64)
+    columns = {name: column(rows, name) for name in ("xy", "descriptor", "scale", "orientation")}
+    gallery = _features(columns, offsets, zoom)
+    pairs = np.stack([query_of_pair, photo - first], axis=1)
+    found = verify_pairs(
+        _query_features(names, local_queries, images_queries, settings.frame_side_px),
+        gallery,
+        pairs,
+        settings.recipe,
+    )
+    return table(
+        {
+            "query": query.astype(np.int32),
+            "photo": photo.astype(np.int32),
+            "inliers": found.inliers,
+            "tentative": found.tentative,
+            "transform": found.transform.reshape(-1, 9),
+            "matches": Ragged(found.matches.astype(np.uint16), found.offsets),
+        }
+    )
+
+
+def _query_features(
+    queries: NDArray[np.integer[Any]], local: Dataset, images: Dataset, side_px: int
+) -> Features:
+    """Gather the features of some queries from the unpacked dataset."""
+    owners = stack(local, "photo")
+    starts, stops = np.searchsorted(owners, queries), np.searchsorted(owners, queries, side="right")
+    rows = np.concatenate(
+        [np.empty(0, np.int64), *(np.arange(a, b) for a, b in zip(starts, stops, strict=True))]
+    )
+    offsets = np.concatenate([[0], np.cumsum(stops - starts)]).astype(np.int64)
+    columns = {name: stack(local, name)[rows] for name in ("xy", "descriptor", "scale", "orientation")}
+    zoom = _zoom(stack(images, "width")[queries], stack(images, "height")[queries], side_px)
+    return _features(columns, offsets, zoom)
+
+
+def _features(
+    columns: dict[str, NDArray[Any]], offsets: NDArray[np.int64], zoom: NDArray[np.float32]
+) -> Features:
+    """Scale coordinates to the frame in which residuals are measured, and descriptors to unit length."""
+    per_feature = np.repeat(zoom, np.diff(offsets))
+    return Features(
+        xy=(columns["xy"] * per_feature[:, None]).astype(np.float32),
+        descriptors=to_float(columns["descriptor"]),
+        offsets=offsets,
+        scale=(columns["scale"] * per_feature).astype(np.float32),
+        orientation=columns["orientation"].astype(np.float32),
+    )
+
+
+def _zoom(width: NDArray[np.int32], height: NDArray[np.int32], side_px: int) -> NDArray[np.float32]:
+    return np.minimum(1, side_px / np.maximum(np.maximum(width, height), 1)).astype(np.float32)
+
+
+def inliers_of_pair(
+    verified: Dataset, local: tuple[Dataset, Dataset], query: tuple[int, int], photo: tuple[int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the places of a verified pair's inliers in the two photos, for a picture.
+
+    Parameters
+    ----------
+    verified
+        The dataset of `verify`.
+    local
+        Local features of gallery and queries.
+    query, photo
+        Shard and row of the query and of the gallery photo.
+
+    Returns
+    -------
+    xy_query, xy_photo : (n, 2) float32
+        Pixels in the upright photos; n is 0 for a pair that was not verified.
+    """
+    pairs = verified.read(photo[0], ["query", "photo", "matches"])
+    found = np.flatnonzero((column(pairs, "query") == query[1]) & (column(pairs, "photo") == photo[1]))
+    if not len(found):
+        return np.empty((0, 2), np.float32), np.empty((0, 2), np.float32)
+    matches = ragged(pairs, "matches")[int(found[0])]
+    sides = []
+    for (shard, row), dataset, chosen in zip((photo, query), local, matches.T[::-1], strict=True):
+        rows = dataset.read(shard, ["photo", "xy"])
+        sides.append(column(rows, "xy")[column(rows, "photo") == row][chosen])
+    return sides[1], sides[0]

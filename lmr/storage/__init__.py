@@ -1,0 +1,31 @@
+"""Whole objects, Parquet datasets and unpacked files, at any fsspec URL. Knows nothing of Dask."""
+
+from lmr.storage.objects import (
+    absolute,
+    delete,
+    exists,
+    find,
+    folder_sizes,
+    is_local,
+    join,
+    local_path,
+    open_read,
+    put,
+    read,
+    read_many,
+)
+
+__all__ = [
+    "absolute",
+    "delete",
+    "exists",
+    "find",
+    "folder_sizes",
+    "is_local",
+    "join",
+    "local_path",
+    "open_read",
+    "put",
+    "read",
+    "read_many",
+]

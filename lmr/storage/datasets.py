@@ -1,0 +1,232 @@
+"""Datasets of Parquet shards, whole or absent, that say what they are.
+
+A dataset is a folder `part-00000.parquet ...` at any fsspec URL. Every shard carries, in its own
+metadata, the schema version, the step and fingerprint that made it, its number and its count of rows; a
+reader refuses by name a shard that is missing, cut short, or written by something else.
+
+Several datasets can be read as one, their shards numbered through: the generations of a gallery that grows.
+"""
+
+import bisect
+import itertools
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lmr.errors import ShardError, StorageError
+from lmr.storage import objects
+
+__all__ = ["SCHEMA_VERSION", "Dataset", "JoinedDataset", "locate"]
+
+SCHEMA_VERSION = 1
+"""Version of the layout of shards; a reader refuses any other."""
+
+_KEY = b"lmr"
+_PART = re.compile(r"part-(\d{5,})\.parquet")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A folder of Parquet shards.
+
+    Attributes
+    ----------
+    url
+        The folder, at any fsspec URL.
+    step
+        Name of the step that writes it.
+    fingerprint
+        The step's fingerprint; shards that carry another are refused.
+    shards
+        How many shards the whole dataset has.
+    """
+
+    url: str
+    step: str
+    fingerprint: str
+    shards: int
+
+    def shard_url(self, shard: int) -> str:
+        """Return the URL of a shard."""
+        return objects.join(self.url, f"part-{shard:05d}.parquet")
+
+    def present(self) -> dict[int, int]:
+        """List the shards that are there, by one listing: shard number to size in bytes."""
+        found = {}
+        for name, size in objects.folder_sizes(self.url).items():
+            match = _PART.fullmatch(name)
+            if match and int(match[1]) < self.shards:
+                found[int(match[1])] = size
+        return found
+
+    def write(self, shard: int, rows: pa.Table, *, row_group_rows: int | None = None, **facts: Any) -> int:
+        """Write a shard whole or not at all; return its size in bytes.
+
+        Parameters
+        ----------
+        shard
+            Its number.
+        rows
+            Its rows.
+        row_group_rows
+            Cut the shard into row groups of this many rows, for readers that want one of them.
+        **facts
+            Further facts for the shard's metadata, as JSON (seconds taken, peak memory).
+        """
+        identity = {
+            "schema": SCHEMA_VERSION,
+            "step": self.step,
+            "fingerprint": self.fingerprint,
+            "shard": shard,
+            "shards": self.shards,
+            "rows": rows.num_rows,
+        }
+        metadata = {_KEY: json.dumps({**identity, **facts}).encode()}
+        sink = pa.BufferOutputStream()
+        # Descriptors and JPEGs do not compress and have no useful statistics.
+        pq.write_table(
+            rows.replace_schema_metadata(metadata),
+            sink,
+            row_group_size=row_group_rows,
+            compression="lz4",
+            use_dictionary=False,
+            write_statistics=False,
+        )
+        data = sink.getvalue()
+        objects.put(self.shard_url(shard), memoryview(data))
+        return int(data.size)
+
+    def locate(self, shard: int) -> tuple["Dataset", int]:
+        """Return the dataset that stores a shard, and the shard's number there."""
+        return self, shard
+
+    def read(
+        self, shard: int, columns: Sequence[str] | None = None, *, rows: range | None = None
+    ) -> pa.Table:
+        """Read a shard, or some of its columns, or a range of its rows; no more row groups than hold them.
+
+        Raises
+        ------
+        ShardError
+            If the shard is missing, truncated, or was not written by this dataset's step and settings.
+        """
+        url = self.shard_url(shard)
+        remake = f"delete {url} and run the same command again: only what is missing is made"
+        try:
+            with objects.open_read(url) as file:
+                parquet = pq.ParquetFile(file)
+                self._check(parquet, shard, url, remake)
+                names = None if columns is None else list(columns)
+                return parquet.read(columns=names) if rows is None else _read_rows(parquet, names, rows)
+        except StorageError as error:
+            if isinstance(error, ShardError) or not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            raise ShardError(
+                f"shard {self.step}/{shard:05d} is missing",
+                got=f"no file {url}",
+                fix="run the same command again: missing shards are remade",
+            ) from error
+        except (pa.ArrowException, OSError) as error:
+            got = " ".join(str(error).split())[:200]
+            raise ShardError(
+                f"shard {self.step}/{shard:05d} is damaged", got=f"{url}: {got}", fix=remake
+            ) from error
+
+    def facts(self, shard: int) -> dict[str, Any]:
+        """Return what a shard's metadata says of it (rows, seconds, peak memory), reading its footer only."""
+        url = self.shard_url(shard)
+        with objects.open_read(url) as file:
+            return self._check(pq.ParquetFile(file), shard, url, "delete it and run again")
+
+    def _check(self, parquet: pq.ParquetFile, shard: int, url: str, fix: str) -> dict[str, Any]:
+        what = f"shard {self.step}/{shard:05d} is not what it should be"
+        try:
+            facts: dict[str, Any] = json.loads((parquet.schema_arrow.metadata or {})[_KEY])
+        except (KeyError, ValueError) as error:
+            raise ShardError(what, got=f"{url}: a Parquet file that lmr did not write", fix=fix) from error
+        if facts.get("schema") != SCHEMA_VERSION:
+            raise ShardError(what, got=f"{url}: schema {facts.get('schema')}, not {SCHEMA_VERSION}", fix=fix)
+        for key, want in (("step", self.step), ("fingerprint", self.fingerprint), ("shard", shard)):
+            if facts.get(key) != want:
+                raise ShardError(what, got=f"{url}: {key} {facts.get(key)!r}, not {want!r}", fix=fix)
+        if facts["rows"] != parquet.metadata.num_rows:
+            got = f"{url}: {parquet.metadata.num_rows} of {facts['rows']} rows"
+            raise ShardError(what, got=got, fix=fix)
+        return facts
+
+
+def _read_rows(parquet: pq.ParquetFile, columns: list[str] | None, rows: range) -> pa.Table:
+    sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
+    starts = [0, *itertools.accumulate(sizes)]
+    first = max(bisect.bisect_right(starts, rows.start) - 1, 0)
+    last = bisect.bisect_left(starts, rows.stop)
+    found = parquet.read_row_groups(range(first, min(last, len(sizes))), columns=columns)
+    return found.slice(rows.start - starts[first], len(rows))
+
+
+class _HasShards(Protocol):
+    @property
+    def shards(self) -> int: ...
+
+
+Part = TypeVar("Part", bound=_HasShards)
+
+
+def locate(parts: Sequence[Part], shard: int) -> tuple[Part, int]:
+    """Return the part that a shard of parts numbered through lies in, and its number there."""
+    inside = shard
+    for part in parts:
+        if inside < part.shards:
+            return part, inside
+        inside -= part.shards
+    raise IndexError(f"shard {shard} of {sum(part.shards for part in parts)}")
+
+
+@dataclass(frozen=True)
+class JoinedDataset(Dataset):
+    """Datasets of one kind read as one; each shard stays where it was written.
+
+    Attributes
+    ----------
+    parts
+        The datasets, in order.
+    """
+
+    parts: tuple[Dataset, ...]
+
+    def shard_url(self, shard: int) -> str:
+        """Return the URL of a shard."""
+        part, inside = self.locate(shard)
+        return part.shard_url(inside)
+
+    def present(self) -> dict[int, int]:
+        """List the shards that are there, by one listing per part."""
+        starts = itertools.accumulate((part.shards for part in self.parts), initial=0)
+        listed = zip(starts, self.parts, strict=False)
+        return {start + i: size for start, part in listed for i, size in part.present().items()}
+
+    def write(self, shard: int, rows: pa.Table, *, row_group_rows: int | None = None, **facts: Any) -> int:
+        """Write a shard into the part that it belongs to."""
+        part, inside = self.locate(shard)
+        return part.write(inside, rows, row_group_rows=row_group_rows, **facts)
+
+    def locate(self, shard: int) -> tuple[Dataset, int]:
+        """Return the part that stores a shard, and the shard's number there."""
+        return locate(self.parts, shard)
+
+    def read(
+        self, shard: int, columns: Sequence[str] | None = None, *, rows: range | None = None
+    ) -> pa.Table:
+        """Read a shard, or some of its columns, or a range of its rows."""
+        part, inside = self.locate(shard)
+        return part.read(inside, columns, rows=rows)
+
+    def facts(self, shard: int) -> dict[str, Any]:
+        """Return what a shard's metadata says of it."""
+        part, inside = self.locate(shard)
+        return part.facts(inside)

@@ -1,0 +1,286 @@
+"""Whole objects on any fsspec URL: a folder, an EFS mount, `s3://bucket/prefix`.
+
+Everything that `lmr` keeps goes through here. An object is whole or absent: local files are written
+under another name and renamed, S3 objects are one PUT (an fsspec file closed by an exception would
+commit what it has).
+"""
+
+import errno
+import os
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import fsspec
+
+from lmr.errors import StorageError
+from lmr.storage.retries import passes, patiently
+
+__all__ = [
+    "absolute",
+    "delete",
+    "exists",
+    "find",
+    "folder_sizes",
+    "is_local",
+    "join",
+    "local_path",
+    "open_read",
+    "put",
+    "read",
+    "read_many",
+]
+
+
+# A wrong address must not look like a hang, and there is one place that tries again (lmr.storage.retries).
+# What the user's own fsspec configuration says goes first.
+fsspec.config.conf.setdefault("s3", {}).setdefault(
+    "config_kwargs",
+    {"connect_timeout": 5, "read_timeout": 60, "retries": {"total_max_attempts": 1, "mode": "standard"}},
+)
+
+
+def join(url: str, *parts: str) -> str:
+    """Join path parts to a URL with single slashes."""
+    return "/".join([url.rstrip("/"), *(part.strip("/") for part in parts if part)])
+
+
+def put(url: str, data: bytes | memoryview) -> None:
+    """Write an object whole or not at all.
+
+    Raises
+    ------
+    StorageError
+        If storage is full, not writable or not reachable; nothing is left under the object's name.
+    """
+    with _explained("write", url):
+        fs, path = _file_system(url)
+        if is_local(url):
+            patiently(lambda: _put_file(path, data), "file")
+        else:
+            patiently(lambda: fs.pipe_file(path, bytes(data)), _server(url))
+
+
+def _put_file(path: str, data: bytes | memoryview) -> None:
+    folder, name = os.path.split(path)
+    os.makedirs(folder, exist_ok=True)
+    temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+        raise
+
+
+def read(url: str) -> bytes:
+    """Read an object whole."""
+    with _explained("read", url):
+        fs, path = _file_system(url)
+        data: bytes = patiently(lambda: fs.cat_file(path), _server(url))
+        return data
+
+
+def read_many(urls: Sequence[str]) -> list[bytes | OSError]:
+    """Read objects of one storage whole, many at a time where it can.
+
+    An object that is gone, or a local file that may not be read, is returned as its error: others are none
+    the worse. All that concerns the storage itself is raised.
+
+    Raises
+    ------
+    StorageError
+        If the storage cannot be reached, or refuses.
+    """
+    with _explained("read", urls[0]):
+        fs, _ = _file_system(urls[0])
+        paths = [str(_file_system(url)[1]) for url in urls]
+        tolerated = (FileNotFoundError, PermissionError) if is_local(urls[0]) else (FileNotFoundError,)
+        done: dict[str, bytes | OSError] = {}
+
+        def read_rest() -> None:
+            rest = [path for path in dict.fromkeys(paths) if path not in done]
+            found: Any = fs.cat(rest, on_error="return")
+            found = found if isinstance(found, dict) else {rest[0]: found}
+            failed = {
+                p: v for p, v in found.items() if isinstance(v, Exception) and not isinstance(v, tolerated)
+            }
+            done.update({p: v for p, v in found.items() if p not in failed})
+            # What does not pass goes first: it is not waited for.
+            for error in sorted(failed.values(), key=passes):
+                raise error
+
+        patiently(read_rest, _server(urls[0]))
+        return [done[path] for path in paths]
+
+
+@contextmanager
+def open_read(url: str) -> Iterator[Any]:
+    """Open an object for ranged reads, as Parquet's column selection needs."""
+    file = _Patient(url)
+    try:
+        yield file
+    finally:
+        file.close()
+
+
+class _Patient:
+    """A file whose reads are repeated while storage is busy; what is not reading is the file's own."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        with _explained("read", url):
+            self._file = patiently(self._open, _server(url))
+
+    def read(self, size: int = -1) -> bytes:
+        """Read from here."""
+        position = self._file.tell()
+        fresh = True
+
+        def attempt() -> bytes:
+            nonlocal fresh
+            if not fresh:
+                # A stale handle of a network file system stays stale.
+                self._file.close()
+                self._file = self._open()
+            fresh = False
+            self._file.seek(position)
+            data: bytes = self._file.read(size)
+            return data
+
+        with _explained("read", self._url):
+            return patiently(attempt, _server(self._url))
+
+    def _open(self) -> Any:
+        fs, path = _file_system(self._url)
+        return fs.open(path, "rb")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def exists(url: str) -> bool:
+    """Tell whether an object or folder is there."""
+
+    def look() -> bool:
+        fs, path = _file_system(url)
+        fs.invalidate_cache()
+        found: bool = fs.exists(path)
+        return found
+
+    with _explained("look for", url):
+        return patiently(look, _server(url))
+
+
+def folder_sizes(url: str) -> dict[str, int]:
+    """List the files directly in a folder: name to size in bytes; empty when there is no such folder."""
+
+    def look() -> list[dict[str, Any]]:
+        fs, path = _file_system(url)
+        fs.invalidate_cache()
+        try:
+            entries: list[dict[str, Any]] = fs.ls(path, detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return entries
+
+    with _explained("list", url):
+        entries = patiently(look, _server(url))
+    return {
+        os.path.basename(e["name"].rstrip("/")): int(e["size"] or 0) for e in entries if e["type"] == "file"
+    }
+
+
+def find(url: str) -> dict[str, Mapping[str, Any]]:
+    """List the files at any depth below a folder: path below it to what the storage says of it."""
+
+    def look() -> tuple[str, Mapping[str, Mapping[str, Any]]]:
+        fs, path = _file_system(url)
+        fs.invalidate_cache()
+        return path.rstrip("/"), fs.find(path, detail=True)
+
+    with _explained("list", url):
+        root, found = patiently(look, _server(url))
+    return {path[len(root) + 1 :]: about for path, about in found.items() if path.startswith(f"{root}/")}
+
+
+def delete(url: str) -> None:
+    """Delete an object or a folder with all that it holds; nothing happens when it is not there."""
+
+    def remove() -> None:
+        fs, path = _file_system(url)
+        fs.invalidate_cache()
+        with suppress(FileNotFoundError):  # what an earlier try has removed
+            if fs.exists(path):
+                fs.rm(path, recursive=True)
+
+    with _explained("delete", url):
+        patiently(remove, _server(url))
+
+
+def _file_system(url: str) -> tuple[Any, str]:
+    fs, path = fsspec.core.url_to_fs(url)
+    if hasattr(fs, "retries"):
+        fs.retries = 1  # s3fs would try five times at each of our tries
+    return fs, path
+
+
+def _server(url: str) -> str:
+    """Name what answers for a URL: a bucket, or this machine's file systems."""
+    return "file" if is_local(url) else "/".join(url.split("/")[:3])
+
+
+def is_local(url: str) -> bool:
+    """Tell whether a URL is a path on this machine's file systems."""
+    return "://" not in url or url.startswith(("file://", "local://"))
+
+
+def absolute(url: str) -> str:
+    """Return a URL that means the same in every working directory."""
+    return os.path.abspath(local_path(url)) if is_local(url) else url
+
+
+def local_path(url: str) -> str:
+    """Return the path of a local URL."""
+    return str(fsspec.core.url_to_fs(url)[1])
+
+
+@contextmanager
+def _explained(verb: str, url: str) -> Iterator[None]:
+    """Turn the errors of file systems and S3 clients into a `StorageError` that names object and remedy."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except (OSError, ValueError, ImportError) as error:
+        raise StorageError(f"cannot {verb} {url}", got=_one_line(error), fix=_fix(error)) from error
+    except Exception as error:
+        # botocore's errors share no base with OSError and must not be imported here (s3fs is loaded by URL).
+        if type(error).__module__.split(".")[0] not in ("botocore", "aiobotocore", "aiohttp", "s3fs"):
+            raise
+        raise StorageError(f"cannot {verb} {url}", got=_one_line(error), fix=_fix(error)) from error
+
+
+def _one_line(error: BaseException) -> str:
+    notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300] + notes
+
+
+def _fix(error: BaseException) -> str:
+    number = getattr(error, "errno", None)
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            "free some space (or choose another --out) and run the same command again: finished shards stay"
+        )
+    if isinstance(error, PermissionError) or type(error).__name__ in ("NoCredentialsError", "ClientError"):
+        return "check the permissions of the folder, or the AWS credentials in this environment"
+    if isinstance(error, FileNotFoundError):
+        return "check the path; if a finished shard was removed, run the same command again to remake it"
+    if isinstance(error, ValueError | ImportError):
+        return "check the URL's scheme, for example s3://bucket/prefix or a folder"
+    return "check that the storage is reachable from this machine, then run the same command again"

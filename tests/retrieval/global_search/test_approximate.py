@@ -1,0 +1,57 @@
+"""Approximate neighbours: the recall said is the recall had, the similarities are exact."""
+
+import numpy as np
+import pytest
+
+from lmr.errors import LmrError
+from lmr.retrieval.global_search.approximate import build_index, calibrate, choose_index, search_index
+from lmr.retrieval.global_search.exact import top_k
+from tests.support.descriptor_clusters import clusters
+
+GALLERY = clusters(4000, 16, seed=20, size=40)
+GALLERY[5] = 0
+
+
+def test_size_and_memory_choose_the_index() -> None:
+    gib = 2**30
+    assert choose_index(2_000, 128, gib) == "IVF32,PQ128x4fs"
+    assert choose_index(1_000_000, 512, gib) == "IVF4096,PQ512x4fs"
+    assert choose_index(10_000_000, 512, gib) == "IVF16384,PQ128x4fs"
+    assert choose_index(10_000_000, 7, 1) == "IVF16384,PQ7x4fs"  # what cannot fit is as small as it can be
+
+
+@pytest.mark.parametrize("name", ["IVF64,Flat", "IVF64_HNSW32,PQ16x4fs", "IVF64,PQ4x4fs"])
+def test_recall_is_measured_and_similarities_are_exact(name: str) -> None:
+    index = build_index(GALLERY, name)
+    _, recall = calibrate(index, GALLERY, 10, recall=0.9, sample=200)
+    sims, ids = search_index(index, GALLERY[:600], 10, GALLERY, exclude_self_start=0)
+    true_sims, true_ids = top_k(GALLERY[:600], [(0, GALLERY)], 10, exclude_self_start=0)
+    had = np.mean([len(set(a) & set(b) - {-1}) for a, b in zip(ids, true_ids, strict=True) if b[0] >= 0]) / 10
+    assert had == pytest.approx(recall, abs=0.05)
+    assert recall >= 0.9 or "PQ4" in name  # codes of two bytes cannot tell these neighbours apart
+    assert not (ids == np.arange(600)[:, None]).any()
+    assert not (ids == 5).any()  # without descriptor: never found
+    assert (ids[5] == -1).all()  # ... and finds nothing
+    for row in range(600):
+        exact = dict(zip(true_ids[row].tolist(), true_sims[row].tolist(), strict=True))
+        assert all(exact.get(i, s) == s for i, s in zip(ids[row].tolist(), sims[row].tolist(), strict=True))
+    assert (np.diff(sims[np.isfinite(sims).all(axis=1)]) <= 0).all()
+
+
+def test_a_higher_target_looks_into_more_lists() -> None:
+    index = build_index(GALLERY, "IVF64,Flat")
+    low, high = (calibrate(index, GALLERY, 10, recall=target, sample=200) for target in (0.5, 1.0))
+    assert low[0] < high[0]
+    assert high[1] == 1.0
+
+
+def test_a_target_out_of_reach_does_not_end_in_a_search_of_everything() -> None:
+    index = build_index(GALLERY, "IVF64,PQ1x4fs")
+    probes, recall = calibrate(index, GALLERY, 10, recall=1.0, sample=200)
+    assert recall < 1.0
+    assert probes < 64
+
+
+def test_a_recall_above_one_is_refused() -> None:
+    with pytest.raises(LmrError, match="recall target"):
+        calibrate(None, GALLERY, 5, recall=95)
