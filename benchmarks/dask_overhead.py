@@ -36,12 +36,11 @@ from rich.console import Console
 from rich.table import Table
 
 from lmr.cluster.client import Where, open_client
-from lmr.runtime.graph import needed
+from lmr.runtime.graph import make_plan
 from lmr.runtime.settings import Settings
 from lmr.runtime.steps import Each, Step, Whole
 from lmr.runtime.threads import limit_threads
 from lmr.scheduler import runs
-from lmr.scheduler.runs import Work
 from lmr.storage.arrow import table
 from lmr.storage.datasets import Dataset
 
@@ -156,8 +155,8 @@ def as_runs(made: list[Step], roots: list[str], workers: int) -> list[Spent]:
 
 def follow(client: Client, made: list[Step], root: str) -> None:
     """Submit a run and wait for its end."""
-    record = runs.submit(client, Work(plan=needed([made[-1]], root), root=root))
-    ending = runs.watch(client, record.name, lambda counts: None)
+    record = runs.send(client, make_plan([made[-1]], root))
+    ending = runs.follow(client, record.name, lambda counts: None)
     if not ending.whole:
         raise SystemExit("a shard failed")
 
@@ -227,12 +226,12 @@ def large_graphs(counts: list[int]) -> list[dict[str, Any]]:
             tempfile.TemporaryDirectory() as root,
             open_client(Where(scheduler=address)) as client,
         ):
-            runs.prepare(client)
+            runs.install_plugins(client)
             before = process.memory_info().rss
             start = time.perf_counter()
-            plan = needed([steps(count // 2)[-1]], root)
+            plan = make_plan([steps(count // 2)[-1]], root)
             planned = time.perf_counter() - start
-            record = runs.submit(client, Work(plan=plan, root=root))
+            record = runs.send(client, plan)
             submitted = time.perf_counter() - start
             tasks = client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))
             after = process.memory_info().rss
@@ -286,7 +285,7 @@ def many_workers(counts: list[int], waves: int, seconds: float) -> list[dict[str
     for count in counts:
         shares = [count - count // 2, count // 2]  # two processes, for two cores
         with scheduler() as (address, process), open_client(Where(scheduler=address)) as client:
-            runs.prepare(client)
+            runs.install_plugins(client)
             command = [sys.executable, __file__, "--address", address, "--host-workers"]
             quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
             hosts = [subprocess.Popen([*command, str(share)], **quiet) for share in shares]

@@ -28,7 +28,7 @@ from lmr.features.local.quantise import to_int8
 from lmr.scheduler.run import run
 from lmr.steps.features.local import LocalSettings
 from lmr.steps.photos.listing import list_photos
-from lmr.steps.results.scores import evaluate, solution_for
+from lmr.steps.results.scores import score_rankings, solution_for
 from lmr.steps.workflow import Inputs, Weights, Workflow
 from lmr.storage.arrow import column, table
 
@@ -49,7 +49,9 @@ def searched(flow: Workflow, root: str, workers: int) -> float:
     inputs = flow.inputs
     photos = inputs.gallery, inputs.queries
     assert inputs.solution is not None
-    scores = evaluate({"search": flow.rankings["search"]}, inputs.solution, *photos, flow.photos_per_shard)
+    scores = score_rankings(
+        {"search": flow.rankings["search"]}, inputs.solution, *photos, flow.photos_per_shard
+    )
     run([scores], root, Where(workers=workers), ProgressBars(Console(quiet=True)))
     return float(np.nanmean(column(scores.dataset(root).read(0), "search")))
 

@@ -46,10 +46,10 @@ from lmr.retrieval.local_search.codebook import (
     train_codebook,
 )
 from lmr.retrieval.local_search.inverted_file import (
-    build_index,
+    build_sub_index,
     default_lists,
     open_index,
-    search_index,
+    search_sub_index,
     train_quantiser,
 )
 from lmr.retrieval.local_search.votes import vote
@@ -157,7 +157,7 @@ class Voting:
     paths: list[Path] = field(default_factory=list)
 
     def add(self, descriptors: Floats, rows: Ints) -> None:
-        built, spent = timed(lambda: build_index(self.trained, descriptors, rows))
+        built, spent = timed(lambda: build_sub_index(self.trained, descriptors, rows))
         self.build_s += spent
         self.paths.append(self.folder / f"{len(self.paths)}.faiss")
         self.paths[-1].write_bytes(built)
@@ -176,7 +176,7 @@ class Voting:
     def search(self, queries: Queries, probes: int, options: argparse.Namespace) -> dict[str, float]:
         def work() -> NDArray[np.int32]:
             opened = (open_index(path) for path in self.paths)
-            neighbours = search_index(
+            neighbours = search_sub_index(
                 opened, queries.descriptors, k=options.neighbours, probes=probes, threads=options.threads
             )
             return queries.vote(neighbours)
@@ -192,7 +192,7 @@ class Voting:
         probes, features = options.probes[0], len(queries.descriptors)
         little, full = self.folder / "little.faiss", open_index(self.paths[-1])
         few = sample[: 2 * full.nlist]
-        little.write_bytes(build_index(self.trained, few, np.arange(len(few))))
+        little.write_bytes(build_sub_index(self.trained, few, np.arange(len(few))))
         _, finding = timed(lambda: full.quantizer.search(queries.descriptors, probes), 3)
         counts, seconds = [], []
         for path in (little, self.paths[-1]):
@@ -200,7 +200,7 @@ class Voting:
 
             def work(index: Any = index) -> None:
                 faiss.cvar.indexIVF_stats.reset()
-                search_index([index], queries.descriptors, k=options.neighbours, probes=probes)
+                search_sub_index([index], queries.descriptors, k=options.neighbours, probes=probes)
 
             seconds.append(timed(work, 3)[1] - finding)
             counts.append((faiss.cvar.indexIVF_stats.nlist, faiss.cvar.indexIVF_stats.ndis))

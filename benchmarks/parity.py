@@ -35,8 +35,8 @@ from lmr.features.networks.batches import resized, upload
 from lmr.features.networks.gem import load_gem
 from lmr.features.weights.checkpoints import pca_whitening
 from lmr.features.weights.delf_files import read_delf_weights
-from lmr.retrieval.expansion.expand import expand
-from lmr.retrieval.global_search.augmentation import augment, weights_of
+from lmr.retrieval.expansion.expand import expand_queries
+from lmr.retrieval.global_search.augmentation import augment_descriptors, weights_of
 from lmr.retrieval.global_search.exact import top_k
 from tests.support.rule_weights import cirtorch_checkpoint, naver_checkpoint, write_delf_variables
 
@@ -189,13 +189,17 @@ def expansions(cases: Mapping[str, Any], golden: Mapping[str, Array]) -> Compute
     for case in cases["expand"]:
         k, alpha = case["k"], case["alpha"]
         sims, ids = (lists[:, :k] for lists in top_k(db, [(0, db)], max(k, 1), exclude_self_start=0))
-        yield "expand/adba", f"expand/adba_k{k}_a{alpha}", augment(db, ids, sims, db, alpha=alpha)
+        yield "expand/adba", f"expand/adba_k{k}_a{alpha}", augment_descriptors(db, ids, sims, db, alpha=alpha)
         sims, ids = (lists[:, :k] for lists in top_k(queries, [(0, db)], max(k, 1)))
-        yield "expand/aqe", f"expand/aqe_k{k}_a{alpha}", expand(queries, ids, weights_of(sims, alpha), db)
+        yield (
+            "expand/aqe",
+            f"expand/aqe_k{k}_a{alpha}",
+            expand_queries(queries, ids, weights_of(sims, alpha), db),
+        )
     sims, ids = top_k(db, [(0, db)], 10, exclude_self_start=0)
-    augmented = augment(db, ids, sims, db, alpha=3)
+    augmented = augment_descriptors(db, ids, sims, db, alpha=3)
     sims, ids = top_k(queries, [(0, augmented)], 10)
-    expanded = expand(queries, ids, weights_of(sims, 3), augmented)
+    expanded = expand_queries(queries, ids, weights_of(sims, 3), augmented)
     for name, ours in (("queries", expanded), ("scores", expanded @ augmented.T)):
         yield f"expand/adba, then aqe: {name}", f"expand/adba10_3_then_aqe10_3/{name}", ours
 

@@ -30,13 +30,13 @@ from rich.table import Table
 
 from lmr.cli.tables import ProgressBars, bytes_text
 from lmr.cluster.client import Where
-from lmr.runtime.graph import needed
+from lmr.runtime.graph import make_plan
 from lmr.runtime.settings import Settings
 from lmr.runtime.steps import Each, Step
 from lmr.scheduler.run import run
 from lmr.steps.diffusion.offline_columns import ColumnSettings, solve_columns
 from lmr.steps.diffusion.online import DiffuseSettings, diffuse
-from lmr.steps.diffusion.region_graph import GraphSettings, build_graph
+from lmr.steps.diffusion.region_graph import GraphSettings, region_graph
 from lmr.steps.expansion import ExpandSettings, expand
 from lmr.steps.global_search.augmentation import AugmentSettings, augment
 from lmr.steps.global_search.knn_graph import NeighbourSettings, find_neighbours
@@ -211,7 +211,7 @@ def steps_of(world: WorldSettings, options: argparse.Namespace) -> dict[str, lis
     plain, ranked = (rank(queries, g, RankSettings(depth=DEPTH, **search)) for g in (gallery, augmented))
     expanded = expand(queries, ranked, unverified_step(ranked), augmented, ExpandSettings())
     columns = solve_columns((gallery, queries), neighbours, ColumnSettings(truncation=options.truncation))
-    graph = build_graph(gallery, GraphSettings(**search))
+    graph = region_graph(gallery, GraphSettings(**search))
     regional = world.regions > 0
     settings = DiffuseSettings(method="regional" if regional else "offline")
     final = diffuse((gallery, queries), graph, columns, expanded, augmented, settings)
@@ -241,7 +241,7 @@ def measure(
         if not steps:
             continue
         memory, start = Memory(), time.perf_counter()
-        made = [need.step for need in needed(steps, root) if need.missing]
+        made = [need.step for need in make_plan(steps, root) if need.missing]
         with ProgressBars(out) as bars:
             run(steps, root, Where(workers=workers), bars)
         wall = time.perf_counter() - start

@@ -30,7 +30,7 @@ from skimage.transform import AffineTransform
 from threadpoolctl import threadpool_limits
 
 from lmr.retrieval.verification._ransac import estimate
-from lmr.retrieval.verification.match import nearest, room
+from lmr.retrieval.verification.match import nearest_features, room
 from lmr.retrieval.verification.verify import Features, Recipe, _estimate, _residuals_px, verify_pairs
 
 FEATURES = 1000
@@ -196,7 +196,7 @@ def where_the_time_goes(photos: list[Photo], pairs: NDArray[np.int64], dimension
     for q, g in pairs:
         query, gallery = photos[q], photos[g]
         a, b = query[dimension], gallery[dimension]
-        match = partial(nearest, a, b, product, max_distance=BOUND, max_ratio=None, mutual=False)
+        match = partial(nearest_features, a, b, product, max_distance=BOUND, max_ratio=None, mutual=False)
         found, similarity = match()
         found = found[np.argsort(-similarity, kind="stable")]
         source = np.ascontiguousarray(gallery["xy"][found[:, 1]].T)
@@ -266,7 +266,7 @@ def compare_estimators(photos: list[Photo], pairs: NDArray[np.int64], same: NDAr
     product = np.empty(room(FEATURES, FEATURES), dtype=np.float32)
     matches = []
     for q, g in pairs:
-        found, similarity = nearest(
+        found, similarity = nearest_features(
             photos[q]["40"], photos[g]["40"], product, max_distance=BOUND, max_ratio=None, mutual=False
         )
         found = found[np.argsort(-similarity, kind="stable")]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from lmr.steps.diffusion.offline_columns import ColumnSettings, solve_columns
 from lmr.steps.diffusion.online import DiffuseSettings, diffuse
-from lmr.steps.diffusion.region_graph import GraphSettings, build_graph
+from lmr.steps.diffusion.region_graph import GraphSettings, region_graph
 from lmr.steps.expansion import ExpandSettings, expand
 from lmr.steps.features.described import extract_global
 from lmr.steps.features.local import LocalSettings, extract_local
@@ -31,7 +31,7 @@ from lmr.steps.workflow import Inputs, Workflow
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class RetrievalSettings:
     """Settings of every step; the defaults are calibrated on development photos for the embedded features."""
 
     ingest: IngestSettings = field(default_factory=IngestSettings)
@@ -52,16 +52,16 @@ class Settings:
 
 PRESETS = {
     # Calibrated on development photos (docs/stages.md); the option --global chooses between them.
-    "vlad": Settings(),
-    "triangulation": Settings(describe=DescribeSettings(descriptor="triangulation", words=32)),
-    "gem": Settings(
+    "vlad": RetrievalSettings(),
+    "triangulation": RetrievalSettings(describe=DescribeSettings(descriptor="triangulation", words=32)),
+    "gem": RetrievalSettings(
         describe=DescribeSettings(descriptor="gem"),
         expand=ExpandSettings(vote_weight=0.2),
         graph=GraphSettings(neighbours=20),
         diffuse=DiffuseSettings(start="regions", starts=20, weight=0.05),
     ),
     # The values of the papers, for DELF and DIR on landmarks with many photos.
-    "paper": Settings(
+    "paper": RetrievalSettings(
         verify=VerifySettings(min_inliers=40),
         augment=AugmentSettings(neighbours=10, alpha=3.0),
         expand=ExpandSettings(top=5, alpha=0.0, vote_weight=0.0),
@@ -71,7 +71,7 @@ PRESETS = {
 }
 
 
-def build(inputs: Inputs, settings: Settings) -> Workflow:
+def build(inputs: Inputs, settings: RetrievalSettings) -> Workflow:
     """Declare the workflow; nothing runs before all of it is declared and checked."""
     images = ingest(inputs.gallery, settings.ingest), ingest(inputs.queries, settings.ingest)
     local = (
@@ -96,7 +96,7 @@ def build(inputs: Inputs, settings: Settings) -> Workflow:
     expanded = expand(described[1], ranked, verified, augmented, settings.expand)
 
     # 5 regional diffusion, or along the graph of photos, solved ahead of time (settings.diffuse.method)
-    graph = build_graph(described[0], settings.graph)
+    graph = region_graph(described[0], settings.graph)
     columns = solve_columns(described, neighbours, settings.columns)
     final = diffuse(described, graph, columns, expanded, augmented, settings.diffuse)
 

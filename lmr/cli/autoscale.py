@@ -31,10 +31,11 @@ from lmr.cloud.autoscale import Bounds, Target, Work, decide, fit_price
 from lmr.cloud.found import Cluster
 from lmr.cloud.prices import Prices, hours_ahead, month_start, price_fleet, read_prices, spent_usd
 from lmr.cloud.session import Aws
-from lmr.cloud.spending import read_ledger
+from lmr.cloud.spending import read_spending
+from lmr.cluster.address import own_host
 from lmr.cluster.client import connect as connect_to
 from lmr.errors import SettingsError
-from lmr.scheduler.backlog import Demand, own_host, retire_hosts
+from lmr.scheduler.backlog import Backlog, retire_hosts
 
 __all__ = ["autoscale", "parse_span", "retire"]
 
@@ -127,7 +128,7 @@ def _affordable(
     limits, scheduler = cluster.limits, charges["scheduler"].usd_per_hour
     most = math.inf if limits.per_hour is None else limits.per_hour
     if limits.per_month is not None:
-        ledger = read_ledger(aws, cluster.bucket)
+        ledger = read_spending(aws, cluster.bucket)
         rest = limits.per_month - spent_usd(ledger, month_start(now), now)
         ahead = [rate.at for rate in ledger if rate.at > now]
         most = min(most, rest / max(hours_ahead(now, min(ahead, default=None)), 1e-3))
@@ -136,7 +137,7 @@ def _affordable(
     return sizes, scheduler + sum(each[kind] * sizes[kind] for kind in sizes)
 
 
-def _slots(cluster: Cluster, kind: str, demand: Demand, prices: Prices) -> float:
+def _slots(cluster: Cluster, kind: str, demand: Backlog, prices: Prices) -> float:
     """Tasks that a machine of a group runs at a time: as its machines say, else as its type has."""
     name = RESOURCES[kind]
     said = [host[name] for host in demand.slots.values() if host.get(name)]

@@ -47,7 +47,7 @@ from lmr.cloud.prices import (
     total_usd_per_hour,
 )
 from lmr.cloud.session import Aws
-from lmr.cloud.spending import read_ledger
+from lmr.cloud.spending import read_spending
 from lmr.cluster import tunnel
 from lmr.cluster.certificates import make_certificates
 from lmr.errors import CloudError, ClusterError
@@ -149,7 +149,7 @@ def up(
             make_certificates(folder, force=True)
             bundle.put_certificates(aws, {"lmr:cluster": name, "lmr:owner": order.owner}, folder)
         status.update("sending this code")
-        sent = bundle.upload(aws, cluster.bucket)
+        sent = bundle.upload_bundle(aws, cluster.bucket)
     set_limits(aws, name, limits)
     out.print(
         f"stack      {cluster.stack}, {'was there' if there else 'made'}; code sent, {sent / 1e6:.1f} MB"
@@ -195,7 +195,7 @@ def status(
     machines = fleet.instances(aws, name)
     out.print(aws_tables.machines_table(machines, prices, now, f"cluster {name} of {cluster.owner}"))
     usd = total_usd_per_hour(price_fleet(cluster.priced(cluster.sizes), prices))
-    ledger = read_ledger(aws, cluster.bucket)
+    ledger = read_spending(aws, cluster.bucket)
     month = spent_usd(ledger, month_start(now), now)
     out.print(
         f"asked for  {cluster.sizes['cpu']} CPU and {cluster.sizes['gpu']} GPU machines,"
@@ -261,7 +261,7 @@ def connect(
         soft_wrap=True,
     )
     with ThreadPoolExecutor(len(ways)) as pool:
-        codes = list(pool.map(tunnel.run, ways))
+        codes = list(pool.map(tunnel.run_tunnel, ways))
     if any(codes):
         raise CloudError(
             "the tunnel ended",

@@ -19,10 +19,10 @@ from lmr.cloud.leftovers import Leftover, leftovers
 from lmr.cloud.prices import Limits, Prices, Rate, check_limits, hours_ahead, month_start, spent_usd
 from lmr.cloud.redact import RedactedText, Redactor
 from lmr.cloud.session import Aws, open_aws
-from lmr.cloud.spending import read_ledger, record, write_ledger
+from lmr.cloud.spending import read_spending, record, write_spending
 from lmr.cluster.client import connect as connect_to
 from lmr.errors import CloudError
-from lmr.scheduler.backlog import Demand, read_demand, retire_hosts
+from lmr.scheduler.backlog import Backlog, read_backlog, retire_hosts
 
 __all__ = [
     "THROUGH_TUNNEL",
@@ -94,7 +94,7 @@ def check_budget(
     aws: Aws, limits: Limits, bucket: str, usd_per_hour: float, now: datetime, stop: datetime | None
 ) -> None:
     """Refuse what would pass a limit, per hour or with what this month has cost so far."""
-    ledger = read_ledger(aws, bucket) if bucket else []
+    ledger = read_spending(aws, bucket) if bucket else []
     ahead = [rate.at for rate in ledger if rate.at > now]
     check_limits(
         limits,
@@ -106,7 +106,7 @@ def check_budget(
 
 def write_rate(aws: Aws, cluster: Cluster, usd: float, now: datetime, stop: Rate | None = None) -> None:
     """Write into the ledger what the cluster costs from now on."""
-    write_ledger(aws, cluster.bucket, record(read_ledger(aws, cluster.bucket), now, usd, stop))
+    write_spending(aws, cluster.bucket, record(read_spending(aws, cluster.bucket), now, usd, stop))
 
 
 def resize(
@@ -123,7 +123,7 @@ def resize(
 
 
 def leaving(
-    aws: Aws, cluster: Cluster, sizes: Mapping[str, int], client: Any, demand: Demand | None
+    aws: Aws, cluster: Cluster, sizes: Mapping[str, int], client: Any, demand: Backlog | None
 ) -> list[str]:
     """Choose the least busy machines to leave where a group shrinks, and retire their workers first."""
     leave: list[str] = []
@@ -144,7 +144,7 @@ def leaving(
 @contextmanager
 def asking(
     aws: Aws, name: str, scheduler: str, tls: Path | None, *, needed: bool
-) -> Iterator[tuple[Any, Demand | None]]:
+) -> Iterator[tuple[Any, Backlog | None]]:
     """Ask the scheduler what it has to do; where that is not needed and nothing listens, go on without."""
     if not _listens(scheduler):
         if needed:
@@ -157,7 +157,7 @@ def asking(
         return
     folder = str(certificates(aws, name, tls)) if scheduler.startswith("tls://") else None
     with connect_to(scheduler, folder) as client:
-        yield client, read_demand(client)
+        yield client, read_backlog(client)
 
 
 def _listens(address: str) -> bool:
@@ -201,7 +201,7 @@ def end_cluster(aws: Aws, name: str, poll_seconds: float) -> None:
             fleet.resize(aws, cluster.groups, {"cpu": 0, "gpu": 0})
         fleet.terminate(aws, [one.id for one in fleet.instances(aws, name)])
         if cluster is not None:
-            stack.delete(
+            stack.delete_stack(
                 aws,
                 cluster.stack,
                 progress=lambda text: shown.update(f"AWS: {text}"),
@@ -211,8 +211,8 @@ def end_cluster(aws: Aws, name: str, poll_seconds: float) -> None:
         left = _settled(aws, name, poll_seconds)
     if cluster is not None and cluster.bucket:
         now = now_utc()
-        ledger = record(read_ledger(aws, cluster.bucket), now, 0.0)
-        write_ledger(aws, cluster.bucket, ledger)
+        ledger = record(read_spending(aws, cluster.bucket), now, 0.0)
+        write_spending(aws, cluster.bucket, ledger)
         out.print(
             f"cost       this month at most {spent_usd(ledger, month_start(now), now):.2f} USD, estimated"
         )

@@ -13,7 +13,7 @@ from lmr.errors import ClusterError
 from lmr.lab import lab as servers
 from lmr.lab.hosts import Lab, read_lab
 from lmr.lab.lab import State
-from lmr.scheduler.backlog import read_demand
+from lmr.scheduler.backlog import read_backlog
 from lmr.versions import installed
 
 __all__ = ["lab_app"]
@@ -76,7 +76,7 @@ def _workers(lab: Lab) -> str:
     """Tell whom the scheduler knows: a server's workers may run and yet be cut off from it."""
     try:
         with connect(lab.scheduler, str(lab.tls)) as client:
-            demand = read_demand(client)
+            demand = read_backlog(client)
     except ClusterError as error:
         return f"the scheduler runs, but cannot be asked from here: {error.got}"
     tasks = sum(pending.tasks for pending in demand.pending)

@@ -24,7 +24,7 @@ from lmr.cli.workflow import Chosen, show_results, with_workflow
 from lmr.cluster.client import Where
 from lmr.errors import LmrError, SettingsError
 from lmr.evaluation import kaggle, scorers
-from lmr.runtime.graph import needed
+from lmr.runtime.graph import make_plan
 from lmr.scheduler.run import run as run_steps
 
 app = typer.Typer(
@@ -75,7 +75,7 @@ def run_command(
     if workers is None:
         workers = 0 if scheduler else len(os.sched_getaffinity(0))
     if plan:
-        out.print(tables.plan_table(needed(chosen.flow.targets, chosen.root)))
+        out.print(tables.plan_table(make_plan(chosen.flow.targets, chosen.root)))
         tell_of_networks(chosen.flow, chosen.root, None if scheduler else workers, out)
         return
     chosen.remember()
@@ -83,11 +83,11 @@ def run_command(
     where = Where(scheduler=scheduler, workers=workers, gpus=0 if scheduler else local_gpus(device), tls=tls)
     tell_of_networks(chosen.flow, chosen.root, None if scheduler else workers, out)
     with tables.ProgressBars(out) as bars:
-        outcome = run_steps(
-            chosen.flow.targets, chosen.root, where, bars, workflow=chosen.name, closing=chosen.closing
+        report = run_steps(
+            chosen.flow.targets, chosen.root, where, bars, workflow=chosen.name, finalizer=chosen.finalizer
         )
-    if outcome.summaries:
-        out.print(tables.summary_table(outcome.summaries))
+    if report.summaries:
+        out.print(tables.summary_table(report.summaries))
     else:
         out.print("nothing was left to do: every shard is there")
     show_results(chosen, out)

@@ -7,7 +7,7 @@ from rich.console import Console
 from lmr.cli.tables import duration_text
 from lmr.errors import ClusterError
 from lmr.features.weights.fetch import recognise
-from lmr.runtime.graph import needed
+from lmr.runtime.graph import make_plan
 from lmr.steps.features.estimate import Estimate, estimate_networks
 from lmr.steps.workflow import Workflow
 
@@ -34,7 +34,7 @@ def tell_of_networks(flow: Workflow, root: str, workers: int | None, out: Consol
             out.print(f"weights {name}: {known.licence}; {known.restriction}", soft_wrap=True)
     if inputs.device != "cpu" or (inputs.weights is None and inputs.local_weights is None):
         return
-    for estimate in estimate_networks(needed(flow.targets, root), inputs.gallery):
+    for estimate in estimate_networks(make_plan(flow.targets, root), inputs.gallery):
         out.print(estimate_text(estimate, workers), soft_wrap=True)
 
 

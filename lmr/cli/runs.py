@@ -11,11 +11,11 @@ from lmr.cli.cluster import Tls
 from lmr.cli.workflow import Chosen, with_workflow
 from lmr.cluster.client import Where, open_client
 from lmr.errors import ClusterError
-from lmr.runtime.finish import settle
+from lmr.runtime.finish import raise_if_failed
 from lmr.scheduler.plugin import RunStatus
 from lmr.scheduler.run import submit as submit_steps
-from lmr.scheduler.runs import cancel_run, ending_of, find_run, list_runs
-from lmr.scheduler.runs import watch as watch_run
+from lmr.scheduler.runs import cancel_run, find_run, list_runs, report_of
+from lmr.scheduler.runs import follow as watch_run
 
 __all__ = ["Scheduler", "jobs_app"]
 
@@ -41,7 +41,7 @@ def submit(chosen: Chosen, scheduler: Scheduler = None, tls: Tls = None, wait: W
         chosen.root,
         where,
         workflow=chosen.name,
-        closing=chosen.closing,
+        finalizer=chosen.finalizer,
         wait=wait,
         tell=out.print,
     )
@@ -122,7 +122,7 @@ def _show(found: RunStatus) -> None:
     if found.active:
         out.print(tables.run_table(found))
         return
-    summaries = settle(ending_of(found))
+    summaries = raise_if_failed(report_of(found))
     out.print(tables.summary_table(summaries))
     took = (found.ended or time.time()) - found.record.since
     out.print(f"{found.record.name} took {took:,.0f} s; see {found.record.root}", soft_wrap=True)

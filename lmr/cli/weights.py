@@ -14,11 +14,11 @@ from lmr.features.weights.fetch import (
     CHECKPOINTS,
     Checkpoint,
     Verified,
-    cache_folder,
     fetch,
-    find,
+    find_weights,
     ready,
-    verify,
+    verify_weights,
+    weights_folder,
 )
 
 __all__ = ["weights_app"]
@@ -37,7 +37,7 @@ HELD_AGAINST = {
 @weights_app.command("list")
 def list_command() -> None:
     """List the published checkpoints that lmr reads, and which are here."""
-    cache = cache_folder()
+    cache = weights_folder()
     table = Table(title=f"weights, kept in {cache}", title_justify="left")
     for name in ("name", "size", "licence", "trained on", "format", "SHA-256", "here"):
         whole = name == "name"  # what is typed back stays in one piece
@@ -65,7 +65,7 @@ def fetch_command(
     ] = False,
 ) -> None:
     """Download a checkpoint, go on with a broken download, and check its digest."""
-    checkpoint, cache = find(name), cache_folder()
+    checkpoint, cache = find_weights(name), weights_folder()
     out.print(f"{checkpoint.name}: {checkpoint.licence}; trained on {checkpoint.trained_on}", soft_wrap=True)
     if checkpoint.restriction:
         out.print(f"terms: {checkpoint.restriction}", soft_wrap=True)
@@ -84,7 +84,7 @@ def verify_command(
     what: Annotated[str | None, typer.Argument(help="A name or a file; all that are here if none.")] = None,
 ) -> None:
     """Check the digests of weights."""
-    cache = cache_folder()
+    cache = weights_folder()
     if what is None:
         here = [(cache / c.file, c) for c in CHECKPOINTS if (cache / c.file).is_file()]
         if not here:
@@ -92,11 +92,11 @@ def verify_command(
     elif Path(what).is_file():
         here = [(Path(what), _by_file(Path(what)))]
     else:
-        here = [(cache / find(what).file, find(what))]
+        here = [(cache / find_weights(what).file, find_weights(what))]
     refused = []
     for path, checkpoint in here:
         try:
-            _tell(verify(path, checkpoint, cache))
+            _tell(verify_weights(path, checkpoint, cache))
         except LmrError as error:
             refused.append(error)
             out.print(f"{path}: refused", soft_wrap=True)

@@ -69,7 +69,7 @@ class Chosen:
                 remember(photos, self.root, self.flow.photos_per_shard)
 
     @property
-    def closing(self) -> Callable[[], None]:
+    def finalizer(self) -> Callable[[], None]:
         """Writes what people read once every shard is there."""
         return partial(close_run, self.finished)
 

@@ -18,7 +18,7 @@ __all__ = [
     "has_certificates",
     "own_wheel",
     "put_certificates",
-    "upload",
+    "upload_bundle",
 ]
 
 FILES = ("lmr-scheduler.service", "lmr-worker.service", "lmr-spot.service", "logged.sh", "spot.sh")
@@ -62,7 +62,7 @@ def _digest(data: bytes) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
 
 
-def upload(aws: Aws, bucket: str) -> int:
+def upload_bundle(aws: Aws, bucket: str) -> int:
     """Put code and scripts into the bucket, where waiting machines find them; return how many bytes."""
     name, wheel = own_wheel()
     contents = {file: shipped(f"deploy/aws/{file}").read_bytes() for file in FILES}

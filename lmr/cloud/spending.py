@@ -7,7 +7,7 @@ from datetime import datetime
 from lmr.cloud.prices import Rate
 from lmr.cloud.session import Aws, aws_errors
 
-__all__ = ["read_ledger", "record", "write_ledger"]
+__all__ = ["read_spending", "record", "write_spending"]
 
 KEY = "ledger.jsonl"
 
@@ -32,7 +32,7 @@ def record(
     return [*past, Rate(now, usd_per_hour), *([stop] if stop else [])]
 
 
-def read_ledger(aws: Aws, bucket: str) -> list[Rate]:
+def read_spending(aws: Aws, bucket: str) -> list[Rate]:
     """Read a ledger; empty where none was written yet."""
     from botocore.exceptions import ClientError
 
@@ -47,7 +47,7 @@ def read_ledger(aws: Aws, bucket: str) -> list[Rate]:
     return [Rate(datetime.fromisoformat(row["at"]), float(row["usd_per_hour"])) for row in rows]
 
 
-def write_ledger(aws: Aws, bucket: str, ledger: Sequence[Rate]) -> None:
+def write_spending(aws: Aws, bucket: str, ledger: Sequence[Rate]) -> None:
     """Write a ledger."""
     lines = [
         json.dumps({"at": rate.at.isoformat(), "usd_per_hour": round(rate.usd_per_hour, 6)})

@@ -10,7 +10,7 @@ from lmr.cloud.session import QUOTAS, Aws, aws_errors, quota_error
 from lmr.errors import CloudError
 from lmr.shipped import shipped
 
-__all__ = ["Order", "create", "delete", "failure", "network", "wait"]
+__all__ = ["Order", "create", "delete_stack", "failure", "network", "wait"]
 
 CPU_IMAGE = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64"
 GPU_IMAGE = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-amazon-linux-2023/latest/ami-id"
@@ -208,7 +208,7 @@ def failure(aws: Aws, stack: str) -> CloudError | None:
     )
 
 
-def delete(
+def delete_stack(
     aws: Aws, stack: str, *, progress: Callable[[str], None] = lambda _: None, poll_seconds: float = 5.0
 ) -> None:
     """Delete a stack and wait until it is gone.

@@ -51,7 +51,6 @@ class _Found:
 def preflight(
     client: distributed.Client,
     plan: Plan,
-    root: str,
     *,
     wait: bool = False,
     tell: Callable[[str], None] = lambda line: None,
@@ -64,8 +63,6 @@ def preflight(
         Connected to the cluster.
     plan
         What is to be done.
-    root
-        The run's folder.
     wait
         Whether to wait for workers that are missing.
     tell
@@ -83,11 +80,11 @@ def preflight(
         step finds on its workers not what it needs.
     """
     _agree("the scheduler", _ask_scheduler(client), facts())
-    steps = [need.step for need in plan if need.missing]
+    steps = [part.step for part in plan if part.missing]
     workers = _staff(client, steps, wait, tell)
     _check_memory(steps, workers)
     checks = {a: _checks(steps, workers, workers[a]) for a in _one_per_host(workers)}
-    folder = storage.join(root, f"probes-{uuid.uuid4().hex}")
+    folder = storage.join(plan.root, f"probes-{uuid.uuid4().hex}")
     began = time.time()
     try:
         found = _ask_workers(client, workers, checks, folder)
@@ -97,7 +94,7 @@ def preflight(
         for one in found.values():
             for error in one.errors:
                 raise ClusterError(f"a worker on {one.host} cannot do its part: {error}")
-        _check_shared(found, folder, root)
+        _check_shared(found, folder, plan.root)
     finally:
         storage.delete(folder)
     return (*_clocks(found.values(), began, ended), *_threads(workers))

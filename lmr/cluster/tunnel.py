@@ -11,7 +11,7 @@ from typing import Any
 from lmr.cluster.client import connect
 from lmr.errors import ClusterError
 
-__all__ = ["Place", "become", "dashboard_place", "lacking", "run", "shown", "tunnel_command"]
+__all__ = ["Place", "become", "dashboard_place", "lacking", "run_tunnel", "shown", "tunnel_command"]
 
 _GUIDES = "https://docs.aws.amazon.com"
 _NEEDS = {
@@ -101,7 +101,7 @@ def lacking(program: str) -> dict[str, str]:
     return {name: fix for name, fix in _NEEDS[program].items() if shutil.which(name) is None}
 
 
-def run(command: list[str]) -> int:
+def run_tunnel(command: list[str]) -> int:
     """Run a tunnel until it ends; return its exit code.
 
     Raises
@@ -114,7 +114,7 @@ def run(command: list[str]) -> int:
 
 
 def become(command: list[str]) -> None:
-    """Become a tunnel, so that whatever ends this process ends the tunnel; errors as of `run`."""
+    """Become a tunnel, so that whatever ends this process ends the tunnel; errors as of `run_tunnel`."""
     _check_programs(command)
     os.execvp(command[0], command)
 

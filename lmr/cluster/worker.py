@@ -13,7 +13,7 @@ import distributed
 from lmr.cluster.speed import measure_speed
 from lmr.runtime.threads import limit_threads, thread_environment
 
-__all__ = ["NOTICE_VARIABLE", "PATIENCE_SECONDS", "WorkerSetup", "processor"]
+__all__ = ["NOTICE_VARIABLE", "GRACE_SECONDS", "WorkerSetup", "processor"]
 
 NOTICE_VARIABLE = "LMR_LEAVE_NOTICE"
 """Names a file or a URL; when it is there, the machine is about to be taken and the worker leaves.
@@ -21,7 +21,7 @@ NOTICE_VARIABLE = "LMR_LEAVE_NOTICE"
 On AWS the machine's own service watches for the notice (deploy/aws/spot.sh)."""
 
 NOTICE_SECONDS = 2.0
-PATIENCE_SECONDS = 90.0
+GRACE_SECONDS = 90.0
 """How long a leaving worker may go on with its shard; a spot notice comes two minutes ahead."""
 
 
@@ -61,7 +61,7 @@ def processor() -> str:
 async def _leave_on_notice(worker: distributed.Worker, notice: str) -> None:
     while not await asyncio.to_thread(_is_there, notice):
         await asyncio.sleep(NOTICE_SECONDS)
-    await worker.scheduler.lmr_leave(worker=worker.address, patience_seconds=PATIENCE_SECONDS)
+    await worker.scheduler.lmr_leave(worker=worker.address, grace_seconds=GRACE_SECONDS)
 
 
 def _is_there(notice: str) -> bool:

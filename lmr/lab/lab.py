@@ -77,7 +77,7 @@ def up(lab: Lab) -> list[State]:
     """Copy certificates and start what does not run yet; a server that fails is a row with its reason."""
 
     def begin(host: Host) -> State:
-        _run(host, services.prepare(lab, host))
+        _run(host, services.prepare_host(lab, host))
         _run(host, services.copy(lab, host))
         return State(host, _run(host, services.start(lab, host)).strip())
 

@@ -13,7 +13,7 @@ from typing import Literal
 from lmr.errors import ClusterError
 from lmr.lab.hosts import Host, Lab
 
-__all__ = ["SERVICE_SCRIPT", "Call", "copy", "differences", "manage", "prepare", "start", "versions"]
+__all__ = ["SERVICE_SCRIPT", "Call", "copy", "differences", "manage", "prepare_host", "start", "versions"]
 
 SERVICE_SCRIPT = files("lmr.lab").joinpath("service.sh").read_text()
 
@@ -70,7 +70,7 @@ def differences(host: Host, here: Mapping[str, str], there: Mapping[str, str]) -
         )
 
 
-def prepare(lab: Lab, host: Host) -> Call:
+def prepare_host(lab: Lab, host: Host) -> Call:
     """Make the folder that only the user may enter, for certificates."""
     return _ssh(lab, host, ["install", "-d", "-m", "700", _folder(lab), _tls(lab)])
 

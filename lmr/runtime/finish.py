@@ -14,14 +14,14 @@ from lmr.errors import LmrError
 from lmr.runtime import attempts
 from lmr.runtime.tasks import Receipt, Summary, add_up
 
-__all__ = ["Closing", "Ending", "RunFailed", "conclude", "settle"]
+__all__ = ["Finalizer", "RunReport", "RunFailed", "finish", "raise_if_failed"]
 
-Closing = Callable[[], None]
+Finalizer = Callable[[], None]
 """Writes what people read (a submission, scores, a report) from what is in storage. Must be picklable."""
 
 
 @dataclass(frozen=True)
-class Ending:
+class RunReport:
     """The account of a run.
 
     Attributes
@@ -58,7 +58,7 @@ class RunFailed(LmrError):
         return type(self), (self.failed, self.skipped, self.summaries)
 
 
-def settle(ending: Ending) -> tuple[Summary, ...]:
+def raise_if_failed(report: RunReport) -> tuple[Summary, ...]:
     """Return the summaries of a run that went well.
 
     Raises
@@ -68,31 +68,31 @@ def settle(ending: Ending) -> tuple[Summary, ...]:
     LmrError
         If they all were, but what people read could not be written.
     """
-    failed = [receipt for summary in ending.summaries for receipt in summary.failed]
+    failed = [receipt for summary in report.summaries for receipt in summary.failed]
     if failed:
-        raise RunFailed(failed, sum(summary.skipped for summary in ending.summaries), ending.summaries)
-    if ending.error:
+        raise RunFailed(failed, sum(summary.skipped for summary in report.summaries), report.summaries)
+    if report.error:
         raise LmrError(
             "every shard was made, but the run's files could not be written",
-            got=ending.error,
+            got=report.error,
             fix="mend the cause and run the same command again: no shard is made twice",
         )
-    return ending.summaries
+    return report.summaries
 
 
-def conclude(run: str, root: str, closing: Closing | None, summaries: list[Summary]) -> Ending:
-    """Close a run whose shards are all there, and report its end to the scheduler's ledger."""
-    ending = Ending(tuple(add_up(summaries)))
-    if closing is not None and ending.whole:
-        ending = Ending(ending.summaries, _try(closing, root))
-    attempts.tell_scheduler("lmr_finish", run=run, ending=pickle.dumps(ending), whole=ending.whole)
-    return ending
+def finish(run: str, root: str, finalizer: Finalizer | None, summaries: list[Summary]) -> RunReport:
+    """Close a run whose shards are all there, and report its end to the scheduler's plugin."""
+    report = RunReport(tuple(add_up(summaries)))
+    if finalizer is not None and report.whole:
+        report = RunReport(report.summaries, _try(finalizer, root))
+    attempts.tell_scheduler("lmr_finish", run=run, report=pickle.dumps(report), whole=report.whole)
+    return report
 
 
-def _try(closing: Closing, root: str) -> str:
+def _try(finalizer: Finalizer, root: str) -> str:
     try:
         with attempts.attempt("the closing of the run"):
-            closing()
+            finalizer()
         return ""
     except LmrError as error:
         return str(error)

@@ -7,7 +7,7 @@ barrier is a layer of one task that adds up receipts, which keeps edges linear i
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,18 +15,18 @@ from dask._task_spec import List, Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from lmr.errors import ClusterError
-from lmr.runtime.finish import Closing, conclude
+from lmr.runtime.finish import Finalizer, finish
 from lmr.runtime.steps import Each, Source, Step, Whole, closure
-from lmr.runtime.tasks import Job, make_shard, summarise
+from lmr.runtime.tasks import ShardTask, make_shard, summarise
 from lmr.storage.datasets import locate
 
-__all__ = ["Needed", "Plan", "RunGraph", "build_graph", "needed"]
+__all__ = ["Plan", "RunGraph", "StepPlan", "dask_graph", "make_plan"]
 
 Key = tuple[str, int]
 
 
 @dataclass(frozen=True)
-class Needed:
+class StepPlan:
     """What a step still has to do.
 
     Attributes
@@ -44,19 +44,63 @@ class Needed:
     present: int
 
 
-Plan = list[Needed]
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run has to do.
+
+    Attributes
+    ----------
+    root
+        The run's folder, at any fsspec URL that all workers reach.
+    steps
+        What each step still has to do, inputs before users.
+    workflow
+        Name of the workflow, for people.
+    finalizer
+        Called by the last task when every shard is there: writes what people read.
+    """
+
+    root: str
+    steps: tuple[StepPlan, ...]
+    workflow: str = "run"
+    finalizer: Finalizer | None = None
+
+    def __iter__(self) -> Iterator[StepPlan]:
+        return iter(self.steps)
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """Step name to number of shards to make; empty when nothing is left to do."""
+        totals: Counter[str] = Counter()
+        for part in self.steps:
+            totals[part.step.name] += len(part.missing)
+        return {name: total for name, total in totals.items() if total}
 
 
-def needed(targets: Iterable[Step], root: str) -> Plan:
-    """Look at storage and return what has to be made, inputs before users.
+def make_plan(
+    targets: Iterable[Step], root: str, *, workflow: str = "run", finalizer: Finalizer | None = None
+) -> Plan:
+    """Look at storage and return what has to be made.
 
     A finished step needs nothing of its inputs, so deleting large early datasets does not bring them back.
+
+    Parameters
+    ----------
+    targets
+        The steps whose datasets are wanted.
+    root
+        The run's folder, at any fsspec URL that all workers reach.
+    workflow
+        Name of the workflow, for people.
+    finalizer
+        Called when every shard is there, on a worker if there are some: writes what people read.
     """
+    targets = list(targets)
     steps = closure(targets)
     wanted: dict[str, set[int]] = {step.fingerprint: set() for step in steps}
     for target in targets:
         wanted[target.fingerprint] = set(range(target.shards))
-    plan: Plan = []
+    plan: list[StepPlan] = []
     for step in reversed(steps):
         present = step.dataset(root).present()
         missing = sorted(wanted[step.fingerprint] - present.keys())
@@ -67,8 +111,8 @@ def needed(targets: Iterable[Step], root: str) -> Plan:
             elif isinstance(source, Whole) and missing:
                 for part in source.step.parts:
                     wanted[part.fingerprint].update(range(part.shards))
-        plan.append(Needed(step, tuple(missing), len(present)))
-    return plan[::-1]
+        plan.append(StepPlan(step, tuple(missing), len(present)))
+    return Plan(root=root, steps=tuple(plan[::-1]), workflow=workflow, finalizer=finalizer)
 
 
 @dataclass(frozen=True)
@@ -80,7 +124,7 @@ class RunGraph:
     graph
         One layer per step, one task per missing shard.
     final
-        The key whose value is the run's `Ending`.
+        The key whose value is the run's `RunReport`.
     groups
         The name that all keys of a step share, by step name: progress counts them.
     """
@@ -90,29 +134,18 @@ class RunGraph:
     groups: Mapping[str, str]
 
 
-def build_graph(
-    plan: Plan,
-    root: str,
-    run: str,
-    *,
-    declared: frozenset[str] | None = None,
-    closing: Closing | None = None,
-) -> RunGraph:
+def dask_graph(plan: Plan, run: str, *, declared: frozenset[str] | None = None) -> RunGraph:
     """Lift the steps of a plan to one graph.
 
     Parameters
     ----------
     plan
-        What `needed` returned.
-    root
-        The run's folder.
+        What is to be made.
     run
         Names this attempt: its keys are fresh, so that Dask never answers with an earlier attempt's failure.
     declared
         Resources that the cluster's workers declare; None: not known. Where no worker declares `CPU`, it is
         not asked for: such a cluster was started without `--resources`, and every worker has a CPU.
-    closing
-        Called by the last task when every shard is there.
 
     Raises
     ------
@@ -132,7 +165,7 @@ def build_graph(
         if not need.missing:
             continue
         step, group = need.step, keys.group(need.step.name)
-        job = Job.of(step, root)
+        job = ShardTask.of(step, plan.root)
         barriers: list[TaskRef] = []
         aligned: list[Source] = []
         for source in step.inputs.values():
@@ -157,7 +190,7 @@ def build_graph(
         dependencies[done[0]].add(group)
         summaries.append(TaskRef(done))
     final = (f"finish-{_short(run)}", 0)
-    tasks[final[0]] = {final: Task(final, conclude, run, root, closing, List(*summaries))}
+    tasks[final[0]] = {final: Task(final, finish, run, plan.root, plan.finalizer, List(*summaries))}
     if declared is None or "CPU" in declared:
         annotations[final[0]] = {"resources": {"CPU": 1}}
     dependencies[final[0]] = {ref.key[0] for ref in summaries}

@@ -25,11 +25,11 @@ from lmr.runtime.threads import limit_threads
 from lmr.storage.arrow import note_of
 from lmr.storage.datasets import Dataset
 
-__all__ = ["Job", "Receipt", "Summary", "add_up", "make_shard", "summarise"]
+__all__ = ["ShardTask", "Receipt", "Summary", "add_up", "make_shard", "summarise"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class ShardTask:
     """What a task must know to make a shard: small, and the same object for all shards of a step."""
 
     output: Dataset
@@ -41,7 +41,7 @@ class Job:
     """Folder for the tracebacks of unforeseen errors."""
 
     @classmethod
-    def of(cls, step: Step, root: str) -> "Job":
+    def of(cls, step: Step, root: str) -> "ShardTask":
         """Return the job of a step for a run's folder."""
         inputs = {name: source.dataset(root) for name, source in step.inputs.items()}
         return cls(
@@ -129,7 +129,7 @@ def add_up(summaries: Sequence[Summary]) -> list[Summary]:
     ]
 
 
-def make_shard(job: Job, shard: int, *upstream: Receipt | Summary) -> Receipt:
+def make_shard(job: ShardTask, shard: int, *upstream: Receipt | Summary) -> Receipt:
     """Make one shard, unless storage has it; never raises for what concerns this shard alone.
 
     A failure becomes a receipt with the reason, and what depends on it is skipped, so that all other shards

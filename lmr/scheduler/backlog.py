@@ -5,7 +5,6 @@ and resource, with the measured mean duration of the step's finished ones.
 """
 
 import asyncio
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +12,9 @@ from typing import Any
 import distributed
 
 from lmr.cluster.client import workers_of
-from lmr.cluster.worker import PATIENCE_SECONDS
+from lmr.cluster.worker import GRACE_SECONDS
 
-__all__ = ["Demand", "Pending", "own_host", "read_demand", "retire_hosts"]
+__all__ = ["Backlog", "Pending", "read_backlog", "retire_hosts"]
 
 WAITING = ("waiting", "no-worker", "queued", "processing")
 
@@ -43,7 +42,7 @@ class Pending:
 
 
 @dataclass(frozen=True)
-class Demand:
+class Backlog:
     """What a scheduler has to do, and with whom.
 
     Attributes
@@ -81,13 +80,13 @@ class Demand:
         return total, seconds, total - counted
 
 
-def read_demand(client: distributed.Client) -> Demand:
+def read_backlog(client: distributed.Client) -> Backlog:
     """Ask a scheduler what it still has to do."""
-    demand: Demand = client.run_on_scheduler(_read)
+    demand: Backlog = client.run_on_scheduler(_read)
     return demand
 
 
-def _read(dask_scheduler: Any) -> Demand:
+def _read(dask_scheduler: Any) -> Backlog:
     counts: dict[tuple[str, str], int] = {}
     for task in dask_scheduler.tasks.values():
         if task.state in WAITING and not _bookkeeping(task.prefix.name):
@@ -104,7 +103,7 @@ def _read(dask_scheduler: Any) -> Demand:
         for name, amount in (worker.resources or {"CPU": worker.nthreads}).items():
             host[name] = host.get(name, 0.0) + amount
         busy[worker.host] = busy.get(worker.host, 0) + len(worker.processing)
-    return Demand(pending, slots, busy)
+    return Backlog(pending, slots, busy)
 
 
 def _resource(task: Any) -> str:
@@ -137,15 +136,6 @@ def retire_hosts(client: distributed.Client, hosts: list[str]) -> int:
 async def _retire(workers: list[str], dask_scheduler: Any) -> None:
     """Let workers finish what they have in hand, if lmr's ledger is there to know; then retire them."""
     if leave := dask_scheduler.handlers.get("lmr_leave"):
-        await asyncio.gather(*(leave(worker=worker, patience_seconds=PATIENCE_SECONDS) for worker in workers))
+        await asyncio.gather(*(leave(worker=worker, grace_seconds=GRACE_SECONDS) for worker in workers))
     else:
         await dask_scheduler.retire_workers(workers=workers, close_workers=True)
-
-
-def own_host(address: str) -> str:
-    """Return the address of this machine that a scheduler sees, as its workers give it."""
-    host, port = address.rpartition("://")[2].rsplit(":", 1)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((host, int(port)))
-        name: str = probe.getsockname()[0]
-    return name

@@ -1,4 +1,4 @@
-"""The scheduler's book of runs: who runs what, how far it is, and which shards killed workers.
+"""The scheduler plugin that keeps the runs: who runs what, how far it is, and which shards killed workers.
 
 It lives on the scheduler, whoever started that, and so outlives the client that submitted a run. It keeps a
 run's last task wanted, so that Dask keeps working when the client is gone, and lets go of it at the end.
@@ -13,9 +13,9 @@ import distributed
 from distributed.scheduler import Scheduler
 from tornado.ioloop import PeriodicCallback
 
-from lmr.scheduler.speculation import Balance
+from lmr.scheduler.speculation import Speculation
 
-__all__ = ["Ledger", "RunRecord", "RunStatus"]
+__all__ = ["RunsPlugin", "RunRecord", "RunStatus"]
 
 State = Literal["preparing", "running", "finished", "failed", "cancelled"]
 
@@ -81,8 +81,8 @@ class RunStatus:
         Step name to number of finished shards.
     ended
         When it ended, seconds since the epoch by the scheduler's clock.
-    ending
-        The pickled `Ending`, once there is one.
+    report
+        The pickled `RunReport`, once there is one.
     error
         Why Dask itself could not go on.
     deaths
@@ -93,7 +93,7 @@ class RunStatus:
     state: State = "preparing"
     counts: Mapping[str, int] = field(default_factory=dict)
     ended: float | None = None
-    ending: bytes | None = None
+    report: bytes | None = None
     error: str = ""
     deaths: int = 0
 
@@ -103,8 +103,8 @@ class RunStatus:
         return self.state in ("preparing", "running")
 
 
-class Ledger(distributed.SchedulerPlugin):  # type: ignore[misc]
-    """The book, as a plugin of the scheduler; registered by every submission, kept by the first."""
+class RunsPlugin(distributed.SchedulerPlugin):  # type: ignore[misc]
+    """Keeps the runs; registered by every submission, kept by the first."""
 
     name = "lmr"
     idempotent = True
@@ -119,18 +119,18 @@ class Ledger(distributed.SchedulerPlugin):  # type: ignore[misc]
     async def start(self, scheduler: Scheduler) -> None:
         """Take the place on a scheduler."""
         self.scheduler = scheduler
-        # Dask counts a worker's death against every task assigned to it, and gives up after three. The
-        # book below counts it against the one in hand.
+        # Dask counts a worker's death against every task assigned to it, and gives up after three. This
+        # plugin counts it against the one that was running.
         scheduler.allowed_failures = max(scheduler.allowed_failures, _LIVES)
-        self.balance = Balance(scheduler)
+        self.speculation = Speculation(scheduler)
         scheduler.handlers.update(
-            lmr_hello=self.balance.hello,
+            lmr_hello=self.speculation.hello,
             lmr_begin=self.begin,
-            lmr_end=self.balance.end,
+            lmr_end=self.speculation.end,
             lmr_finish=self.finish,
-            lmr_leave=self.balance.leave,
+            lmr_leave=self.speculation.leave,
         )
-        self.looking = PeriodicCallback(self.balance.look, LOOK_SECONDS * 1000)
+        self.looking = PeriodicCallback(self.speculation.look, LOOK_SECONDS * 1000)
         self.looking.start()
 
     async def close(self) -> None:
@@ -171,7 +171,7 @@ class Ledger(distributed.SchedulerPlugin):  # type: ignore[misc]
 
     def machines(self) -> list[str]:
         """Tell which processors the workers have and how fast these are beside the fastest, a line each."""
-        return self.balance.machines()
+        return self.speculation.machines()
 
     def cancel(self, name: str) -> None:
         """Stop a run: what is being made is finished and kept, nothing else is begun."""
@@ -185,13 +185,13 @@ class Ledger(distributed.SchedulerPlugin):  # type: ignore[misc]
 
     def begin(self, key: Any, worker: str) -> int:
         """Note that a worker begins a task; return how many workers died of it."""
-        self.balance.begin(key, worker)
+        self.speculation.begin(key, worker)
         return self.deaths.get(key, 0)
 
-    def finish(self, run: str, ending: bytes, whole: bool) -> None:
+    def finish(self, run: str, report: bytes, whole: bool) -> None:
         """Keep the account of a run that ended; `whole` tells whether everything was made."""
         if run in self.runs and self.runs[run].active:
-            self.runs[run] = replace(self.runs[run], ending=ending)
+            self.runs[run] = replace(self.runs[run], report=report)
             self.whole.add(run) if whole else self.whole.discard(run)
 
     # What the scheduler tells.
@@ -204,7 +204,7 @@ class Ledger(distributed.SchedulerPlugin):  # type: ignore[misc]
                 self.runs[name] = replace(status, state="running")
                 self.claimed_by.pop(name, None)
                 self.names[name] = {key[0] for key in tasks}
-                self.balance.groups |= self.names[name]
+                self.speculation.groups |= self.names[name]
 
     def transition(self, key: Any, start: str, finish: str, *args: Any, **_: Any) -> None:
         """Close a run when its last task is done."""
@@ -219,7 +219,7 @@ class Ledger(distributed.SchedulerPlugin):  # type: ignore[misc]
 
     def remove_worker(self, scheduler: Scheduler, worker: str, **_: Any) -> None:
         """Count a worker's death against the task that it had in hand."""
-        key = self.balance.lost(worker)
+        key = self.speculation.lost(worker)
         task = scheduler.tasks.get(key)
         if task is not None and task.state != "memory":
             self.deaths[key] = self.deaths.get(key, 0) + 1
@@ -250,7 +250,7 @@ class Ledger(distributed.SchedulerPlugin):  # type: ignore[misc]
         status = self.runs[name]
         groups = self.names.pop(name, set())
         mine = [key for key in self.deaths if key[0] in groups]
-        self.balance.forget(groups)
+        self.speculation.forget(groups)
         self.runs[name] = replace(
             status,
             state=state,

@@ -1,8 +1,7 @@
-"""Run a workflow: look at storage, make what is missing, account for everything."""
+"""Run steps: look at storage, make what is missing, account for everything."""
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import dask
@@ -10,15 +9,13 @@ from dask.callbacks import Callback
 
 from lmr.cluster.client import Where, open_client
 from lmr.cluster.preflight import preflight
-from lmr.runtime.finish import Closing, Ending, RunFailed, settle
-from lmr.runtime.graph import RunGraph, build_graph, needed
+from lmr.runtime.finish import Finalizer, RunFailed, RunReport, raise_if_failed
+from lmr.runtime.graph import Plan, RunGraph, dask_graph, make_plan
 from lmr.runtime.steps import Given, Step
-from lmr.runtime.tasks import Summary
 from lmr.scheduler import runs
 from lmr.scheduler.plugin import RunRecord
-from lmr.scheduler.runs import Work
 
-__all__ = ["Counts", "Listener", "Outcome", "RunFailed", "run", "submit"]
+__all__ = ["Counts", "Listener", "RunFailed", "Silent", "run", "submit"]
 
 Counts = Mapping[str, int]
 """Step name to a number of its shards."""
@@ -37,28 +34,28 @@ class Listener(Protocol):
         """Called often, with the number of finished shards per step."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a run did.
+class Silent:
+    """A listener that tells nobody."""
 
-    Attributes
-    ----------
-    summaries
-        Of each step that had something to do, in order; empty when nothing was left to do.
-    """
+    def planned(self, totals: Counts) -> None:
+        """Do nothing."""
 
-    summaries: tuple[Summary, ...]
+    def connected(self, dashboard: str | None) -> None:
+        """Do nothing."""
+
+    def progressed(self, counts: Counts) -> None:
+        """Do nothing."""
 
 
 def run(
     targets: Iterable[Step],
     root: str,
-    where: Where,
-    listener: Listener,
+    where: Where | None = None,
+    listener: Listener | None = None,
     *,
     workflow: str = "run",
-    closing: Closing | None = None,
-) -> Outcome:
+    finalizer: Finalizer | None = None,
+) -> RunReport:
     """Make all shards of the targets and of what they need, and stay until the end.
 
     Parameters
@@ -68,13 +65,18 @@ def run(
     root
         The run's folder, at any fsspec URL that all workers reach.
     where
-        Where to run.
+        Where to run; None: in this process.
     listener
-        Is told of the progress.
+        Is told of the progress; None: nobody is.
     workflow
         Name of the workflow, for people.
-    closing
+    finalizer
         Called when every shard is there, on a worker if there are some: writes what people read.
+
+    Returns
+    -------
+    report
+        What was made of each step that had something to do; empty when nothing was left to do.
 
     Raises
     ------
@@ -83,27 +85,30 @@ def run(
     ClusterError
         If the cluster cannot be reached or used.
     """
-    work = Work(plan=needed(list(targets), root), root=root, workflow=workflow, closing=closing)
-    listener.planned(work.totals)
-    if not work.totals:
-        _close(work)
-        return Outcome(())
-    _store_given(work)
+    where, listener = where or Where(), listener or Silent()
+    plan = make_plan(targets, root, workflow=workflow, finalizer=finalizer)
+    listener.planned(plan.totals)
+    if not plan.totals:
+        _finalize(plan)
+        return RunReport(())
+    _store_given(plan)
     if where.in_process:
         listener.connected(None)
-        graph = build_graph(work.plan, root, uuid.uuid4().hex, closing=closing)
-        return Outcome(settle(_run_here(graph, listener.progressed)))
+        report = _run_here(dask_graph(plan, uuid.uuid4().hex), listener.progressed)
+        raise_if_failed(report)
+        return report
     with open_client(where) as client:
         listener.connected(client.dashboard_link)
         # Workers that this process has started are this machine.
-        notes = preflight(client, work.plan, root) if where.scheduler else ()
-        name = runs.submit(client, work, notes).name
+        notes = preflight(client, plan) if where.scheduler else ()
+        name = runs.send(client, plan, notes).name
         try:
-            ending = runs.watch(client, name, listener.progressed)
+            report = runs.follow(client, name, listener.progressed)
         except KeyboardInterrupt:
             runs.cancel_run(client, name)
             raise
-    return Outcome(settle(ending))
+    raise_if_failed(report)
+    return report
 
 
 def submit(
@@ -111,8 +116,8 @@ def submit(
     root: str,
     where: Where,
     *,
-    workflow: str,
-    closing: Closing | None = None,
+    workflow: str = "run",
+    finalizer: Finalizer | None = None,
     wait: bool = False,
     tell: Callable[[str], None] = lambda line: None,
 ) -> RunRecord | None:
@@ -125,29 +130,29 @@ def submit(
     ClusterError
         If the cluster cannot be reached or used, or another run works on the same folder.
     """
-    work = Work(plan=needed(list(targets), root), root=root, workflow=workflow, closing=closing)
-    if not work.totals:
-        _close(work)
+    plan = make_plan(targets, root, workflow=workflow, finalizer=finalizer)
+    if not plan.totals:
+        _finalize(plan)
         return None
-    _store_given(work)
+    _store_given(plan)
     with open_client(where) as client:
-        notes = preflight(client, work.plan, root, wait=wait, tell=tell)
-        return runs.submit(client, work, notes)
+        notes = preflight(client, plan, wait=wait, tell=tell)
+        return runs.send(client, plan, notes)
 
 
-def _close(work: Work) -> None:
-    if work.closing is not None:
-        work.closing()
+def _finalize(plan: Plan) -> None:
+    if plan.finalizer is not None:
+        plan.finalizer()
 
 
-def _store_given(work: Work) -> None:
-    for need in work.plan:
-        for source in need.step.inputs.values():
-            if isinstance(source, Given) and need.missing:
-                source.store(work.root)
+def _store_given(plan: Plan) -> None:
+    for part in plan:
+        for source in part.step.inputs.values():
+            if isinstance(source, Given) and part.missing:
+                source.store(plan.root)
 
 
-def _run_here(graph: RunGraph, progress: Callable[[Counts], None]) -> Ending:
+def _run_here(graph: RunGraph, progress: Callable[[Counts], None]) -> RunReport:
     """Run a graph by Dask's synchronous scheduler: for tests, debugging and small runs."""
     names = {group: name for name, group in graph.groups.items()}
     counts = dict.fromkeys(graph.groups, 0)
@@ -158,5 +163,5 @@ def _run_here(graph: RunGraph, progress: Callable[[Counts], None]) -> Ending:
             progress(counts)
 
     with Callback(posttask=after):
-        ending: Ending = dask.get(graph.graph, graph.final)
-    return ending
+        report: RunReport = dask.get(graph.graph, graph.final)
+    return report

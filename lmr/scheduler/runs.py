@@ -1,6 +1,6 @@
 """Runs on a scheduler: submit one and leave, look at it from any machine, stop it.
 
-A run is one graph. The scheduler's ledger holds it, so that the process that submitted it may end at once;
+A run is one graph. The scheduler's plugin holds it, so that the process that submitted it may end at once;
 everything that is shown of a run comes from there.
 """
 
@@ -10,10 +10,9 @@ import pickle
 import socket
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -23,12 +22,12 @@ from lmr import storage
 from lmr.cluster.client import workers_of
 from lmr.cluster.worker import WorkerSetup
 from lmr.errors import ClusterError
-from lmr.runtime.finish import Closing, Ending
-from lmr.runtime.graph import Plan, build_graph
+from lmr.runtime.finish import RunReport
+from lmr.runtime.graph import Plan, dask_graph
 from lmr.runtime.settings import digest
-from lmr.scheduler.plugin import Ledger, RunRecord, RunStatus
+from lmr.scheduler.plugin import RunRecord, RunsPlugin, RunStatus
 
-__all__ = ["Work", "cancel_run", "ending_of", "find_run", "list_runs", "submit", "watch"]
+__all__ = ["cancel_run", "report_of", "find_run", "list_runs", "send", "follow"]
 
 Progress = Callable[[Mapping[str, int]], None]
 
@@ -36,45 +35,15 @@ _POLL_SECONDS = 0.5
 _SENT_SECONDS = 600
 
 
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """What a run has to do.
-
-    Attributes
-    ----------
-    plan
-        What `needed` returned.
-    root
-        The run's folder.
-    workflow
-        Name of the workflow, for people.
-    closing
-        Called by the last task when every shard is there.
-    """
-
-    plan: Plan
-    root: str
-    workflow: str = "run"
-    closing: Closing | None = None
-
-    @property
-    def totals(self) -> dict[str, int]:
-        """Step name to number of shards to make; empty when nothing is left to do."""
-        totals: Counter[str] = Counter()
-        for need in self.plan:
-            totals[need.step.name] += len(need.missing)
-        return {name: total for name, total in totals.items() if total}
-
-
-def submit(client: distributed.Client, work: Work, notes: Iterable[str] = ()) -> RunRecord:
+def send(client: distributed.Client, plan: Plan, notes: Iterable[str] = ()) -> RunRecord:
     """Send a run to a scheduler as one graph; when this returns, the client may go.
 
     Parameters
     ----------
     client
         Connected to the cluster.
-    work
-        The run.
+    plan
+        What is to be made.
     notes
         What preflight noted.
 
@@ -83,22 +52,20 @@ def submit(client: distributed.Client, work: Work, notes: Iterable[str] = ()) ->
     ClusterError
         If another run works on the same folder, or the cluster cannot do what the run asks for.
     """
-    prepare(client)
-    record = _record(work)
+    install_plugins(client)
+    record = _record(plan)
     if taken := _ask(client, "claim", record=record, client_id=client.id):
         raise _refusal(taken, record)
     try:
-        graph = build_graph(
-            work.plan, work.root, record.name, declared=declared(client), closing=work.closing
-        )
+        graph = dask_graph(plan, record.name, declared=declared(client))
         record = replace(
             record,
             final=graph.final,
             groups=graph.groups,
-            totals=work.totals,
+            totals=plan.totals,
             notes=(*_ask(client, "machines"), *notes),
         )
-        storage.put(storage.join(work.root, "run.json"), json.dumps(asdict(record), indent=2).encode())
+        storage.put(storage.join(plan.root, "run.json"), json.dumps(asdict(record), indent=2).encode())
         _ask(client, "amend", record=record)
         future = client.get(graph.graph, graph.final, sync=False)
         _wait_until_held(client, record, future)
@@ -109,9 +76,9 @@ def submit(client: distributed.Client, work: Work, notes: Iterable[str] = ()) ->
     return record
 
 
-def prepare(client: distributed.Client) -> None:
-    """Give a scheduler its ledger and workers their setup; those that have them keep them."""
-    client.register_plugin(Ledger())
+def install_plugins(client: distributed.Client) -> None:
+    """Give a scheduler its plugin and workers their setup; those that have them keep them."""
+    client.register_plugin(RunsPlugin())
     client.register_plugin(WorkerSetup())
 
 
@@ -121,7 +88,7 @@ def declared(client: distributed.Client) -> frozenset[str] | None:
     return frozenset(name for w in workers for name in w["resources"]) if workers else None
 
 
-def watch(client: distributed.Client, name: str, progress: Progress) -> Ending:
+def follow(client: distributed.Client, name: str, progress: Progress) -> RunReport:
     """Follow a run to its end and return its account; works from any machine, as often as wanted.
 
     Raises
@@ -143,10 +110,10 @@ def watch(client: distributed.Client, name: str, progress: Progress) -> Ending:
             fix="if it runs, watch again; if it was lost, submit again: only what is missing is made",
         ) from error
     progress(status.counts)
-    return ending_of(status)
+    return report_of(status)
 
 
-def ending_of(status: RunStatus) -> Ending:
+def report_of(status: RunStatus) -> RunReport:
     """Return the account of a run that ended.
 
     Raises
@@ -155,9 +122,9 @@ def ending_of(status: RunStatus) -> Ending:
         If it was cancelled, or Dask itself gave it up.
     """
     name = status.record.name
-    if status.ending is not None:
-        ending: Ending = pickle.loads(status.ending)
-        return ending
+    if status.report is not None:
+        report: RunReport = pickle.loads(status.report)
+        return report
     if status.state == "cancelled":
         raise ClusterError(
             f"the run {name} was cancelled", fix="submit again to go on: only what is missing is made"
@@ -201,14 +168,14 @@ def cancel_run(client: distributed.Client, name: str) -> RunStatus:
     return find_run(client, name)
 
 
-def _record(work: Work) -> RunRecord:
-    root = work.root.rstrip("/")
-    targets = digest(sorted(need.step.fingerprint for need in work.plan))
+def _record(plan: Plan) -> RunRecord:
+    root = plan.root.rstrip("/")
+    targets = digest(sorted(part.step.fingerprint for part in plan))
     about = PurePosixPath(root).name or "run"
     return RunRecord(
-        name=f"{work.workflow}-{about}-{uuid.uuid4().hex[:4]}",
+        name=f"{plan.workflow}-{about}-{uuid.uuid4().hex[:4]}",
         root=root,
-        workflow=work.workflow,
+        workflow=plan.workflow,
         targets=targets,
         user=_user(),
         host=socket.gethostname(),
@@ -236,7 +203,7 @@ def _refusal(taken: RunStatus, wanted: RunRecord) -> ClusterError:
 
 
 def _wait_until_held(client: distributed.Client, record: RunRecord, future: distributed.Future) -> None:
-    """Wait until the ledger holds the graph: until then, all hangs on this client."""
+    """Wait until the plugin holds the graph: until then, all hangs on this client."""
     deadline = time.monotonic() + _SENT_SECONDS
     while find_run(client, record.name).state == "preparing":
         if future.status == "error":
@@ -259,6 +226,6 @@ def _ask(client: distributed.Client, method: str, **about: Any) -> Any:
 
 
 def _answer(method: str, about: dict[str, Any], dask_scheduler: Any) -> Any:
-    """Call the ledger; runs on the scheduler. One that no run was ever submitted to has none."""
-    ledger = dask_scheduler.plugins.get(Ledger.name)
-    return getattr(ledger, method)(**about) if ledger else None
+    """Call the plugin; runs on the scheduler. One that no run was ever submitted to has none."""
+    plugin = dask_scheduler.plugins.get(RunsPlugin.name)
+    return getattr(plugin, method)(**about) if plugin else None

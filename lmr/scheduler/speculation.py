@@ -17,13 +17,13 @@ from distributed.scheduler import Scheduler, TaskState, WorkerState
 
 from lmr.scheduler.stragglers import worth_starting_again
 
-__all__ = ["Balance"]
+__all__ = ["Speculation"]
 
 _REMEMBERED = 101
 _POLL_SECONDS = 0.2
 
 
-class Balance:
+class Speculation:
     """What is known of workers and of the shards that they have in hand."""
 
     def __init__(self, scheduler: Scheduler) -> None:
@@ -106,7 +106,7 @@ class Balance:
                 self._move(task, there)
                 del idle[there]
 
-    async def leave(self, worker: str, patience_seconds: float) -> None:
+    async def leave(self, worker: str, grace_seconds: float) -> None:
         """Let a worker finish what it has in hand, give it nothing more, and retire it.
 
         Nothing is counted against the tasks that were assigned to it, and its results are handed over.
@@ -121,7 +121,7 @@ class Balance:
         key = self.in_hand.get(worker, (None, 0.0))[0]
         waiting = {task.key: "released" for task in state.processing if task.key != key}
         self.scheduler.transitions(waiting, stimulus_id=stimulus)
-        deadline = time.monotonic() + patience_seconds
+        deadline = time.monotonic() + grace_seconds
         while self.in_hand.get(worker, (None, 0.0))[0] == key is not None and time.monotonic() < deadline:
             await asyncio.sleep(_POLL_SECONDS)
         if not await self.scheduler.retire_workers(workers=[worker], close_workers=True):

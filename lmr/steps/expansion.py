@@ -14,7 +14,7 @@ from lmr.retrieval.global_search.augmentation import weights_of
 from lmr.retrieval.global_search.exact import similarities
 from lmr.runtime.settings import Settings
 from lmr.runtime.steps import PROCESS_BYTES, Each, Source, Step, Whole
-from lmr.steps.global_search.search import nearest
+from lmr.steps.global_search.search import search_gallery
 from lmr.steps.ranking import Ranking, read_ranking, with_head
 from lmr.steps.sizes import dimension_of, opening_bytes, rows_per_shard
 from lmr.storage.arrow import column
@@ -90,9 +90,9 @@ def expand_shard(
     )
     queries = to_float(column(described.read(shard, ["descriptor"]), "descriptor"))
     descriptors = stack(gallery, "descriptor")
-    expanded = expansion.expand(queries, ids, weights, descriptors)
+    expanded = expansion.expand_queries(queries, ids, weights, descriptors)
     depth = before.photos.shape[1]
-    sims, found = nearest(expanded, descriptors, index, depth)
+    sims, found = search_gallery(expanded, descriptors, index, depth)
     candidate_sims = similarities(expanded, local.photos, descriptors)
     photos, scores = np.full_like(before.photos, -1), np.zeros_like(before.scores)
     for q in range(len(photos)):

@@ -8,8 +8,8 @@ from lmr.runtime.steps import Given, Source, Step
 from lmr.steps.features.weights import Weights
 from lmr.steps.photos.listing import Photos
 from lmr.steps.photos.unusable import check_photos
-from lmr.steps.results.scores import evaluate
-from lmr.steps.results.submission import submit
+from lmr.steps.results.scores import score_rankings
+from lmr.steps.results.submission import name_submission
 
 __all__ = ["Inputs", "Weights", "Workflow"]
 
@@ -69,7 +69,7 @@ class Workflow:
     def submission(self) -> Step:
         """The step that names the photos of the last ranking."""
         last = list(self.rankings.values())[-1]
-        return submit(last, self.inputs.gallery, self.inputs.queries, self.photos_per_shard)
+        return name_submission(last, self.inputs.gallery, self.inputs.queries, self.photos_per_shard)
 
     @cached_property
     def unusable(self) -> Step:
@@ -82,7 +82,7 @@ class Workflow:
         if self.inputs.solution is None:
             return None
         photos = self.inputs.gallery, self.inputs.queries
-        return evaluate(self.rankings, self.inputs.solution, *photos, self.photos_per_shard)
+        return score_rankings(self.rankings, self.inputs.solution, *photos, self.photos_per_shard)
 
     @property
     def targets(self) -> list[Step]:

@@ -15,7 +15,7 @@ from typing import Any
 import fsspec
 
 from lmr.errors import StorageError
-from lmr.storage.retries import passes, patiently
+from lmr.storage.retries import is_transient, retry
 
 __all__ = [
     "absolute",
@@ -57,9 +57,9 @@ def put(url: str, data: bytes | memoryview) -> None:
     with _explained("write", url):
         fs, path = _file_system(url)
         if is_local(url):
-            patiently(lambda: _put_file(path, data), "file")
+            retry(lambda: _put_file(path, data), "file")
         else:
-            patiently(lambda: fs.pipe_file(path, bytes(data)), _server(url))
+            retry(lambda: fs.pipe_file(path, bytes(data)), _server(url))
 
 
 def _put_file(path: str, data: bytes | memoryview) -> None:
@@ -82,7 +82,7 @@ def read(url: str) -> bytes:
     """Read an object whole."""
     with _explained("read", url):
         fs, path = _file_system(url)
-        data: bytes = patiently(lambda: fs.cat_file(path), _server(url))
+        data: bytes = retry(lambda: fs.cat_file(path), _server(url))
         return data
 
 
@@ -112,10 +112,10 @@ def read_many(urls: Sequence[str]) -> list[bytes | OSError]:
             }
             done.update({p: v for p, v in found.items() if p not in failed})
             # What does not pass goes first: it is not waited for.
-            for error in sorted(failed.values(), key=passes):
+            for error in sorted(failed.values(), key=is_transient):
                 raise error
 
-        patiently(read_rest, _server(urls[0]))
+        retry(read_rest, _server(urls[0]))
         return [done[path] for path in paths]
 
 
@@ -135,7 +135,7 @@ class _Patient:
     def __init__(self, url: str) -> None:
         self._url = url
         with _explained("read", url):
-            self._file = patiently(self._open, _server(url))
+            self._file = retry(self._open, _server(url))
 
     def read(self, size: int = -1) -> bytes:
         """Read from here."""
@@ -154,7 +154,7 @@ class _Patient:
             return data
 
         with _explained("read", self._url):
-            return patiently(attempt, _server(self._url))
+            return retry(attempt, _server(self._url))
 
     def _open(self) -> Any:
         fs, path = _file_system(self._url)
@@ -174,7 +174,7 @@ def exists(url: str) -> bool:
         return found
 
     with _explained("look for", url):
-        return patiently(look, _server(url))
+        return retry(look, _server(url))
 
 
 def folder_sizes(url: str) -> dict[str, int]:
@@ -190,7 +190,7 @@ def folder_sizes(url: str) -> dict[str, int]:
         return entries
 
     with _explained("list", url):
-        entries = patiently(look, _server(url))
+        entries = retry(look, _server(url))
     return {
         os.path.basename(e["name"].rstrip("/")): int(e["size"] or 0) for e in entries if e["type"] == "file"
     }
@@ -205,7 +205,7 @@ def find(url: str) -> dict[str, Mapping[str, Any]]:
         return path.rstrip("/"), fs.find(path, detail=True)
 
     with _explained("list", url):
-        root, found = patiently(look, _server(url))
+        root, found = retry(look, _server(url))
     return {path[len(root) + 1 :]: about for path, about in found.items() if path.startswith(f"{root}/")}
 
 
@@ -220,7 +220,7 @@ def delete(url: str) -> None:
                 fs.rm(path, recursive=True)
 
     with _explained("delete", url):
-        patiently(remove, _server(url))
+        retry(remove, _server(url))
 
 
 def _file_system(url: str) -> tuple[Any, str]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, TypeVar
 
-__all__ = ["passes", "patience_seconds", "patiently"]
+__all__ = ["is_transient", "retry_seconds", "retry"]
 
 Result = TypeVar("Result")
 
@@ -42,14 +42,14 @@ _PASSING_CLASSES = frozenset(
 _answered: set[str] = set()
 
 
-def patience_seconds() -> float:
+def retry_seconds() -> float:
     """Return how long busy storage is waited for: `$LMR_STORAGE_PATIENCE`, or a minute."""
     with suppress(ValueError):
         return max(0.0, float(os.environ.get("LMR_STORAGE_PATIENCE", "60")))
     return 60.0
 
 
-def patiently(call: Callable[[], Result], storage: str) -> Result:
+def retry(call: Callable[[], Result], storage: str) -> Result:
     """Return what a call returns; while it fails with errors that pass, pause and call again.
 
     Parameters
@@ -70,11 +70,11 @@ def patiently(call: Callable[[], Result], storage: str) -> Result:
         try:
             result = call()
         except Exception as error:
-            if not passes(error):
+            if not is_transient(error):
                 raise
             tries += 1
             heard = storage in _answered or _response(error) is not None
-            limit = patience_seconds() if heard else min(_FIRST_CALL_SECONDS, patience_seconds())
+            limit = retry_seconds() if heard else min(_FIRST_CALL_SECONDS, retry_seconds())
             pause = random.uniform(0.5, 1.0) * min(_PAUSE_SECONDS * 2 ** (tries - 1), _LONGEST_PAUSE_SECONDS)
             waited = time.monotonic() - start
             if waited + pause > limit:
@@ -86,7 +86,7 @@ def patiently(call: Callable[[], Result], storage: str) -> Result:
             return result
 
 
-def passes(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Tell whether an error of a file system or an S3 client is likely to pass by itself."""
     for one in _causes(error):
         response = _response(one)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from rich.console import Console
 
 from lmr.cli.tables import plan_table
-from lmr.runtime.graph import Needed
+from lmr.runtime.graph import Plan, StepPlan
 from tests.support.toys import workflow
 
 
@@ -14,7 +14,9 @@ def test_the_plan_says_what_a_task_will_hold_and_does_not_guess(tmp_path):
     first, second, _ = workflow(tmp_path)
     known = replace(second, peak_bytes=1.5e9)
     text = io.StringIO()
-    Console(file=text, width=120).print(plan_table([Needed(first, (0, 1), 2), Needed(known, (0,), 3)]))
+    Console(file=text, width=120).print(
+        plan_table(Plan(root="run", steps=(StepPlan(first, (0, 1), 2), StepPlan(known, (0,), 3))))
+    )
     rows = {
         line.split("│")[1].strip(): line.split("│") for line in text.getvalue().splitlines() if "│" in line
     }

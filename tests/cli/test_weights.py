@@ -34,7 +34,10 @@ def published(monkeypatch, tmp_path):
         thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.01))
         thread.start()
         net = replace(
-            weights.find("xfeat"), name="net", url=f"http://127.0.0.1:{server.server_port}/x", sha256=""
+            weights.find_weights("xfeat"),
+            name="net",
+            url=f"http://127.0.0.1:{server.server_port}/x",
+            sha256="",
         )
         for module in (weights, cli_weights):
             monkeypatch.setattr(module, "CHECKPOINTS", (net,))

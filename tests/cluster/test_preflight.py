@@ -13,7 +13,7 @@ from lmr.cluster import preflight as under_test
 from lmr.cluster.client import Where, open_client, workers_of
 from lmr.cluster.preflight import preflight
 from lmr.errors import ClusterError, LmrError
-from lmr.runtime.graph import needed
+from lmr.runtime.graph import make_plan
 from tests.support.clusters import cluster
 from tests.support.faults import sleepers
 
@@ -37,7 +37,7 @@ def client(made):
 
 def look(client, tmp_path, step=None, **options):
     root = str(tmp_path / "run")
-    return preflight(client, needed([step or sleepers(tmp_path, 2)], root), root, **options)
+    return preflight(client, make_plan([step or sleepers(tmp_path, 2)], root), **options)
 
 
 def complain(word):

@@ -10,7 +10,7 @@ import urllib.request
 import pytest
 
 from lmr.cluster.commands import Command
-from lmr.cluster.tunnel import Place, become, run, tunnel_command
+from lmr.cluster.tunnel import Place, become, run_tunnel, tunnel_command
 from lmr.errors import ClusterError
 from tests.support import servers
 from tests.support.ssh_daemon import server
@@ -43,7 +43,7 @@ def test_a_tunnel_without_its_program_says_what_to_install(command, there, missi
     for name in there:
         program(tmp_path / name, "#!/bin/sh\n")
     monkeypatch.setenv("PATH", str(tmp_path))
-    for open_ in (run, become):
+    for open_ in (run_tunnel, become):
         with pytest.raises(ClusterError, match=f"the tunnel needs {missing}\n(.|\n)*fix: install"):
             open_(command)
 

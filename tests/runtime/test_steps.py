@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmr.cluster.client import Where
-from lmr.runtime.graph import build_graph, needed
+from lmr.runtime.graph import dask_graph, make_plan
 from lmr.runtime.steps import Each, Step, Whole, concat, grouped, per_part
 from lmr.scheduler.run import RunFailed, run
 from lmr.storage.arrow import column
@@ -150,8 +150,8 @@ def test_one_part_is_the_step_itself():
 
 def test_a_graph_over_parts_stays_linear():
     *_, again, summed = grown("x", 500, 500)
-    plan = needed([again, summed], "memory://nowhere")
-    built = build_graph(plan, "memory://nowhere", "r")
+    plan = make_plan([again, summed], "memory://nowhere")
+    built = dask_graph(plan, "r")
     assert built.groups.keys() == {"numbers", "scaled", "scaled_again", "total"}
     assert len(built.graph.layers[built.groups["numbers"]]) == 1000
     # A task per shard, a barrier per part (2 + 2 + 1 + 1), the end.

@@ -5,13 +5,14 @@ import time
 import distributed
 import pytest
 
+from lmr.cluster.address import own_host
 from lmr.cluster.commands import worker_command
-from lmr.scheduler.backlog import Demand, Pending, own_host, read_demand, retire_hosts
+from lmr.scheduler.backlog import Backlog, Pending, read_backlog, retire_hosts
 from tests.support import servers
 
 
 def demand(*pending):
-    return Demand(pending, {}, {})
+    return Backlog(pending, {}, {})
 
 
 def test_what_is_unmeasured_counts_with_the_mean_of_the_others():
@@ -53,9 +54,9 @@ def test_pending_tasks_by_step_and_resource_with_their_measured_mean(tmp_path):
         after = client.submit(lambda _: None, waiting[0], key="search-ffffffff", resources={"CPU": 1})
         bookkeeping = client.submit(len, waiting, key="extract_done-00000000")
         # What a client submits arrives a little later.
-        while sum(p.tasks for p in read_demand(client).pending) < 6:
+        while sum(p.tasks for p in read_backlog(client).pending) < 6:
             time.sleep(0.05)
-        found = read_demand(client)
+        found = read_backlog(client)
         assert [(p.step, p.resource, p.tasks) for p in found.pending] == [
             ("extract", "GPU", 5),
             ("search", "CPU", 1),
@@ -73,8 +74,8 @@ def test_pending_tasks_by_step_and_resource_with_their_measured_mean(tmp_path):
             time.sleep(0.05)
         assert retire_hosts(client, [host]) == 1
         for _ in range(200):
-            if read_demand(client).workers == 0:
+            if read_backlog(client).workers == 0:
                 break
             time.sleep(0.05)
-        assert read_demand(client).workers == 0
+        assert read_backlog(client).workers == 0
         del after, bookkeeping

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from lmr.cluster.client import Where, open_client
-from lmr.runtime.finish import RunFailed, settle
+from lmr.runtime.finish import RunFailed, raise_if_failed
 from lmr.scheduler import runs
 from lmr.scheduler.backlog import retire_hosts
 from lmr.scheduler.run import submit
@@ -22,8 +22,8 @@ def submitted(made, step, tmp_path):
 
 def settled(made, name):
     with open_client(Where(scheduler=made.address)) as client:
-        ending = runs.watch(client, name, lambda counts: None)
-        return settle(ending), runs.find_run(client, name)
+        ending = runs.follow(client, name, lambda counts: None)
+        return raise_if_failed(ending), runs.find_run(client, name)
 
 
 def until(condition):

@@ -192,20 +192,20 @@ def test_run_failed_travels_between_processes(tmp_path):
 def test_keys_of_two_runs_differ_but_share_the_bar():
     from dask.utils import key_split
 
-    from lmr.runtime.graph import build_graph, needed
+    from lmr.runtime.graph import dask_graph, make_plan
 
-    plan = needed([workflow("x")[-1]], "memory://nowhere")
-    one, two = (build_graph(plan, "memory://nowhere", run) for run in ("a", "b"))
+    plan = make_plan([workflow("x")[-1]], "memory://nowhere")
+    one, two = (dask_graph(plan, run) for run in ("a", "b"))
     assert one.groups["scaled"] != two.groups["scaled"]
     assert key_split((one.groups["scaled"], 3)) == key_split((two.groups["scaled"], 1)) == "scaled"
     assert one.graph.layers[one.groups["scaled"]].annotations == {"resources": {"CPU": 1}}
 
 
 def test_a_graph_has_one_task_per_shard_and_a_barrier_of_one():
-    from lmr.runtime.graph import build_graph, needed
+    from lmr.runtime.graph import dask_graph, make_plan
 
     steps = workflow("x", shards=1000)
-    built = build_graph(needed([steps[-1]], "memory://nowhere"), "memory://nowhere", "r")
+    built = dask_graph(make_plan([steps[-1]], "memory://nowhere"), "r")
     assert len(built.graph.layers[built.groups["scaled"]]) == 1000
     assert len(dict(built.graph)) == 1000 + 1000 + 1 + 3 + 1
 
@@ -225,17 +225,17 @@ def test_a_step_that_needs_a_gpu_is_refused_where_no_worker_has_one(tmp_path):
     from dataclasses import replace
 
     from lmr.errors import ClusterError
-    from lmr.runtime.graph import build_graph, needed
+    from lmr.runtime.graph import dask_graph, make_plan
 
     first, _, _ = workflow(tmp_path)
-    plan = needed([replace(first, resources={"GPU": 1})], "memory://nowhere")
+    plan = make_plan([replace(first, resources={"GPU": 1})], "memory://nowhere")
     with pytest.raises(
         ClusterError, match=r"numbers needs a worker with a GPU\ngot: workers that declare CPU"
     ):
-        build_graph(plan, "memory://nowhere", "r", declared=frozenset({"CPU"}))
-    assert build_graph(plan, "memory://nowhere", "r", declared=None)
+        dask_graph(plan, "r", declared=frozenset({"CPU"}))
+    assert dask_graph(plan, "r", declared=None)
     # A cluster whose workers declare nothing still runs steps that ask for a CPU only.
-    built = build_graph(needed([first], "memory://nowhere"), "memory://nowhere", "r", declared=frozenset())
+    built = dask_graph(make_plan([first], "memory://nowhere"), "r", declared=frozenset())
     assert built.graph.layers[built.groups["numbers"]].annotations is None
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from lmr.cluster.client import Where, open_client
 from lmr.errors import ClusterError
-from lmr.runtime.finish import RunFailed, settle
+from lmr.runtime.finish import RunFailed, raise_if_failed
 from lmr.scheduler import runs
 from lmr.scheduler.run import submit
 from tests.support.clusters import ROOT, cluster
@@ -33,15 +33,15 @@ def leave_a_file(path):
 
 def submitted(cluster, tmp_path, **toy):
     steps = workflow(tmp_path / "calls", **toy)
-    closing = partial(leave_a_file, str(tmp_path / "closed"))
+    finalizer = partial(leave_a_file, str(tmp_path / "closed"))
     where = Where(scheduler=cluster.address)
-    return steps, submit([steps[-1]], str(tmp_path / "run"), where, workflow="toy", closing=closing)
+    return steps, submit([steps[-1]], str(tmp_path / "run"), where, workflow="toy", finalizer=finalizer)
 
 
 def watched(cluster, name):
     heard = []
     with open_client(Where(scheduler=cluster.address)) as client:
-        ending = runs.watch(client, name, heard.append)
+        ending = runs.follow(client, name, heard.append)
         return ending, heard, runs.find_run(client, name)
 
 
@@ -59,7 +59,11 @@ os._exit(9)  # no goodbye
     assert done.returncode == 9, done.stderr
     assert not (tmp_path / "closed").exists()
     ending, heard, status = watched(two_workers, done.stdout.strip())
-    assert [(s.step, s.made) for s in settle(ending)] == [("numbers", 6), ("scaled", 6), ("total", 1)]
+    assert [(s.step, s.made) for s in raise_if_failed(ending)] == [
+        ("numbers", 6),
+        ("scaled", 6),
+        ("total", 1),
+    ]
     assert (tmp_path / "closed").read_text() == "closed"
     assert any(0 < counts["scaled"] < 6 for counts in heard)
     # What the machines are is noted, for the report too.
@@ -78,7 +82,7 @@ def test_a_second_submission_of_the_same_run_is_told_of_the_first(two_workers, t
         submitted(two_workers, tmp_path, **toy)
     with pytest.raises(ClusterError, match="a run with other settings goes on"):
         submitted(two_workers, tmp_path, shards=5)
-    settle(watched(two_workers, record.name)[0])
+    raise_if_failed(watched(two_workers, record.name)[0])
     assert calls_of(tmp_path / "calls", "scaled") == [0, 1, 2, 3]
     assert submitted(two_workers, tmp_path, **toy)[1] is None  # nothing is left to do
 
@@ -86,8 +90,8 @@ def test_a_second_submission_of_the_same_run_is_told_of_the_first(two_workers, t
 def test_two_runs_share_the_cluster(two_workers, tmp_path):
     slow = {"faults": {"numbers": dict.fromkeys(range(4), "slow")}}
     first, second = (submitted(two_workers, tmp_path / name, **slow)[1] for name in "ab")
-    assert settle(watched(two_workers, first.name)[0])
-    assert settle(watched(two_workers, second.name)[0])
+    assert raise_if_failed(watched(two_workers, first.name)[0])
+    assert raise_if_failed(watched(two_workers, second.name)[0])
     with open_client(Where(scheduler=two_workers.address)) as client:
         names = [status.record.name for status in runs.list_runs(client)]
         tasks = client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))
@@ -100,7 +104,7 @@ def test_a_failed_run_is_told_from_any_machine_as_its_submitter_would_be(two_wor
     _, record = submitted(two_workers, tmp_path, faults={"scaled": {1: "bug"}})
     ending, _, status = watched(two_workers, record.name)
     with pytest.raises(RunFailed, match=r"shard scaled/00001 failed\ngot: ZeroDivisionError: a bug"):
-        settle(ending)
+        raise_if_failed(ending)
     assert status.state == "failed"
     assert not (tmp_path / "closed").exists()
 
@@ -113,12 +117,12 @@ def test_a_cancelled_run_keeps_what_is_finished_and_goes_on_when_submitted_again
     with open_client(Where(scheduler=two_workers.address)) as client:
         assert runs.cancel_run(client, record.name).state == "cancelled"
         with pytest.raises(ClusterError, match=f"{record.name} was cancelled"):
-            runs.watch(client, record.name, lambda counts: None)
+            runs.follow(client, record.name, lambda counts: None)
     time.sleep(1.5)  # what was in hand is finished
     kept = steps[1].dataset(str(tmp_path / "run")).present()
     assert 0 < len(kept) < 8
     _, again = submitted(two_workers, tmp_path, **toy)
-    settle(watched(two_workers, again.name)[0])
+    raise_if_failed(watched(two_workers, again.name)[0])
     assert calls_of(tmp_path / "calls", "scaled") == list(range(8))
 
 
@@ -142,7 +146,7 @@ def test_a_lost_scheduler_is_resumed_from_storage(tmp_path):
     made = len(calls_of(tmp_path / "calls", "scaled"))
     with cluster(tmp_path / "two", workers=2) as second:
         _, again = submitted(second, tmp_path, **toy)
-        settle(watched(second, again.name)[0])
+        raise_if_failed(watched(second, again.name)[0])
     assert len(calls_of(tmp_path / "calls", "scaled")) <= 8 + 2
     assert calls_of(tmp_path / "calls", "numbers") == list(range(8))
     assert made >= 2

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from lmr.errors import ShardError, StorageError
-from lmr.runtime.graph import build_graph, needed
+from lmr.runtime.graph import dask_graph, make_plan
 from lmr.storage import objects, retries
 from lmr.storage.arrow import column, table
 from lmr.storage.datasets import Dataset
@@ -145,12 +145,12 @@ def test_ten_thousand_shards_are_one_paged_listing(s3):
     for shard in range(9_999):
         bucket.put_object("photos", f"{folder}/part-{shard:05d}.parquet", b"")
     proxy.requests.clear()
-    plan = needed([first], root)
+    plan = make_plan([first], root)
     assert (plan[0].present, plan[0].missing) == (9_999, (9_999,))
     assert [method for method, _ in proxy.requests] == ["GET"] * 10  # of a thousand names each
     # All steps of a workflow: a listing each, whatever their number of shards.
     proxy.requests.clear()
-    needed([steps[-1]], root)
+    make_plan([steps[-1]], root)
     assert len(proxy.requests) <= 10 + 2 * 4
 
 
@@ -245,7 +245,7 @@ def test_credentials_are_in_no_graph_and_no_fingerprint(s3, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA-of-this-test")
     steps = workflow("x", shards=3)
     before = [step.fingerprint for step in steps]
-    built = build_graph(needed([steps[-1]], root), root, "r")
+    built = dask_graph(make_plan([steps[-1]], root), "r")
     sent = cloudpickle.dumps(dict(built.graph)) + pickle.dumps([step.fingerprint for step in steps])
     assert b"s3://photos/run" in sent
     assert SECRET.encode() not in sent
@@ -294,11 +294,11 @@ if __name__ == "__main__":
 
 
 def test_patience_is_what_the_environment_says(monkeypatch):
-    assert retries.patience_seconds() == 60
+    assert retries.retry_seconds() == 60
     monkeypatch.setenv("LMR_STORAGE_PATIENCE", "5.5")
-    assert retries.patience_seconds() == 5.5
+    assert retries.retry_seconds() == 5.5
     monkeypatch.setenv("LMR_STORAGE_PATIENCE", "soon")
-    assert retries.patience_seconds() == 60
+    assert retries.retry_seconds() == 60
 
 
 def test_pauses_grow_and_a_storage_that_never_answered_gets_seconds(monkeypatch):
@@ -316,13 +316,13 @@ def test_pauses_grow_and_a_storage_that_never_answered_gets_seconds(monkeypatch)
         raise ConnectionRefusedError
 
     with pytest.raises(ConnectionRefusedError):
-        retries.patiently(refuse, "s3://a")
+        retries.retry(refuse, "s3://a")
     assert now[0] <= 5
-    retries.patiently(lambda: 1, "s3://a")
+    retries.retry(lambda: 1, "s3://a")
     now[0] = 0.0
     pauses.clear()
     with pytest.raises(ConnectionRefusedError) as caught:
-        retries.patiently(refuse, "s3://a")
+        retries.retry(refuse, "s3://a")
     assert 45 < now[0] <= 60
     assert max(pauses) <= 10
     assert sum(pauses[:3]) < 2

@@ -8,7 +8,7 @@ from lmr.runtime.settings import Settings
 from lmr.runtime.steps import Each, Step
 from lmr.steps.diffusion.offline_columns import ColumnSettings, solve_columns
 from lmr.steps.diffusion.online import DiffuseSettings, diffuse
-from lmr.steps.diffusion.region_graph import GraphSettings, build_graph
+from lmr.steps.diffusion.region_graph import GraphSettings, region_graph
 from lmr.steps.expansion import ExpandSettings, expand
 from lmr.steps.global_search.augmentation import AugmentSettings, augment
 from lmr.steps.global_search.knn_graph import NeighbourSettings, find_neighbours
@@ -110,7 +110,7 @@ def steps(gallery, queries, *, diffusion=None, columns=None, graph=None, **searc
     search.pop("neighbours", None)
     ranked = rank(queries, augmented, RankSettings(**search))
     expanded = expand(queries, ranked, nothing_verified(ranked), augmented, ExpandSettings())
-    regions = build_graph(gallery, graph or GraphSettings(neighbours=10))
+    regions = region_graph(gallery, graph or GraphSettings(neighbours=10))
     solved = solve_columns((gallery, queries), neighbours, columns or ColumnSettings(neighbours=10))
     chosen = diffusion or DiffuseSettings()
     final = diffuse((gallery, queries), regions, solved, expanded, augmented, chosen)

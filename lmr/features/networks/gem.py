@@ -39,9 +39,9 @@ from lmr.features.weights.checkpoints import read_global_checkpoint
 from lmr.features.weights.global_checkpoint import (
     IMAGENET_MEAN,
     IMAGENET_STD,
+    CheckpointWhitening,
     GlobalCheckpoint,
     Linear,
-    Whitening,
 )
 
 __all__ = ["ARCHITECTURES", "GemExtractor", "GemNetwork", "Input", "load_gem"]
@@ -168,7 +168,7 @@ class GemExtractor:
         self.name = f"{checkpoint.architecture}-{checkpoint.pooling}"
         self.dimension = self._dimension()
 
-    def whitening(self, name: str = "") -> Whitening:
+    def whitening(self, name: str = "") -> CheckpointWhitening:
         """Return the checkpoint's whitening of this name; without one, the one that there is.
 
         cnnimageretrieval-pytorch names them by training set and scales, "retrieval-SfM-120k/ms": of one for a

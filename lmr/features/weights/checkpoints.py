@@ -21,16 +21,16 @@ from lmr.features.weights.files import read_safetensors, read_torch_file
 from lmr.features.weights.global_checkpoint import (
     IMAGENET_MEAN,
     IMAGENET_STD,
+    CheckpointWhitening,
     GlobalCheckpoint,
     Linear,
     Pooling,
-    Whitening,
 )
 
 __all__ = [
     "GlobalCheckpoint",
     "Linear",
-    "Whitening",
+    "CheckpointWhitening",
     "pca_whitening",
     "read_global_checkpoint",
     "read_safetensors",
@@ -121,7 +121,7 @@ def _cirtorch(meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> GlobalChe
         std=tuple(meta["std"]),
         scale_power=float(p) if plain_gem else 1.0,
         whitenings={
-            f"{dataset}/{scales}": Whitening(
+            f"{dataset}/{scales}": CheckpointWhitening(
                 np.asarray(lw["m"], np.float64)[:, 0], np.asarray(lw["P"], np.float64)
             )
             for dataset, by_scales in meta.get("Lw", {}).items()
@@ -157,13 +157,13 @@ def _naver(content: Mapping[str, Any], state: Mapping[str, Tensor]) -> GlobalChe
     )
 
 
-def pca_whitening(pca: Any, *, power: float = 0.25, multiplier: float = 1.0) -> Whitening:
+def pca_whitening(pca: Any, *, power: float = 0.25, multiplier: float = 1.0) -> CheckpointWhitening:
     """Return the whitening of deep-image-retrieval from a PCA: divide by multiplier * variance ** power.
 
     Its authors' own default power is 0.25; a true whitening has 0.5.
     """
     stretch = multiplier * np.power(pca.explained_variance_, power)
-    return Whitening(pca.mean_, pca.components_ / stretch[:, None])
+    return CheckpointWhitening(pca.mean_, pca.components_ / stretch[:, None])
 
 
 def _trunk(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

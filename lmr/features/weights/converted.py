@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from lmr.features.weights.files import read_safetensors
-from lmr.features.weights.global_checkpoint import GlobalCheckpoint, Whitening
+from lmr.features.weights.global_checkpoint import CheckpointWhitening, GlobalCheckpoint
 
 __all__ = ["read_converted"]
 
@@ -57,6 +57,6 @@ def _unpacked(tensors: Mapping[str, Tensor], plain: dict[str, Any]) -> GlobalChe
         local_whitening=layer("local_whitening"),
         region_whitening=layer("region_whitening"),
         head=layer("head"),
-        whitenings={n: Whitening(means[n].numpy(), projections[n].numpy()) for n in means},
+        whitenings={n: CheckpointWhitening(means[n].numpy(), projections[n].numpy()) for n in means},
         **plain,
     )

@@ -23,12 +23,12 @@ __all__ = [
     "CHECKPOINTS",
     "Checkpoint",
     "Verified",
-    "cache_folder",
+    "weights_folder",
     "fetch",
-    "find",
+    "find_weights",
     "ready",
     "recognise",
-    "verify",
+    "verify_weights",
 ]
 
 Known = Literal["pinned", "first digits", "recorded", "unknown"]
@@ -55,14 +55,14 @@ class Verified:
     known: Known
 
 
-def cache_folder() -> Path:
+def weights_folder() -> Path:
     """Return the folder of weights: `$LMR_WEIGHTS`, or `lmr/weights` in the user's cache."""
     if chosen := os.environ.get("LMR_WEIGHTS"):
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lmr" / "weights"
 
 
-def find(name: str) -> Checkpoint:
+def find_weights(name: str) -> Checkpoint:
     """Return a checkpoint of the catalogue by its name.
 
     Raises
@@ -93,7 +93,7 @@ def recognise(name: str, sha256: str) -> Checkpoint | None:
     return None
 
 
-def verify(path: Path, checkpoint: Checkpoint, cache: Path) -> Verified:
+def verify_weights(path: Path, checkpoint: Checkpoint, cache: Path) -> Verified:
     """Compute a file's SHA-256 and hold it against what is known of the checkpoint.
 
     Parameters
@@ -156,8 +156,8 @@ def fetch(
         cache.mkdir(parents=True, exist_ok=True)
         if not path.is_file():
             _allowed(checkpoint, path, accept_licence)
-            _download(checkpoint, cache, lambda part: verify(part, checkpoint, cache), progress)
-        verified = verify(path, checkpoint, cache)
+            _download(checkpoint, cache, lambda part: verify_weights(part, checkpoint, cache), progress)
+        verified = verify_weights(path, checkpoint, cache)
         if verified.known in ("first digits", "unknown"):
             # As sha256sum writes it, so that it can check it too.
             _record(checkpoint, cache).write_text(f"{verified.sha256}  {checkpoint.file}\n")

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "GlobalCheckpoint", "Linear", "Pooling", "Whitening"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "GlobalCheckpoint", "Linear", "Pooling", "CheckpointWhitening"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -22,7 +22,7 @@ Linear = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class Whitening:
+class CheckpointWhitening:
     """A learned linear map of descriptors, after which they are made unit again.
 
     Attributes
@@ -92,4 +92,4 @@ class GlobalCheckpoint:
     resize: Literal["input", "photo"] = "input"
     scale_power: float = 1.0
     scale_least: float = 0.0
-    whitenings: Mapping[str, Whitening] = field(default_factory=dict)
+    whitenings: Mapping[str, CheckpointWhitening] = field(default_factory=dict)

@@ -14,10 +14,10 @@ from lmr.errors import LmrError
 from lmr.retrieval.global_search.augmentation import sum_with_neighbours
 from lmr.retrieval.global_search.exact import Descriptors
 
-__all__ = ["expand", "matches_with_verified", "order_with_verified"]
+__all__ = ["expand_queries", "matches_with_verified", "order_with_verified"]
 
 
-def expand(
+def expand_queries(
     queries: NDArray[np.float32],
     match_ids: NDArray[np.integer[Any]],
     match_weights: NDArray[np.floating[Any]],

@@ -1,11 +1,11 @@
 """Nearest neighbours by faiss, where the exact search takes too long; the recall is measured, not assumed.
 
-An inverted file is chosen by size (`choose_index`), built once (`build_index`), asked to look into as many
-lists as the recall target needs on a sample (`calibrate`), and searched by shard tasks (`search_index`). It
-holds codes of 4 bits per dimension, whose distances are looked up in registers (André et al., *Cache locality
-is not enough: high-performance nearest neighbor search with product quantization fast scan*, VLDB 2015). The
-best by codes are scored again exactly, so that similarities equal those of
-`lmr.retrieval.global_search.exact.top_k` to the bit.
+An inverted file is chosen by size (`choose_index`), built once (`build_ann_index`), asked to look into as
+many lists as the recall target needs on a sample (`choose_probes`), and searched by shard tasks
+(`search_ann_index`). It holds codes of 4 bits per dimension, whose distances are looked up in registers
+(André et al., *Cache locality is not enough: high-performance nearest neighbor search with product
+quantization fast scan*, VLDB 2015). The best by codes are scored again exactly, so that similarities equal
+those of `lmr.retrieval.global_search.exact.top_k` to the bit.
 """
 
 from typing import Any
@@ -19,11 +19,11 @@ from lmr.retrieval.global_search.exact import Descriptors, best_listed, spans, t
 
 __all__ = [
     "SAMPLE",
-    "build_index",
-    "calibrate",
+    "build_ann_index",
+    "choose_probes",
     "choose_index",
     "look_into",
-    "search_index",
+    "search_ann_index",
 ]
 
 SAMPLE = 500  # gallery rows on which the recall is measured
@@ -52,7 +52,7 @@ def choose_index(rows: int, dimensions: int, memory_bytes: int) -> str:
     return f"{coarse},PQ{fitting[0] if fitting else codes[-1]}x4fs"
 
 
-def build_index(descriptors: Descriptors, name: str, *, seed: int = 0, threads: int = 1) -> Any:
+def build_ann_index(descriptors: Descriptors, name: str, *, seed: int = 0, threads: int = 1) -> Any:
     """Build faiss's index `name` over the gallery; zero rows (photos without descriptor) are left out.
 
     Parameters
@@ -85,7 +85,7 @@ def build_index(descriptors: Descriptors, name: str, *, seed: int = 0, threads: 
     return index
 
 
-def calibrate(
+def choose_probes(
     index: Any,
     descriptors: Descriptors,
     k: int,
@@ -118,7 +118,7 @@ def calibrate(
     probes, before = 1, 0.0
     while True:
         look_into(index, probes)
-        _, found = search_index(index, queries, k + 1, descriptors, threads=threads)
+        _, found = search_ann_index(index, queries, k + 1, descriptors, threads=threads)
         hits = sum(
             len(t & set(ids[ids != row][:k].tolist())) for t, row, ids in zip(true, rows, found, strict=True)
         )
@@ -138,7 +138,7 @@ def look_into(index: Any, probes: int) -> None:
         coarse.hnsw.efSearch = max(16, 2 * probes)
 
 
-def search_index(
+def search_ann_index(
     index: Any,
     queries: NDArray[np.float32],
     k: int,
@@ -152,7 +152,7 @@ def search_index(
     Parameters
     ----------
     index
-        From `build_index`.
+        From `build_ann_index`.
     queries
         (q, d) float32.
     k

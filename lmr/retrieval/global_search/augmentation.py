@@ -13,12 +13,12 @@ from scipy.sparse import csr_array
 from lmr.errors import LmrError
 from lmr.retrieval.global_search.exact import Descriptors, spans
 
-__all__ = ["augment", "sum_with_neighbours", "weights_of"]
+__all__ = ["augment_descriptors", "sum_with_neighbours", "weights_of"]
 
 ROWS_AT_ONCE = 1024  # at k = 50 and d = 128 at most 26 MB are gathered at a time
 
 
-def augment(
+def augment_descriptors(
     rows: Descriptors,
     neighbour_ids: NDArray[np.int32],
     neighbour_sims: NDArray[np.float32],

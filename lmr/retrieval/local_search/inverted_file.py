@@ -31,10 +31,10 @@ from lmr.retrieval.local_search.codebook import (
 __all__ = [
     "default_lists",
     "train_quantiser",
-    "build_index",
+    "build_sub_index",
     "build_index_of",
     "open_index",
-    "search_index",
+    "search_sub_index",
     "nearest_lists",
     "list_sizes",
 ]
@@ -119,7 +119,7 @@ def train_quantiser(sample: Floats, *, lists: int, code_bytes: int | None, seed:
     return trained
 
 
-def build_index(trained: bytes, descriptors: Floats, photo_rows: Ints) -> bytes:
+def build_sub_index(trained: bytes, descriptors: Floats, photo_rows: Ints) -> bytes:
     """Encode the descriptors of some gallery photos into one sub-index; see `build_index_of`."""
     return build_index_of(trained, [(descriptors, photo_rows)])
 
@@ -193,7 +193,7 @@ def open_index(source: str | Path | bytes) -> Ivf:
         ) from error
 
 
-def search_index(
+def search_sub_index(
     indexes: Iterable[Ivf], queries: Floats, *, k: int, probes: int, threads: int = 1
 ) -> tuple[Floats, NDArray[np.int32]]:
     """Find the k nearest gallery descriptors of each query descriptor over all sub-indexes.

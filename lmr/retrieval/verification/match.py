@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lmr.errors import LmrError
 
-__all__ = ["match", "matchable", "nearest", "room"]
+__all__ = ["match", "matchable", "nearest_features", "room"]
 
 _GROUP = 4  # gallery features that enter the search for the nearest together
 _UNIT_TOLERANCE = 1e-3
@@ -64,7 +64,7 @@ def match(
     query, gallery = (np.ascontiguousarray(rows, dtype=np.float32) for rows in (query, gallery))
     kept = [np.flatnonzero(matchable(rows)) for rows in (query, gallery)]
     product = np.empty(room(len(kept[0]), len(kept[1])), dtype=np.float32)
-    pairs, _ = nearest(
+    pairs, _ = nearest_features(
         query[kept[0]],
         gallery[kept[1]],
         product,
@@ -98,11 +98,11 @@ def matchable(descriptors: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def room(query_count: int, gallery_count: int) -> int:
-    """Return the number of float32 that `nearest` needs as `product`."""
+    """Return the number of float32 that `nearest_features` needs as `product`."""
     return query_count * (gallery_count + _GROUP - 1)
 
 
-def nearest(
+def nearest_features(
     query: NDArray[np.float32],
     gallery: NDArray[np.float32],
     product: NDArray[np.float32],

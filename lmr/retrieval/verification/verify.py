@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lmr.errors import LmrError, SettingsError
 from lmr.retrieval.verification._ransac import agree, estimate
-from lmr.retrieval.verification.match import matchable, nearest, room
+from lmr.retrieval.verification.match import matchable, nearest_features, room
 
 __all__ = ["Features", "Model", "Recipe", "Verification", "verify_pairs"]
 
@@ -198,7 +198,7 @@ def verify_pairs(
     for i, (q, g) in enumerate(pairs.tolist()):
         q_span = slice(*query.offsets[q : q + 2].tolist())
         g_span = slice(*gallery.offsets[g : g + 2].tolist())
-        found, similarity = nearest(
+        found, similarity = nearest_features(
             query.descriptors[q_span],
             gallery.descriptors[g_span],
             product,

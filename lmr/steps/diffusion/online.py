@@ -21,7 +21,7 @@ from lmr.runtime.steps import PROCESS_BYTES, Each, Source, Step, Whole
 from lmr.runtime.threads import threads
 from lmr.steps.diffusion.offline_query import OnlineSettings, diffuse_offline, first_photos
 from lmr.steps.diffusion.region_graph import GRID_REGIONS, RegionGraph
-from lmr.steps.global_search.search import nearest
+from lmr.steps.global_search.search import search_gallery
 from lmr.steps.ranking import Ranking, Reached, merge, read_ranking
 from lmr.steps.sizes import dimension_of, opening_bytes, rows_per_shard
 from lmr.storage.arrow import Ragged, column, ragged
@@ -181,7 +181,7 @@ def _nodes_of_nearest(
 ) -> NDArray[np.int32]:
     """Return the nodes of each query's nearest photos, nearest first, padded with -1."""
     descriptors = stack(augmented, "descriptor")
-    _, near = nearest(queries, descriptors, index, min(photos, len(descriptors)))
+    _, near = search_gallery(queries, descriptors, index, min(photos, len(descriptors)))
     lists = [
         np.concatenate(
             [np.empty(0, np.int64), *(np.arange(offsets[p], offsets[p + 1]) for p in row if p >= 0)]

@@ -12,7 +12,7 @@ from lmr.retrieval.diffusion.affinity import affinity_rows
 from lmr.retrieval.diffusion.mixture import reduce_regions
 from lmr.runtime.settings import Settings
 from lmr.runtime.steps import PROCESS_BYTES, Each, Source, Step, Whole
-from lmr.steps.global_search.search import KnnSettings, index_if_large, nearest
+from lmr.steps.global_search.search import KnnSettings, index_if_large, search_gallery
 from lmr.steps.sizes import dimension_of, opening_bytes, rows_per_shard
 from lmr.storage.arrow import Ragged, column, ragged, table
 from lmr.storage.datasets import Dataset
@@ -22,7 +22,7 @@ __all__ = [
     "EdgeSettings",
     "GraphSettings",
     "RegionGraph",
-    "build_graph",
+    "region_graph",
     "edges_shard",
     "link_shard",
     "mutual_edges",
@@ -75,7 +75,7 @@ class RegionGraph:
     edges: Step
 
 
-def build_graph(described: Source, settings: GraphSettings) -> RegionGraph:
+def region_graph(described: Source, settings: GraphSettings) -> RegionGraph:
     """Declare the steps that join the gallery's regions to a graph."""
     nodes = _reduced(described, settings) if settings.regions else described
     per_photo = settings.regions or GRID_REGIONS
@@ -150,7 +150,7 @@ def link_shard(
     mine = described.read(shard, ["photo", "regions"])
     everything = stack_ragged(gallery, "regions")
     first = int(everything.offsets[int(column(mine, "photo")[0])])
-    sims, ids = nearest(
+    sims, ids = search_gallery(
         to_float(ragged(mine, "regions").values),
         everything.values,
         index,

@@ -16,7 +16,7 @@ import fsspec
 
 from lmr import storage
 from lmr.errors import LmrError, StorageError
-from lmr.features.weights.fetch import cache_folder
+from lmr.features.weights.fetch import weights_folder
 
 __all__ = ["Weights"]
 
@@ -98,7 +98,7 @@ def _check(path: Path, weights: Weights) -> None:
 
 def _fetched(weights: Weights) -> Path:
     """Return the path in the cache of weights; what is not there, or is damaged, is fetched whole or not."""
-    folder = cache_folder() / "fetched" / weights.digest[:16]
+    folder = weights_folder() / "fetched" / weights.digest[:16]
     path = folder / PurePosixPath(weights.url.rstrip("/")).name
     temporary = folder / f".{path.name}.{uuid.uuid4().hex}"
     try:

@@ -51,7 +51,7 @@ def augment_shard(
     rows = described.read(shard, ["photo", "descriptor"])
     lists = neighbours.read(shard, ["ids", "sims"])
     k = settings.neighbours
-    averaged = dba.augment(
+    averaged = dba.augment_descriptors(
         column(rows, "descriptor"),
         column(lists, "ids")[:, :k],
         column(lists, "sims")[:, :k],

@@ -8,7 +8,7 @@ from annotated_types import Ge
 
 from lmr.retrieval.descriptors import to_float
 from lmr.runtime.steps import PROCESS_BYTES, Each, Source, Step, Whole
-from lmr.steps.global_search.search import KnnSettings, index_if_large, nearest
+from lmr.steps.global_search.search import KnnSettings, index_if_large, search_gallery
 from lmr.steps.sizes import dimension_of, opening_bytes, rows_per_shard
 from lmr.storage.arrow import column, table
 from lmr.storage.datasets import Dataset
@@ -62,7 +62,7 @@ def neighbours_shard(
     """Find the neighbours of the photos of one gallery shard."""
     rows = described.read(shard, ["photo", "descriptor"])
     photos = column(rows, "photo")
-    sims, ids = nearest(
+    sims, ids = search_gallery(
         to_float(column(rows, "descriptor")),
         stack(gallery, "descriptor"),
         index,

@@ -8,7 +8,7 @@ from annotated_types import Ge
 
 from lmr.retrieval.descriptors import to_float
 from lmr.runtime.steps import PROCESS_BYTES, Each, Source, Step, Whole
-from lmr.steps.global_search.search import KnnSettings, index_if_large, nearest
+from lmr.steps.global_search.search import KnnSettings, index_if_large, search_gallery
 from lmr.steps.ranking import Ranking
 from lmr.steps.sizes import dimension_of, opening_bytes, rows_per_shard
 from lmr.storage.arrow import column
@@ -59,5 +59,5 @@ def rank_shard(
     """Search with the queries of one shard."""
     rows = described.read(shard, ["photo", "descriptor"])
     queries = to_float(column(rows, "descriptor"))
-    sims, photos = nearest(queries, stack(gallery, "descriptor"), index, settings.depth)
+    sims, photos = search_gallery(queries, stack(gallery, "descriptor"), index, settings.depth)
     return Ranking(column(rows, "photo"), photos, sims).table()

@@ -31,8 +31,8 @@ __all__ = [
     "KnnSettings",
     "dimension_of",
     "index_if_large",
-    "index_shard",
-    "nearest",
+    "index_descriptors_shard",
+    "search_gallery",
     "opening_bytes",
     "rows_per_shard",
     "vectors",
@@ -92,7 +92,7 @@ def index_if_large(
     index = Step(
         name=f"index_{gallery.parts[0].folder.split('/')[0]}" if column == "descriptor" else "index_regions",
         folder="knn_index",
-        make=index_shard,
+        make=index_descriptors_shard,
         revision=2,  # codes of 4 bits
         settings=_IndexSettings(**own, column=column),
         inputs={"gallery": Whole(gallery)},
@@ -105,12 +105,12 @@ def index_if_large(
     return {"index": Whole(index)}
 
 
-def index_shard(shard: int, settings: _IndexSettings, *, gallery: Dataset) -> pa.Table:
+def index_descriptors_shard(shard: int, settings: _IndexSettings, *, gallery: Dataset) -> pa.Table:
     """Train, fill and measure the index of a gallery: named arrays `index` and `probes`."""
     rows = vectors(gallery, settings.column)
     name = approximate.choose_index(len(rows), rows.shape[1], settings.index_bytes)
-    index = approximate.build_index(rows, name, seed=settings.seed, threads=threads())
-    probes, reached = approximate.calibrate(
+    index = approximate.build_ann_index(rows, name, seed=settings.seed, threads=threads())
+    probes, reached = approximate.choose_probes(
         index, rows, MEASURED_NEIGHBOURS, recall=settings.recall, seed=settings.seed, threads=threads()
     )
     data = faiss.serialize_index(index)
@@ -122,7 +122,7 @@ def index_shard(shard: int, settings: _IndexSettings, *, gallery: Dataset) -> pa
     )
 
 
-def nearest(
+def search_gallery(
     queries: NDArray[np.float32],
     gallery: Descriptors,
     index: Dataset | None,
@@ -135,7 +135,7 @@ def nearest(
         blocks = [(0, gallery)]
         return top_k(queries, blocks, neighbours, exclude_self_start=exclude_self_start, threads=threads())
     opened = unpack(index, "index", partial(_write, index), _open)
-    return approximate.search_index(
+    return approximate.search_ann_index(
         opened, queries, neighbours, gallery, exclude_self_start=exclude_self_start, threads=threads()
     )
 

@@ -35,7 +35,7 @@ __all__ = [
     "entries_per_list",
     "feature_count",
     "index_local",
-    "index_shard",
+    "index_features_shard",
     "open_sub_indexes",
     "sample_descriptors",
     "sample_rows",
@@ -78,7 +78,7 @@ def index_local(local_gallery: Source, settings: IndexSettings) -> Source:
         return Step(
             name="index",
             folder="index",
-            make=index_shard,
+            make=index_features_shard,
             settings=settings,
             inputs={"local": Whole(local), "trained": Whole(trained)},
             shards=-(-local.shards // settings.gallery_shards_per_index),
@@ -129,7 +129,9 @@ def sample_rows(dataset: Dataset, name: str, count: int, total: int, seed: int) 
     return np.concatenate([part for part in parts if len(part)])
 
 
-def index_shard(shard: int, settings: IndexSettings, *, local: Dataset, trained: Dataset) -> pa.Table:
+def index_features_shard(
+    shard: int, settings: IndexSettings, *, local: Dataset, trained: Dataset
+) -> pa.Table:
     """Encode the descriptors of one group of gallery shards."""
     quantiser = arrays_of(trained.read(0))["trained"].tobytes()
     parts = descriptors_of(local, shard, settings.gallery_shards_per_index)

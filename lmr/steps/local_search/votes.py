@@ -12,7 +12,7 @@ import pyarrow as pa
 from annotated_types import Ge
 
 from lmr.retrieval.descriptors import to_float
-from lmr.retrieval.local_search.inverted_file import nearest_lists, search_index
+from lmr.retrieval.local_search.inverted_file import nearest_lists, search_sub_index
 from lmr.retrieval.local_search.votes import inverse_frequency, vote
 from lmr.runtime.settings import Settings
 from lmr.runtime.steps import Each, Source, Step, Whole
@@ -90,7 +90,7 @@ def search_votes_shard(
     queries = column(images.read(shard, ["photo"]), "photo")
     features = local.read(shard, ["photo", "descriptor"])
     descriptors = to_float(column(features, "descriptor"))
-    distances, photos = search_index(
+    distances, photos = search_sub_index(
         open_sub_indexes(index),
         descriptors,
         k=settings.neighbours,

@@ -14,7 +14,7 @@ from lmr.steps.ranking import read_ranking
 from lmr.steps.results.submission import ids_of, named
 from lmr.storage.datasets import Dataset
 
-__all__ = ["evaluate", "evaluate_shard", "solution_for"]
+__all__ = ["score_rankings", "evaluate_shard", "solution_for"]
 
 
 def solution_for(
@@ -65,7 +65,7 @@ def solution_for(
     return Given(name="solution", folder="solution", rows=rows, fingerprint=digest(kept))
 
 
-def evaluate(
+def score_rankings(
     rankings: Mapping[str, Step], solution: Given, gallery: Photos, queries: Photos, photos_per_shard: int
 ) -> Step:
     """Declare the step that scores every ranking: columns `id` and, per ranking, the query's AP@100.

@@ -9,13 +9,13 @@ from lmr.steps.photos.listing import Photos
 from lmr.steps.ranking import Ranking, read_ranking
 from lmr.storage.datasets import Dataset
 
-__all__ = ["ids_of", "named", "submit", "submit_shard"]
+__all__ = ["ids_of", "named", "name_submission", "submit_shard"]
 
 MAX_PHOTOS = 100
 """Photos per query in a submission, as the challenge has it."""
 
 
-def submit(ranked: Step, gallery: Photos, queries: Photos, photos_per_shard: int) -> Step:
+def name_submission(ranked: Step, gallery: Photos, queries: Photos, photos_per_shard: int) -> Step:
     """Declare the step that names the ranked photos: columns `id`, `images` (list of up to 100 ids)."""
     return Step(
         name="submit",

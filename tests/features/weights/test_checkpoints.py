@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from lmr.errors import LmrError
 from lmr.features.weights.checkpoints import read_global_checkpoint
 from lmr.features.weights.files import read_torch_file
-from lmr.features.weights.global_checkpoint import Whitening
+from lmr.features.weights.global_checkpoint import CheckpointWhitening
 
 
 class Harmful:
@@ -110,7 +110,7 @@ def test_unknown_kinds_and_missing_parts_are_errors_of_ours(tmp_path, content):
 
 
 def test_whitening_by_hand():
-    whitening = Whitening(np.array([1.0, 0.0]), np.array([[2.0, 0.0], [0.0, 1.0]]))
+    whitening = CheckpointWhitening(np.array([1.0, 0.0]), np.array([[2.0, 0.0], [0.0, 1.0]]))
     rows = whitening(np.array([[2.0, 2.0], [1.0, 5.0]], np.float32))
     np.testing.assert_allclose(rows, [[2**-0.5, 2**-0.5], [0, 1]])
     np.testing.assert_allclose(whitening(np.array([[0.0, 9.0]], np.float32), dimension=1), [[-1.0]])

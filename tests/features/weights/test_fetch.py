@@ -24,7 +24,7 @@ from lmr.features.weights.checkpoints import read_global_checkpoint
 from lmr.features.weights.convert import convert
 from lmr.features.weights.converted import read_converted
 from lmr.features.weights.delf_files import read_delf_weights
-from lmr.features.weights.global_checkpoint import GlobalCheckpoint, Whitening
+from lmr.features.weights.global_checkpoint import CheckpointWhitening, GlobalCheckpoint
 from tests.support.rule_weights import write_delf_variables
 from tests.support.shared import shared
 
@@ -127,7 +127,7 @@ def test_a_digest_that_is_not_known_whole_is_recorded_and_a_later_change_refused
     assert names(tmp_path) == ["net.pth.sha256"]
 
     (tmp_path / "net.pth").write_bytes(CONTENT[::-1])  # changed in place
-    for check in (weights.fetch, functools.partial(weights.verify, tmp_path / "net.pth")):
+    for check in (weights.fetch, functools.partial(weights.verify_weights, tmp_path / "net.pth")):
         args = (net, tmp_path)
         with pytest.raises(LmrError, match=DIGEST[:8]):
             check(*args)
@@ -188,7 +188,7 @@ def test_a_file_put_by_hand_is_used(tmp_path, server, net):
     (tmp_path / "net.pth").write_bytes(CONTENT)
     assert weights.fetch(replace(net, by_hand=True), tmp_path).known == "unknown"
     assert server.requests == []
-    assert weights.verify(tmp_path / "net.pth", net, tmp_path).known == "recorded"
+    assert weights.verify_weights(tmp_path / "net.pth", net, tmp_path).known == "recorded"
 
 
 def test_what_a_program_cannot_fetch_is_told(tmp_path, net):
@@ -256,12 +256,12 @@ def test_archives_that_do_not_fit_are_refused(tmp_path, server, net, content):
 def test_the_cache_is_where_it_is_asked_for(monkeypatch, tmp_path):
     monkeypatch.setenv("LMR_WEIGHTS", str(tmp_path / "a"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "b"))
-    assert weights.cache_folder() == tmp_path / "a"
+    assert weights.weights_folder() == tmp_path / "a"
     monkeypatch.delenv("LMR_WEIGHTS")
-    assert weights.cache_folder() == tmp_path / "b" / "lmr" / "weights"
+    assert weights.weights_folder() == tmp_path / "b" / "lmr" / "weights"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert weights.cache_folder() == tmp_path / ".cache" / "lmr" / "weights"
+    assert weights.weights_folder() == tmp_path / ".cache" / "lmr" / "weights"
 
 
 def test_the_catalogue_is_in_order():
@@ -269,7 +269,7 @@ def test_the_catalogue_is_in_order():
         values = [getattr(checkpoint, attribute) for checkpoint in weights.CHECKPOINTS]
         assert len(set(values)) == len(values)
     for checkpoint in weights.CHECKPOINTS:
-        assert weights.find(checkpoint.name) is checkpoint
+        assert weights.find_weights(checkpoint.name) is checkpoint
         assert re.fullmatch(r"([0-9a-f]{64}|[0-9a-f]{8})?", checkpoint.sha256)
         assert checkpoint.url.startswith("http")
         assert checkpoint.by_hand or checkpoint.url.endswith(f"/{checkpoint.file}")
@@ -277,14 +277,14 @@ def test_the_catalogue_is_in_order():
             assert checkpoint.file == f"{checkpoint.file[:-13]}-{checkpoint.sha256[:8]}.pth"
             assert checkpoint.restriction
     with pytest.raises(LmrError, match="did you mean xfeat"):
-        weights.find("xfeet")
+        weights.find_weights("xfeet")
 
 
 @pytest.mark.parametrize("name", ["aliked-n16", "aliked-t16"])
 def test_pinned_digests_are_those_of_real_files(name, tmp_path):
-    checkpoint = weights.find(name)
+    checkpoint = weights.find_weights(name)
     path = shared(f"weights/aliked/{checkpoint.file}")
-    assert weights.verify(path, checkpoint, tmp_path).known == "pinned"
+    assert weights.verify_weights(path, checkpoint, tmp_path).known == "pinned"
     assert path.stat().st_size == checkpoint.size_bytes
 
 
@@ -363,7 +363,7 @@ def same(one, other):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, tuple):
         return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, Whitening):
+    if isinstance(one, CheckpointWhitening):
         arrays = (one.mean, other.mean), (one.projection, other.projection)
         return all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in arrays)
     return type(one) is type(other) and one == other
@@ -404,9 +404,9 @@ def test_conversion_refuses_what_it_cannot_keep(tmp_path):
 
 
 def test_a_file_is_recognised_by_its_digest_or_its_own_name():
-    pinned, digits = weights.find("xfeat"), weights.find("vgg16-imagenet")
+    pinned, digits = weights.find_weights("xfeat"), weights.find_weights("vgg16-imagenet")
     assert weights.recognise("renamed.pt", pinned.sha256) is pinned
     assert weights.recognise(digits.file, digits.sha256 + "0" * 56) is digits
     assert weights.recognise(digits.file, "0" * 64) is None
     assert weights.recognise("renamed.pth", "0" * 64) is None
-    assert weights.recognise("delf_v1_20171026", "0" * 64) is weights.find("delf_v1_20171026")
+    assert weights.recognise("delf_v1_20171026", "0" * 64) is weights.find_weights("delf_v1_20171026")

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmr.errors import LmrError
-from lmr.retrieval.expansion.expand import expand, matches_with_verified, order_with_verified
-from lmr.retrieval.global_search.augmentation import augment, weights_of
+from lmr.retrieval.expansion.expand import expand_queries, matches_with_verified, order_with_verified
+from lmr.retrieval.global_search.augmentation import augment_descriptors, weights_of
 from lmr.retrieval.global_search.exact import top_k
 from tests.support.descriptor_clusters import clusters
 from tests.support.shared import shared
@@ -18,7 +18,7 @@ def test_golden_deep_image_retrieval(k: int, alpha: int) -> None:
     golden = np.load(shared("golden/dir_naver/descriptors.npz"))
     db, queries = golden["expand/db"], golden["expand/queries"]
     sims, ids = top_k(queries, [(0, db)], k)
-    got = expand(queries, ids, weights_of(sims, alpha), db)
+    got = expand_queries(queries, ids, weights_of(sims, alpha), db)
     np.testing.assert_allclose(got, golden[f"expand/aqe_k{k}_a{alpha}"], atol=1e-5, rtol=0)
 
 
@@ -26,9 +26,9 @@ def test_golden_augmentation_then_expansion() -> None:
     golden = np.load(shared("golden/dir_naver/descriptors.npz"))
     db, queries = golden["expand/db"], golden["expand/queries"]
     sims, ids = top_k(db, [(0, db)], 10, exclude_self_start=0)
-    augmented = augment(db, ids, sims, db, alpha=3)
+    augmented = augment_descriptors(db, ids, sims, db, alpha=3)
     sims, ids = top_k(queries, [(0, augmented)], 10)
-    got = expand(queries, ids, weights_of(sims, 3), augmented)
+    got = expand_queries(queries, ids, weights_of(sims, 3), augmented)
     np.testing.assert_allclose(got, golden["expand/adba10_3_then_aqe10_3/queries"], atol=1e-5, rtol=0)
     np.testing.assert_allclose(
         got @ augmented.T, golden["expand/adba10_3_then_aqe10_3/scores"], atol=1e-5, rtol=0
@@ -38,7 +38,7 @@ def test_golden_augmentation_then_expansion() -> None:
 def test_a_query_without_matches_stays_itself() -> None:
     queries, gallery = clusters(3, 6, seed=1), clusters(20, 6, seed=2)
     ids = np.int32([[-1, -1], [4, -1], [-1, -1]])
-    got = expand(queries, ids, np.ones((3, 2)), gallery)
+    got = expand_queries(queries, ids, np.ones((3, 2)), gallery)
     np.testing.assert_allclose(got[[0, 2]], queries[[0, 2]], atol=1e-6)
     middle = queries[1] + gallery[4]
     np.testing.assert_allclose(got[1], middle / np.linalg.norm(middle), atol=1e-6)

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from lmr.errors import LmrError
-from lmr.retrieval.global_search.approximate import build_index, calibrate, choose_index, search_index
+from lmr.retrieval.global_search.approximate import (
+    build_ann_index,
+    choose_index,
+    choose_probes,
+    search_ann_index,
+)
 from lmr.retrieval.global_search.exact import top_k
 from tests.support.descriptor_clusters import clusters
 
@@ -22,9 +27,9 @@ def test_size_and_memory_choose_the_index() -> None:
 
 @pytest.mark.parametrize("name", ["IVF64,Flat", "IVF64_HNSW32,PQ16x4fs", "IVF64,PQ4x4fs"])
 def test_recall_is_measured_and_similarities_are_exact(name: str) -> None:
-    index = build_index(GALLERY, name)
-    _, recall = calibrate(index, GALLERY, 10, recall=0.9, sample=200)
-    sims, ids = search_index(index, GALLERY[:600], 10, GALLERY, exclude_self_start=0)
+    index = build_ann_index(GALLERY, name)
+    _, recall = choose_probes(index, GALLERY, 10, recall=0.9, sample=200)
+    sims, ids = search_ann_index(index, GALLERY[:600], 10, GALLERY, exclude_self_start=0)
     true_sims, true_ids = top_k(GALLERY[:600], [(0, GALLERY)], 10, exclude_self_start=0)
     had = np.mean([len(set(a) & set(b) - {-1}) for a, b in zip(ids, true_ids, strict=True) if b[0] >= 0]) / 10
     assert had == pytest.approx(recall, abs=0.05)
@@ -39,19 +44,19 @@ def test_recall_is_measured_and_similarities_are_exact(name: str) -> None:
 
 
 def test_a_higher_target_looks_into_more_lists() -> None:
-    index = build_index(GALLERY, "IVF64,Flat")
-    low, high = (calibrate(index, GALLERY, 10, recall=target, sample=200) for target in (0.5, 1.0))
+    index = build_ann_index(GALLERY, "IVF64,Flat")
+    low, high = (choose_probes(index, GALLERY, 10, recall=target, sample=200) for target in (0.5, 1.0))
     assert low[0] < high[0]
     assert high[1] == 1.0
 
 
 def test_a_target_out_of_reach_does_not_end_in_a_search_of_everything() -> None:
-    index = build_index(GALLERY, "IVF64,PQ1x4fs")
-    probes, recall = calibrate(index, GALLERY, 10, recall=1.0, sample=200)
+    index = build_ann_index(GALLERY, "IVF64,PQ1x4fs")
+    probes, recall = choose_probes(index, GALLERY, 10, recall=1.0, sample=200)
     assert recall < 1.0
     assert probes < 64
 
 
 def test_a_recall_above_one_is_refused() -> None:
     with pytest.raises(LmrError, match="recall target"):
-        calibrate(None, GALLERY, 5, recall=95)
+        choose_probes(None, GALLERY, 5, recall=95)

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from lmr.errors import LmrError
 from lmr.retrieval.local_search.codebook import train_centroids
 from lmr.retrieval.local_search.inverted_file import (
-    build_index,
+    build_sub_index,
     default_lists,
     list_sizes,
     nearest_lists,
     open_index,
-    search_index,
+    search_sub_index,
     train_quantiser,
 )
 
@@ -49,29 +49,29 @@ def test_sub_indexes_searched_together_equal_one_index(code_bytes: int | None, d
     order = np.random.default_rng(n).permutation(len(rows))  # photos may come in any order
 
     trained = TRAINED[code_bytes]
-    whole = open_index(build_index(trained, descriptors[order], rows[order]))
+    whole = open_index(build_sub_index(trained, descriptors[order], rows[order]))
     edges = [0, *cuts, n * copies]
-    parts = [open_index(build_index(trained, descriptors[a:b], rows[a:b])) for a, b in pairwise(edges)]
-    expected = search_index([whole], queries, k=5, probes=8)
+    parts = [open_index(build_sub_index(trained, descriptors[a:b], rows[a:b])) for a, b in pairwise(edges)]
+    expected = search_sub_index([whole], queries, k=5, probes=8)
     for arrangement in (parts, parts[::-1]):
-        distances, photos = search_index(iter(arrangement), queries, k=5, probes=8)
+        distances, photos = search_sub_index(iter(arrangement), queries, k=5, probes=8)
         np.testing.assert_array_equal(distances, expected[0])
         np.testing.assert_array_equal(photos, expected[1])
 
 
 def test_all_lists_probed_find_what_exhaustive_search_finds() -> None:
     gallery, queries = some(3000, seed=3), some(50, seed=4)
-    index = open_index(build_index(TRAINED[None], gallery, np.arange(3000)))
-    distances, rows = search_index([index], queries, k=3, probes=32)
+    index = open_index(build_sub_index(TRAINED[None], gallery, np.arange(3000)))
+    distances, rows = search_sub_index([index], queries, k=3, probes=32)
     exact = 2 - 2 * queries @ gallery.T
     assert (rows[:, 0] == exact.argmin(axis=1)).mean() > 0.95  # 8 bits a component are nearly lossless
     np.testing.assert_allclose(distances[:, 0], exact.min(axis=1), atol=0.02)
 
 
 def test_fewer_neighbours_than_asked_for_are_marked_missing() -> None:
-    index = open_index(build_index(TRAINED[None], some(2), np.array([5, 9])))
-    empty = open_index(build_index(TRAINED[None], some(0), np.zeros(0, np.int64)))
-    distances, rows = search_index([empty, index], some(2), k=4, probes=32)
+    index = open_index(build_sub_index(TRAINED[None], some(2), np.array([5, 9])))
+    empty = open_index(build_sub_index(TRAINED[None], some(0), np.zeros(0, np.int64)))
+    distances, rows = search_sub_index([empty, index], some(2), k=4, probes=32)
     assert rows.tolist() == [[5, 9, -1, -1], [9, 5, -1, -1]]
     assert np.isinf(distances[:, 2:]).all()
     assert np.isfinite(distances[:, :2]).all()
@@ -79,28 +79,28 @@ def test_fewer_neighbours_than_asked_for_are_marked_missing() -> None:
 
 def test_no_queries_and_rows_of_zeros_find_nothing() -> None:
     gallery = np.concatenate([some(10), np.zeros((3, DIMENSION), np.float32)])
-    index = open_index(build_index(TRAINED[8], gallery, np.arange(13)))
+    index = open_index(build_sub_index(TRAINED[8], gallery, np.arange(13)))
     assert index.ntotal == 10
-    assert search_index([index], some(0), k=4, probes=4)[1].shape == (0, 4)
+    assert search_sub_index([index], some(0), k=4, probes=4)[1].shape == (0, 4)
     queries = np.concatenate([np.zeros((1, DIMENSION), np.float32), some(1)])
-    rows = search_index([index], queries, k=2, probes=32)[1]
+    rows = search_sub_index([index], queries, k=2, probes=32)[1]
     assert rows[0].tolist() == [-1, -1]
     assert rows[1, 0] == 0
 
 
 def test_a_file_is_mapped_and_gives_what_the_bytes_give(tmp_path: Path) -> None:
-    built = build_index(TRAINED[8], some(500), np.arange(500))
+    built = build_sub_index(TRAINED[8], some(500), np.arange(500))
     path = tmp_path / "index.faiss"
     path.write_bytes(built)
-    from_file = search_index([open_index(path)], some(30), k=5, probes=8)
-    from_bytes = search_index([open_index(built)], some(30), k=5, probes=8)
+    from_file = search_sub_index([open_index(path)], some(30), k=5, probes=8)
+    from_bytes = search_sub_index([open_index(built)], some(30), k=5, probes=8)
     np.testing.assert_array_equal(from_file[0], from_bytes[0])
     np.testing.assert_array_equal(from_file[1], from_bytes[1])
 
 
 def test_threads_do_not_change_results() -> None:
-    index = open_index(build_index(TRAINED[8], some(2000), np.arange(2000)))
-    one, two = (search_index([index], some(300, seed=2), k=5, probes=8, threads=t) for t in (1, 2))
+    index = open_index(build_sub_index(TRAINED[8], some(2000), np.arange(2000)))
+    one, two = (search_sub_index([index], some(300, seed=2), k=5, probes=8, threads=t) for t in (1, 2))
     np.testing.assert_array_equal(one[1], two[1])
 
 
@@ -141,14 +141,14 @@ def test_many_lists_are_reached_through_cells(monkeypatch: pytest.MonkeyPatch) -
     gallery = some(3000)
     first, again = (train_quantiser(gallery, lists=128, code_bytes=None, seed=1) for _ in range(2))
     assert first == again
-    index = open_index(build_index(first, gallery, np.arange(3000)))
-    rows = search_index([index], gallery[:200], k=1, probes=16)[1]
+    index = open_index(build_sub_index(first, gallery, np.arange(3000)))
+    rows = search_sub_index([index], gallery[:200], k=1, probes=16)[1]
     assert (rows[:, 0] == np.arange(200)).mean() > 0.98
 
 
 def test_list_sizes_and_words_agree_with_the_index() -> None:
     gallery = some(400)
-    index = open_index(build_index(TRAINED[None], gallery, np.arange(400)))
+    index = open_index(build_sub_index(TRAINED[None], gallery, np.arange(400)))
     words = nearest_lists(index, gallery)
     np.testing.assert_array_equal(np.bincount(words, minlength=32), list_sizes(index))
 
@@ -171,25 +171,25 @@ def refused(match: str) -> "pytest.RaisesExc[LmrError]":
 
 
 def test_bad_descriptors_are_refused() -> None:
-    index = open_index(build_index(TRAINED[8], some(100), np.arange(100)))
+    index = open_index(build_sub_index(TRAINED[8], some(100), np.arange(100)))
     with refused("finite") as caught:
-        build_index(TRAINED[8], with_nan(), np.arange(300))
+        build_sub_index(TRAINED[8], with_nan(), np.arange(300))
     assert "2 of 300 rows" in str(caught.value)
     assert "row 7" in str(caught.value)
     with refused("finite"):
-        search_index([index], with_nan(), k=2, probes=2)
+        search_sub_index([index], with_nan(), k=2, probes=2)
     with refused("finite"):
         train_quantiser(with_nan(), lists=4, code_bytes=None, seed=0)
     with refused("16 dimensions"):
-        search_index([index], unit(np.ones((3, 12))), k=2, probes=2)
+        search_sub_index([index], unit(np.ones((3, 12))), k=2, probes=2)
     with refused("16 dimensions"):
-        build_index(TRAINED[8], unit(np.ones((3, 12))), np.arange(3))
+        build_sub_index(TRAINED[8], unit(np.ones((3, 12))), np.arange(3))
     with refused("unit length"):
-        build_index(TRAINED[8], 512 * some(5), np.arange(5))
+        build_sub_index(TRAINED[8], 512 * some(5), np.arange(5))
     with refused("float32"):
-        build_index(TRAINED[8], some(5).astype(np.float64), np.arange(5))
+        build_sub_index(TRAINED[8], some(5).astype(np.float64), np.arange(5))
     with refused("row of its photo"):
-        build_index(TRAINED[8], some(5), np.arange(4))
+        build_sub_index(TRAINED[8], some(5), np.arange(4))
 
 
 def test_bad_training_is_refused() -> None:
@@ -206,9 +206,9 @@ def test_bad_training_is_refused() -> None:
 
 def test_sub_indexes_of_different_quantisers_are_refused() -> None:
     other = train_quantiser(some(2000), lists=32, code_bytes=8, seed=2)
-    indexes = [open_index(build_index(trained, some(9), np.arange(9))) for trained in (TRAINED[8], other)]
+    indexes = [open_index(build_sub_index(trained, some(9), np.arange(9))) for trained in (TRAINED[8], other)]
     with refused("different quantisers"):
-        search_index(indexes, some(2), k=2, probes=2)
+        search_sub_index(indexes, some(2), k=2, probes=2)
 
 
 def test_a_file_that_is_no_index_is_refused(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from lmr.scheduler.run import run
 from lmr.steps.local_search.index import (
     IndexSettings,
     descriptors_of,
+    index_features_shard,
     index_local,
-    index_shard,
     open_sub_indexes,
 )
 from lmr.storage.arrow import table
@@ -57,7 +57,7 @@ def hangs_at_the_second(shard, settings, **inputs):
         (marks / "second").touch()
         time.sleep(600)
     (marks / "first").touch()
-    return index_shard(shard, settings, **inputs)
+    return index_features_shard(shard, settings, **inputs)
 
 
 def build(root, make):
