@@ -12,6 +12,7 @@ from lmr.cluster.client import Where
 from lmr.runtime.steps import Each, Given, Step
 from lmr.scheduler.run import RunFailed, run
 from lmr.storage.arrow import column, table
+from tests.support.costs import cost
 from tests.support.toys import NumberSettings, Quiet, ScaleSettings, calls_of, scaled, workflow
 
 
@@ -148,6 +149,7 @@ def test_a_vanished_input_is_named_with_the_remedy(tmp_path):
         settings=ScaleSettings(),
         inputs={"numbers": gone},  # given: nothing will remake it
         shards=2,
+        cost=cost(),
         placement={"calls": str(calls), "faults": {}},
     )
     (tmp_path / "run" / "numbers" / first.fingerprint / "part-00001.parquet").unlink()

@@ -12,6 +12,7 @@ import numpy as np
 from lmr.runtime.settings import Settings
 from lmr.runtime.steps import Step
 from lmr.storage.arrow import table
+from tests.support.costs import cost
 
 
 def sleepers(folder, shards, seconds=0.2, faults=None):
@@ -24,6 +25,7 @@ def sleepers(folder, shards, seconds=0.2, faults=None):
         settings=Settings(),
         inputs={},
         shards=shards,
+        cost=cost(),
         placement=placement,
     )
     return step
