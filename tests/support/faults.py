@@ -17,7 +17,7 @@ from lmr.storage.arrow import table
 def sleepers(folder, shards, seconds=0.2, faults=None):
     """A step of shards that sleep as long as their worker's TOY_SECONDS says, else `seconds`."""
     placement = {"folder": str(folder), "seconds": seconds, "faults": faults or {}}
-    step = Step(
+    return Step(
         name="sleep",
         folder="slept",
         make=sleep,
@@ -26,7 +26,6 @@ def sleepers(folder, shards, seconds=0.2, faults=None):
         shards=shards,
         placement=placement,
     )
-    return step
 
 
 def sleep(shard, settings, *, folder, seconds, faults):

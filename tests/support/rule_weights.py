@@ -137,5 +137,4 @@ def delf_tensor(name, shape):
 def write_delf_variables(cases, path):
     """Write the data file of the checkpoint of `delf_v1/cases.json`: its tensors by name, without gaps."""
     with open(path, "wb") as file:
-        for variable in cases["variables"]:
-            file.write(delf_tensor(variable["name"], variable["shape"]).tobytes())
+        file.writelines(delf_tensor(v["name"], v["shape"]).tobytes() for v in cases["variables"])

@@ -15,7 +15,6 @@ from lmr.steps.global_search.knn_graph import NeighbourSettings, find_neighbours
 from lmr.steps.global_search.rank import RankSettings, rank
 from lmr.steps.ranking import read_ranking
 from lmr.storage.arrow import Ragged, column, table
-from lmr.storage.datasets import Dataset
 from tests.support.descriptor_clusters import clusters
 
 
@@ -127,6 +126,6 @@ def steps(gallery, queries, *, diffusion=None, columns=None, graph=None, **searc
 
 def rows_of(step: Step, root: str, name: str) -> np.ndarray:
     """One column of all shards; a list column as its values."""
-    dataset: Dataset = step.dataset(root)
+    dataset = step.dataset(root)
     parts = [dataset.read(i, [name]) for i in range(dataset.shards)]
     return np.concatenate([column(part, name) for part in parts])

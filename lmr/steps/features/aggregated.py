@@ -25,6 +25,7 @@ __all__ = ["aggregate_shard", "describe_by_aggregation", "learn_words_shard"]
 def describe_by_aggregation(
     images: tuple[Source, Source], local: tuple[Source, Source], settings: DescribeSettings
 ) -> tuple[Source, Source]:
+    """Declare the learning of visual words, and the descriptors of gallery and queries by them."""
     model = Step(
         name="learn_words",
         folder="vocabulary",

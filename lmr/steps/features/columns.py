@@ -11,6 +11,7 @@ __all__ = ["bytes_per_photo", "described_table", "present"]
 
 
 def bytes_per_photo(settings: DescribeSettings) -> float:
+    """Return about how many bytes a described photo takes on storage."""
     # The R-MAC grid has about 20 cells at three scales of a 4:3 photo.
     return 4.0 + 2.0 * settings.dimension * (1 + 20)
 
@@ -23,6 +24,7 @@ def present(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 def described_table(
     photos: NDArray[np.int32], vectors: NDArray[np.float32], regions: list[NDArray[np.float32]]
 ) -> pa.Table:
+    """Return the table of photos, their descriptors, and the descriptors of their regions."""
     offsets = np.concatenate([[0], np.cumsum([len(r) for r in regions])]).astype(np.int64)
     lists = Ragged(np.concatenate(regions).astype(np.float16), offsets)
     return table({"photo": photos, "descriptor": vectors.astype(np.float16), "regions": lists})

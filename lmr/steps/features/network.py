@@ -39,6 +39,7 @@ __all__ = [
 def describe_by_network(
     images: tuple[Source, Source], settings: DescribeSettings, inputs: Inputs
 ) -> tuple[Source, Source]:
+    """Declare the descriptors of gallery and queries by a network, and the learning of their whitening."""
     if inputs.weights is None:
         raise SettingsError(
             "GeM needs the weights of its network",

@@ -68,7 +68,7 @@ class AsmkSettings(Settings):
     """Whether words that many photos have count less."""
 
     def of_index(self, gallery_shards_per_index: int, seed: int) -> "CodebookSettings":
-        """What the codebook and the inverted files depend on."""
+        """Return what the codebook and the inverted files depend on."""
         return CodebookSettings(
             words=self.words,
             rotate=self.rotate,
@@ -77,7 +77,7 @@ class AsmkSettings(Settings):
         )
 
     def of_search(self, candidates: int) -> "AsmkSearchSettings":
-        """What a search depends on besides the index."""
+        """Return what a search depends on besides the index."""
         return AsmkSearchSettings(
             candidates=candidates,
             words_per_feature=self.words_per_feature,
