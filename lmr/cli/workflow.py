@@ -19,6 +19,7 @@ from lmr.cli import tables
 from lmr.errors import LmrError, SettingsError
 from lmr.evaluation import kaggle
 from lmr.runtime.settings import layer, parse_overrides, read_toml
+from lmr.shipped import sources
 from lmr.steps.photos.generations import recall, remember
 from lmr.steps.photos.listing import list_photos
 from lmr.steps.results.report import close_run
@@ -176,13 +177,17 @@ def load_workflow(name: str) -> ModuleType:
     LmrError
         If there is no such workflow, or the file does not define one.
     """
-    path = Path(name)
-    if path.suffix == ".py" and path.is_file():
-        spec = importlib.util.spec_from_file_location(f"lmr_workflow_{path.stem}", path)
-    else:
-        spec = importlib.util.find_spec(f"workflows.{path.stem}") if path.stem.isidentifier() else None
+    # Not by import: other projects install packages that are called `workflows`.
+    ours = {Path(file).stem: path for file, path in sources().items() if file.startswith("workflows/")}
+    path = Path(name) if name.endswith(".py") else ours.get(name, Path())
+    spec = (
+        importlib.util.spec_from_file_location(f"lmr_workflow_{path.stem}", path) if path.is_file() else None
+    )
     if spec is None or spec.loader is None:
-        raise LmrError("there is no such workflow", got=name, fix="for example workflows/retrieval.py")
+        known = ", ".join(sorted(ours.keys() - {"__init__"}))
+        raise LmrError(
+            "there is no such workflow", got=name, fix=f"give the path of a .py file, or one of: {known}"
+        )
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -192,7 +197,7 @@ def load_workflow(name: str) -> ModuleType:
         raise LmrError(
             f"{name} is not a workflow",
             got="no build(inputs, settings) or no PRESETS in it",
-            fix="see workflows/retrieval.py",
+            fix="see workflows/retrieval.py; `lmr files FOLDER` copies it",
         )
     return module
 
