@@ -17,11 +17,8 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 def test_every_make_command_that_is_named_is_there_and_listed():
     texts = [(ROOT / page).read_text() for page in (*PAGES, ".ci/run", ".github/pull_request_template.md")]
     texts += [path.read_text() for path in WORKFLOWS]
-    named = {
-        name
-        for text in texts
-        for name in re.findall(r"(?:^|[`&:] ?)make ([a-z]+(?:-[a-z]+)*)", text, re.MULTILINE)
-    }
+    command = re.compile(r"(?:^|[`&:] ?)make ([a-z]+(?:-[a-z]+)*)", re.MULTILINE)
+    named = {name for text in texts for name in command.findall(text)}
     assert {"demo", "test", "test-all", "lint", "system", "help"} <= named
     listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert named <= set(re.findall(r"make ([a-z-]+)", listed))
