@@ -16,6 +16,7 @@ help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
 
 demo: $(VENV)/base ## render a small world of landmarks and run all five steps on it
+	@[ -e $(RUN) ] || { mkdir -p $(RUN) && touch $(RUN)/.made-by-make; }
 	$(VENV)/bin/lmr render $(RUN)/photos --workers 2
 	$(VENV)/bin/lmr run retrieval --gallery $(RUN)/photos/gallery --queries $(RUN)/photos/queries \
 		--solution $(RUN)/photos/solution.csv --out $(RUN)/run
@@ -46,11 +47,12 @@ system: ## install what the tests of several hosts need (Debian packages, as roo
 		echo "without $(SYSTEM) (Debian packages) the tests of several hosts are skipped"
 
 dist: $(VENV)/dev ## build the source distribution and the wheel into dist/
-	rm -rf dist
 	$(VENV)/bin/python -m hatchling build -t sdist -t wheel -d dist
 
 clean: ## remove what these commands made
-	rm -rf $(VENV) $(RUN) dist .mypy_cache .ruff_cache .pytest_cache
+	@if [ -e $(VENV)/base ]; then rm -rf $(VENV); fi  # what make has made itself, and nothing else
+	@if [ -e $(RUN)/.made-by-make ]; then rm -rf $(RUN); fi
+	rm -rf .mypy_cache .ruff_cache .pytest_cache
 
 # The base package is all that a run needs: no torch, no moto.
 $(VENV)/base: pyproject.toml constraints.txt
