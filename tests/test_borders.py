@@ -107,3 +107,13 @@ def test_a_cpu_worker_needs_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("folder", "other"), [("benchmarks", "tests"), ("tests", "benchmarks"), ("lmr", "tests")]
+)
+def test_what_two_folders_need_lies_in_the_package(folder, other):
+    paths = sorted((ROOT / folder).rglob("*.py"))
+    assert paths
+    found = {path: name for path in paths for name in imports(path) if name and name.split(".")[0] == other}
+    assert not found

@@ -108,6 +108,7 @@ def test_a_shard_that_kills_three_workers_is_set_aside_and_the_rest_finishes(tmp
     assert calls_of(calls, "scaled").count(5) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 def test_a_worker_killed_from_outside_costs_no_finished_shard(tmp_path):
     root, calls = str(tmp_path / "run"), tmp_path / "calls"
@@ -179,6 +180,7 @@ def test_a_full_disk_ends_with_what_to_do(tmp_path, monkeypatch):
     assert not list((tmp_path / "run").rglob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_an_unreachable_scheduler_is_named(tmp_path):
     from lmr.errors import ClusterError
 

@@ -72,6 +72,7 @@ def same(ours, theirs):
                 np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6, err_msg=f"{name}.{wanted}")
 
 
+@pytest.mark.slow
 @settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(list(METHODS)), st.integers(30, 130), st.integers(3, 20))
 def test_sharded_is_unsharded(in_one_piece, tmp_path_factory, method, gallery_shard, query_shard):

@@ -18,7 +18,7 @@ from tests.support.costs import cost
 def sleepers(folder, shards, seconds=0.2, faults=None):
     """A step of shards that sleep as long as their worker's TOY_SECONDS says, else `seconds`."""
     placement = {"folder": str(folder), "seconds": seconds, "faults": faults or {}}
-    step = Step(
+    return Step(
         name="sleep",
         folder="slept",
         make=sleep,
@@ -28,7 +28,6 @@ def sleepers(folder, shards, seconds=0.2, faults=None):
         cost=cost(),
         placement=placement,
     )
-    return step
 
 
 def sleep(shard, settings, *, folder, seconds, faults):

@@ -18,9 +18,12 @@ from lmr.steps.global_search.rank import RankSettings, rank
 from lmr.steps.global_search.search import searchable
 from lmr.steps.ranking import Ranked, read_ranking
 from lmr.storage.arrow import Ragged, column, table
-from lmr.storage.datasets import Dataset
 from tests.support.costs import cost
 from tests.support.descriptor_clusters import clusters
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lmr.storage.datasets import Dataset
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,12 +1,11 @@
 """Extract local features: photos in, one row per feature out."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
 from annotated_types import Ge, Le
-from numpy.typing import NDArray
 
 from lmr.errors import SettingsError
 from lmr.features.extractors import DIMENSIONS, LocalKind, Precision, local_extractor
@@ -145,7 +144,7 @@ def extract_local_shard(
     found = extract_photos(extractor, rows.images, rows.sizes)
     counts = [len(f.score) for f in found]
     empty = np.empty((0, extractor.dimension), extractor.storage)
-    descriptors: NDArray[Any] = np.concatenate([empty, *(f.descriptor for f in found)])
+    descriptors = np.concatenate([empty, *(f.descriptor for f in found)])
     if descriptors.dtype == np.float16 and not _halves(settings):
         descriptors = to_int8(descriptors)
     return table(

@@ -22,13 +22,16 @@ from lmr.evaluation.report import (
 )
 from lmr.evaluation.scorers import Scores
 from lmr.runtime.steps import Role
-from lmr.steps.both import Both
 from lmr.steps.ranking import read_ranking
 from lmr.steps.results.datasets import RunDatasets, store_datasets
 from lmr.steps.results.files import read_unusable, store_scores, store_submission
 from lmr.steps.results.submission import ids_of, named
 from lmr.steps.verification.verify import inliers_of_pair
 from lmr.storage.datasets import Dataset
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lmr.steps.both import Both
 
 __all__ = ["costs_of", "finish_run", "store_report"]
 

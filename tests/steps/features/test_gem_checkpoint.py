@@ -31,7 +31,7 @@ def golden():
 @pytest.fixture(scope="module")
 def inputs(golden, tmp_path_factory):
     torch = pytest.importorskip("torch")
-    from tests.support.rule_weights import cirtorch_checkpoint
+    from lmr.features.networks.by_rule import cirtorch_checkpoint
 
     folder = tmp_path_factory.mktemp("cirtorch")
     (folder / "photos").mkdir()
@@ -75,7 +75,7 @@ def test_the_descriptors_are_the_authors_own(golden, inputs, tmp_path, mode, sca
 
 def test_the_pca_of_deep_image_retrieval_too(pca_class, tmp_path):
     torch = pytest.importorskip("torch")
-    from tests.support.rule_weights import naver_checkpoint
+    from lmr.features.networks.by_rule import naver_checkpoint
 
     folder = shared("golden/dir_naver")
     net = next(

@@ -162,7 +162,7 @@ def test_slower_networks_too(photos, tmp_path, features):
 
 
 def delf_by_rule(folder):
-    from tests.support.rule_weights import write_delf_variables  # which needs torch
+    from lmr.features.networks.by_rule import write_delf_variables  # which needs torch
 
     golden, model = shared("golden/delf_v1"), folder / "delf"
     model.mkdir()

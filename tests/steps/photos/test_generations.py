@@ -219,6 +219,7 @@ def test_the_plan_and_the_end_tell_what_is_new(grown):
     assert "3 photo(s) could not be used" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 def test_growing_on_a_cluster_gives_what_one_process_gives(grown, tmp_path):
     folder, _, before = grown
