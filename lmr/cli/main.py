@@ -1,6 +1,5 @@
 """The command line: parse, layer settings, hand over to a workflow. No logic of its own."""
 
-import json
 import os
 import sys
 import time
@@ -15,6 +14,7 @@ from lmr import __version__, versions
 from lmr.cli import aws, tables
 from lmr.cli.calibrate import calibrate
 from lmr.cli.cluster import Tls, cluster_app, dashboard
+from lmr.cli.evaluate import evaluate_command
 from lmr.cli.files import copy_files
 from lmr.cli.lab import lab_app
 from lmr.cli.notices import local_gpus, tell_of_networks
@@ -22,8 +22,7 @@ from lmr.cli.runs import Scheduler, jobs_app
 from lmr.cli.weights import weights_app
 from lmr.cli.workflow import Chosen, show_results, with_workflow
 from lmr.cluster.client import Where
-from lmr.errors import LmrError, SettingsError
-from lmr.evaluation import kaggle, scorers
+from lmr.errors import LmrError
 from lmr.runtime.graph import make_plan
 from lmr.scheduler.run import run as run_steps
 
@@ -35,6 +34,7 @@ app.add_typer(cluster_app, name="cluster")
 cluster_app.add_typer(lab_app, name="lab")
 app.command()(dashboard)
 app.command()(calibrate)
+app.command("evaluate")(evaluate_command)
 app.command("files")(copy_files)
 aws.add_to(cluster_app)
 app.add_typer(jobs_app)
@@ -92,28 +92,6 @@ def run_command(
         out.print("nothing was left to do: every shard is there")
     show_results(chosen, out)
     out.print(f"{time.perf_counter() - started:.1f} s")
-
-
-@app.command()
-def evaluate(
-    submission: Annotated[str, typer.Argument(help="CSV id,images.")],
-    solution: Annotated[str, typer.Option(help="CSV id,images.")],
-    protocol: Annotated[str, typer.Option(help="map_at_100.")] = "map_at_100",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Score a submission."""
-    if protocol != "map_at_100":
-        raise SettingsError("unknown protocol", got=protocol, fix="use map_at_100")
-    predictions, truth = kaggle.read_submission(submission), kaggle.read_solution(solution)
-    known = {query: images for query, images in predictions.items() if query in truth}
-    if len(known) < len(predictions):
-        err.print(f"{len(predictions) - len(known)} queries are not in the solution and are not scored")
-    scores = scorers.map_at_100(known or predictions, truth)
-    counted = int((scores.per_query == scores.per_query).sum())
-    if as_json:
-        print(json.dumps({"protocol": protocol, "score": scores.mean, "queries": counted}))
-    else:
-        out.print(f"{protocol} {scores.mean:.4f} over {counted} queries")
 
 
 @app.command()

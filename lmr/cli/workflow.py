@@ -17,13 +17,12 @@ from rich.console import Console
 from lmr import storage
 from lmr.cli import tables
 from lmr.errors import LmrError, SettingsError
-from lmr.evaluation import kaggle
 from lmr.runtime.settings import layer, parse_overrides, read_toml
 from lmr.steps.photos.generations import recall, remember
 from lmr.steps.photos.listing import list_photos
 from lmr.steps.results.report import close_run
 from lmr.steps.results.results import Finished, read_scores, read_unusable
-from lmr.steps.results.scores import solution_for
+from lmr.steps.results.scores import read_solution, solution_for
 from lmr.steps.workflow import Inputs, Weights, Workflow
 
 __all__ = ["Chosen", "choose", "load_workflow", "show_results", "with_workflow"]
@@ -121,7 +120,7 @@ def choose(
     if prune:
         per_shard = prune * settings.ingest.photos_per_shard
         photos = photos[0].first(per_shard), photos[1].first(per_shard)
-    truth = solution_for(kaggle.read_solution(solution), *photos, pruned=bool(prune)) if solution else None
+    truth = solution_for(read_solution(solution), *photos, pruned=bool(prune)) if solution else None
     inputs = Inputs(
         gallery=photos[0],
         queries=photos[1],
