@@ -263,17 +263,19 @@ def evaluate(
     right, junk = _truth(protocol, solution, names[1])
     refuse_nothing_to_score(np.array([0.0 if ids else np.nan for ids in right.values()]), "a right photo")
     notices = check_rankings(predictions, right, queries_in_gallery=protocol.queries_in_gallery)
-    rankings = [predictions.get(query, []) for query in right]
-    find = partial(find_hits, rankings, list(right.values()), junk)
     hits: dict[bool, Hits] = {}
     scores = {}
     for name in protocol.metrics:
         metric = METRICS[_kind(name)]
-        repeats = metric.repeats_count
-        if repeats not in hits:
-            hits[repeats] = find(repeats_count=repeats)
+        if metric.repeats_count not in hits:
+            hits[metric.repeats_count] = find_hits(
+                (predictions.get(query, ()) for query in right),
+                list(right.values()),
+                junk,
+                repeats_count=metric.repeats_count,
+            )
         k = int(name.partition("@")[2] or 0)
-        scores[name] = Scores(tuple(right), metric.function(hits[repeats], k))
+        scores[name] = Scores(tuple(right), metric.function(hits[metric.repeats_count], k))
     return Evaluation(protocol, scores, tuple(notices))
 
 
