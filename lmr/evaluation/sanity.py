@@ -19,7 +19,7 @@ __all__ = ["check_rankings", "check_recognition", "plain_spelling"]
 _SUFFIX = re.compile(r"\.(jpe?g|jfif|png|webp|tiff?|bmp|gif|avif|heic|heif)$")
 _WHOLE_NUMBER = re.compile(r"[0-9]+(\.0+)?")
 
-_LISTS_LOOKED_AT = 10_000
+_LISTS_LOOKED_AT = 2_000
 """Lists in which spellings, and queries among the photos, are looked for: such faults concern all lists."""
 
 Rankings = Mapping[str, Sequence[str]]

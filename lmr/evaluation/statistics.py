@@ -17,7 +17,7 @@ PerQuery = NDArray[np.float64]
 Statistic = Callable[[NDArray[np.float64]], PerQuery]
 """From (b, q) weights, how often each query was drawn, to the (b,) values of the score."""
 
-_DRAWS, _EXCHANGES, _MOST_WORK = 2000, 10_000, 40_000_000
+_DRAWS, _EXCHANGES, _MOST_WORK = 2000, 10_000, 10_000_000
 
 
 @dataclass(frozen=True)
