@@ -26,7 +26,6 @@ from collections.abc import Collection, Mapping, Sequence
 from lmr.errors import LmrError, SettingsError
 from lmr.evaluation.hits import find_hits
 from lmr.evaluation.kaggle import RankedLists
-from lmr.evaluation.kaggle import RankedLists
 from lmr.evaluation.recognition import accuracy, gap
 from lmr.evaluation.revisited import RankScores, RevisitedScores, map_classic, map_revisited
 from lmr.evaluation.scores import Scores, refuse_nothing_to_score, refuse_text, refuse_unknown
@@ -87,7 +86,6 @@ def map_at_100(
     refuse_unknown("query", predictions, solution)
     refuse_text(solution, "the solution of query")
     if not isinstance(predictions, RankedLists):  # these are lists, made anew at each look
-        if not isinstance(predictions, RankedLists):  # these are lists, made anew at each look
         refuse_text(predictions, "the prediction of query")
     rankings = (predictions.get(query_id, ())[:max_predictions] for query_id in solution)
     per_query = find_hits(rankings, list(solution.values())).average_precision(max_predictions)
