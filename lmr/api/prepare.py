@@ -8,7 +8,7 @@ from typing import Any
 
 from lmr import storage
 from lmr.api.workflows import load_workflow, preset
-from lmr.evaluation import kaggle
+
 from lmr.runtime.finish import Finalizer
 from lmr.runtime.settings import layer, parse_overrides, read_toml
 from lmr.steps.both import Both
@@ -16,7 +16,7 @@ from lmr.steps.photos.generations import recall, remember
 from lmr.steps.photos.listing import PHOTOS_PER_SHARD, list_photos
 from lmr.steps.results.datasets import RunDatasets
 from lmr.steps.results.report import finish_run
-from lmr.steps.results.scores import solution_for
+from lmr.steps.results.scores import read_solution, solution_for
 from lmr.steps.workflow import Inputs, Weights, Workflow
 
 __all__ = ["Choices", "Prepared", "prepare"]
@@ -150,7 +150,7 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
         photos = photos.map(lambda some: some.first(count))
     truth = None
     if choices.solution:
-        truth = solution_for(kaggle.read_solution(choices.solution), photos, pruned=bool(choices.prune))
+        truth = solution_for(read_solution(choices.solution), photos, pruned=bool(choices.prune))
     inputs = Inputs(
         photos=photos,
         solution=truth,
