@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from lmr.errors import PhotoError
-from lmr.features.decode import decode_photo, probe_photo
+from lmr.features.decoding import decode_photo, probe_photo
 
 WIDTH, HEIGHT = 96, 64
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
