@@ -7,6 +7,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from lmr.runtime.graph import Plan
 from lmr.runtime.steps import grouped
@@ -14,6 +15,7 @@ from lmr.runtime.tasks import Summary
 from lmr.scheduler.plugin import RunStatus
 from lmr.scheduler.run import Counts
 from lmr.steps.results.results import Unusable
+from lmr.text import printable
 
 __all__ = [
     "ProgressBars",
@@ -163,7 +165,8 @@ def unusable_table(photos: Sequence[Unusable], most: int = 20) -> Table:
     for name in ("set", "id", "reason"):
         table.add_column(name)
     for photo in photos[:most]:
-        table.add_row(photo.set, photo.id, photo.reason)
+        # As text, since a name may hold what rich takes for markup.
+        table.add_row(photo.set, Text(printable(photo.id)), Text(printable(photo.reason)))
     if len(photos) > most:
         table.add_row("…", f"{len(photos) - most} more", "see the dataset `unusable` of the run")
     return table

@@ -9,7 +9,7 @@ from lmr.errors import PhotoError, StorageError
 from lmr.storage.objects import _file_system, _fix, _one_line, _server, is_local, local_path
 from lmr.storage.retries import is_transient, retry
 
-__all__ = ["irregular_kind", "read_outside"]
+__all__ = ["irregular_kind", "read_outside", "read_starts"]
 
 _THREADS = 16
 
@@ -49,12 +49,33 @@ def read_outside(urls: Sequence[str], *, most_bytes: int) -> list[bytes | PhotoE
             raise error
 
     try:
-        retry(read_rest, _server(urls[0])) if urls else None
+        if urls:
+            retry(read_rest, _server(urls[0]))
     except Exception as error:
         if not is_transient(error):
             raise
     done.update(passing)
     return [_result(done[url]) for url in urls]
+
+
+def read_starts(urls: Sequence[str], count: int) -> list[bytes | Exception]:
+    """Read the first bytes of files of one storage; where one cannot be read, its error stands."""
+
+    def attempt(url: str) -> bytes | Exception:
+        try:
+            if is_local(url):
+                with open(os.open(local_path(url), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+                    return file.read(count)
+            fs, path = _file_system(url)
+            start: bytes = retry(lambda: fs.cat_file(path, start=0, end=count), _server(url))
+            return start
+        except Exception as error:
+            return error
+
+    if not urls:
+        return []
+    with ThreadPoolExecutor(1 if is_local(urls[0]) else _THREADS, thread_name_prefix="read") as pool:
+        return list(pool.map(attempt, urls))
 
 
 def _result(found: bytes | Exception) -> bytes | PhotoError | StorageError:

@@ -1,7 +1,8 @@
 """The process in which photos of unknown origin are decoded: `python -m lmr.features.decoding.child FILE`.
 
 The photo stands in the open file of this number. The process answers on the socket that is its standard
-input, one photo after the other, and ends when that is closed. What a decoder may take is bounded here by the kernel, since no decoder in C can be interrupted.
+input, one photo after the other, and ends when that is closed. What a decoder may take is bounded by the
+kernel, since no decoder in C can be interrupted.
 """
 
 import json

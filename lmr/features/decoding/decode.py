@@ -212,11 +212,11 @@ def _decoded(image: Image.Image, enough_px: int | None, profile: bytes = b"") ->
 def _decoded_until_cut(data: bytes, form: Format, max_pixels: int, error: Exception) -> _Loaded:
     """Decode a JPEG whose last bytes are missing, if nearly all of its rows are there."""
     ended = _ended(data, form, max_pixels)
-    share = _whole_rows(data, ended, form, max_pixels) / ended.height
+    share = _decoded_share(data, ended, form, max_pixels)
     if share < MIN_WHOLE_ROWS:
         raise PhotoError("truncated JPEG", got=f"{share:.0%} of its rows; {error}") from error
     loaded = _decoded(ended, None)
-    note = f"cut JPEG: {int(100 * share)} % of its rows decode"
+    note = f"cut JPEG: {share:.0%} of its rows decode"
     return _Loaded(loaded.image, loaded.size, loaded.orientation, loaded.profile, note)
 
 
@@ -226,14 +226,21 @@ def _ended(data: bytes, form: Format, max_pixels: int) -> Image.Image:
     return image
 
 
-def _whole_rows(data: bytes, ended: Image.Image, form: Format, max_pixels: int) -> int:
-    """Return how many rows of a cut JPEG are decoded in full: those that its last scan has changed."""
+def _decoded_share(data: bytes, ended: Image.Image, form: Format, max_pixels: int) -> float:
+    """Return the share of a cut JPEG's rows that is decoded: what its last scan has reached."""
     if not jpeg.is_complete(data):
-        return 0
+        return 0.0
     pixels = np.asarray(ended)
     before = np.asarray(_ended(jpeg.without_last_scan(data), form, max_pixels))
-    changed = np.flatnonzero((pixels != before).reshape(len(pixels), -1).any(axis=1))
-    return int(changed[-1]) + 1 if len(changed) else 0
+    changed = (pixels != before).reshape(*pixels.shape[:2], -1).any(axis=2)
+    rows = np.flatnonzero(changed.any(axis=1))
+    if not len(rows):
+        # Nothing of a finer scan is nothing lost; nothing of the only one is all.
+        return float(jpeg.ends_in_refinement(data))
+    height, width = changed.shape
+    # Blocks are 8 pixels high, and the last row of them may be there in part.
+    reached = max(rows[-1] + 1 - 8, 0) + 8 * (np.flatnonzero(changed[rows[-1]])[-1] + 1) / width
+    return float(min(reached / height, 1.0))
 
 
 def _load_preview(

@@ -11,6 +11,7 @@ __all__ = [
     "Segment",
     "check_scans",
     "is_complete",
+    "ends_in_refinement",
     "size_of",
     "without_last_scan",
     "without_metadata",
@@ -118,6 +119,12 @@ def without_last_scan(data: bytes) -> bytes:
     """Return the file without the pixels of its last scan."""
     stops = [segment.stop for segment in _all_segments(data) if segment.marker == _SOS]
     return data[: stops[-1]] if stops else data
+
+
+def ends_in_refinement(data: bytes) -> bool:
+    """Tell whether the last scan adds one more bit to what earlier ones have brought."""
+    scans = [data[segment.start : segment.stop] for segment in _all_segments(data) if segment.marker == _SOS]
+    return bool(scans) and scans[-1][-1] >> 4 > 0
 
 
 def is_complete(data: bytes) -> bool:

@@ -34,7 +34,6 @@ _CRASHES = frozenset(
 )
 _STALLED_SECONDS = 60.0
 
-_memfd = getattr(os, "memfd_create", None)  # of Linux
 _idle: list["_Decoder"] = []
 _lock = threading.Lock()
 
@@ -104,6 +103,14 @@ def _take(fresh: bool) -> "_Decoder":
     return _Decoder()
 
 
+def _new_file() -> int:
+    """Open a file without a name; in memory, where there is such a thing."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("photo")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
 class _Decoder:
     """A process that decodes, the socket to it, and the file in which it finds a photo."""
 
@@ -113,12 +120,11 @@ class _Decoder:
         environment = dict(os.environ) | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         # In memory: a photo is copied once to it and once from it, which a socket takes far longer for.
-        self._file = tempfile.TemporaryFile() if _memfd is None else open(_memfd("photo"), "r+b")
-        file = self._file.fileno()
+        self._photo = _new_file()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "lmr.features.decoding.child", str(file)],
-                pass_fds=(file,),
+                [sys.executable, "-m", "lmr.features.decoding.child", str(self._photo)],
+                pass_fds=(self._photo,),
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -130,7 +136,7 @@ class _Decoder:
         """Send a request and a file; return the answer."""
         self._socket.settimeout(stalled_seconds)
         try:
-            write_file(self._file.fileno(), data)
+            write_file(self._photo, data)
             self._socket.sendall(request)
             (length,) = ANSWER.unpack(receive(self._socket, ANSWER.size))
             answer: dict[str, Any] = json.loads(receive(self._socket, length))
@@ -144,7 +150,7 @@ class _Decoder:
     def end(self) -> int:
         """End the process; return its exit status."""
         self._socket.close()
-        self._file.close()
+        os.close(self._photo)
         try:
             # One that has ended by itself shows how.
             return self._process.wait(timeout=1)

@@ -1,7 +1,7 @@
 """The photos that a run starts from: a folder's list, checked before any work."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
@@ -10,13 +10,13 @@ import pyarrow as pa
 
 from lmr import storage
 from lmr.errors import LmrError, StorageError
+from lmr.features.decoding.formats import FORMATS
 from lmr.runtime.settings import digest
 from lmr.runtime.steps import Given
+from lmr.steps.photos.found import find_photos, left_out_text
 from lmr.storage.datasets import Dataset
 
 __all__ = ["Photos", "list_photos", "place", "stored_list"]
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"})
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,8 @@ def list_photos(name: str, url: str) -> Photos:
         If the folder is missing or holds no photo, or if two photos have the same id.
     """
     option = "--gallery" if name == "gallery" else "--queries"
-    files = _files(url)
+    found = find_photos(url)
+    files = found.photos
     if not files:
         if not storage.exists(url):
             raise StorageError(
@@ -133,8 +134,8 @@ def list_photos(name: str, url: str) -> Photos:
             )
         raise LmrError(
             f"the folder of the {name} holds no photo",
-            got=url,
-            fix=f"photos end in {', '.join(sorted(SUFFIXES))}",
+            got=f"{url}: {left_out_text(found.left_out) or 'it is empty'}",
+            fix=f"photos are files of these kinds: {', '.join(form.name for form in FORMATS)}",
         )
     by_id: dict[str, str] = {}
     for path in sorted(files):
@@ -155,14 +156,3 @@ def list_photos(name: str, url: str) -> Photos:
     ids = sorted(by_id)
     paths = tuple(by_id[i] for i in ids)
     return Photos(name, url, tuple(ids), paths, tuple(files[p] for p in paths))
-
-
-def _files(url: str) -> Mapping[str, str]:
-    """Return the photos below a folder: relative path to stamp."""
-    return {
-        path: f"{about['size']} {about.get('ETag') or about.get('mtime') or ''}"
-        for path, about in storage.find(url).items()
-        if PurePosixPath(path).suffix.lower() in SUFFIXES
-        # Hidden files and folders (thumbnails, half-copied files) are not part of a collection.
-        and not any(part.startswith(".") for part in PurePosixPath(path).parts)
-    }
