@@ -2,9 +2,11 @@
 
 import os
 import socket
+import subprocess
 
 import pytest
 
+from lmr import storage
 from lmr.errors import LmrError, StorageError
 from lmr.steps.photos.found import find_photos, left_out_as, left_out_text
 from lmr.steps.photos.listing import list_photos
@@ -61,8 +63,17 @@ def test_what_is_no_file_is_told_and_links_are_followed_once(tmp_path):
     }
 
 
-def test_folders_nested_deeper_than_python_recurses(tmp_path):
-    here = os.open(tmp_path, os.O_RDONLY)
+@pytest.fixture
+def deep(tmp_path):
+    """A folder that is removed here: pytest removes folders by recursion."""
+    folder = tmp_path / "deep"
+    folder.mkdir()
+    yield folder
+    subprocess.run(["rm", "-rf", str(folder)], check=True)
+
+
+def test_folders_nested_deeper_than_python_recurses(deep):
+    here = os.open(deep, os.O_RDONLY)
     for _ in range(1500):
         os.mkdir("d", dir_fd=here)
         inner = os.open("d", os.O_RDONLY, dir_fd=here)
@@ -71,7 +82,7 @@ def test_folders_nested_deeper_than_python_recurses(tmp_path):
     with open(os.open("a.jpg", os.O_CREAT | os.O_WRONLY, dir_fd=here), "wb") as photo:
         photo.write(file(scene()))
     os.close(here)
-    assert list(find_photos(str(tmp_path)).photos) == ["d/" * 1500 + "a.jpg"]
+    assert list(find_photos(str(deep)).photos) == ["d/" * 1500 + "a.jpg"]
 
 
 def test_a_folder_that_cannot_be_listed_is_no_empty_folder(tmp_path, monkeypatch):
@@ -96,10 +107,8 @@ def test_a_folder_without_photos_says_what_is_there(tmp_path):
     assert "HEIC" in caught.value.fix
 
 
-def test_on_s3_too(s3):
-    from lmr import storage
-
-    _, root = s3
+def test_on_s3_too(moto_s3):
+    root = moto_s3
     for name, data in {"a[1].jpg": b"x", "b": file(scene()), "c.txt": b"notes", "d": b""}.items():
         storage.put(storage.join(root, name), data)
     found = find_photos(root)

@@ -1,11 +1,10 @@
-"""Ingest takes what a file holds for a fact, and nothing else; files of unknown origin cost bounded bytes and time."""
+"""Ingest takes what a file holds for a fact, and nothing else; unknown files cost bounded bytes and time."""
 
 import dataclasses
 import os
 import socket
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from lmr import storage
@@ -19,11 +18,14 @@ from lmr.storage.arrow import note_of
 from lmr.storage.datasets import Dataset
 from tests.features.test_decode import file, noise, scene
 from tests.features.test_kinds_of_photos import many_scans
+from tests.support.faulty import FaultyProxy
+
+DEFAULT = IngestSettings()
 
 
 @dataclasses.dataclass(frozen=True)
 class Groups:
-    ingest: IngestSettings = IngestSettings()
+    ingest: IngestSettings = DEFAULT
 
 
 def photos_of(url, sizes):
@@ -33,7 +35,7 @@ def photos_of(url, sizes):
     return Photos("gallery", url, tuple(n.partition(".")[0] for n in names), names, stamps)
 
 
-def made(url, sizes, root, settings=IngestSettings()):
+def made(url, sizes, root, settings=DEFAULT):
     given = photos_of(url, sizes).given(settings.photos_per_shard)
     given.store(str(root))
     rows = ingest_shard(0, settings, photos=given.dataset(str(root)), url=url)
@@ -155,19 +157,41 @@ def test_one_photo_that_may_not_be_read_is_named(tmp_path, monkeypatch):
     assert caught.value.fix.startswith("make them readable")
 
 
-def test_objects_of_s3_are_bounded_and_their_failures_are_no_facts(s3, tmp_path, monkeypatch):
-    proxy, root = s3
+@pytest.fixture
+def proxied_s3(moto_s3, monkeypatch):
+    """An S3 server behind a proxy that fails on command; yields the proxy and the URL of a folder."""
+    import s3fs
+
+    host, port = os.environ["AWS_ENDPOINT_URL"].removeprefix("http://").split(":")
+    monkeypatch.setenv("LMR_STORAGE_PATIENCE", "0.2")
+    with FaultyProxy((host, int(port))) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        s3fs.S3FileSystem.clear_instance_cache()
+        yield proxy, moto_s3
+        s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_objects_of_s3_are_bounded_and_their_failures_are_no_facts(proxied_s3, tmp_path):
+    proxy, root = proxied_s3
     contents = {"a[1].jpg": file(scene()), "b*.jpg": b"", "c?.jpg": file(noise())}
     for name, data in contents.items():
         storage.put(storage.join(root, name), data)
-    urls = [storage.join(root, name) for name in contents]
-    assert outside.read_outside(urls, most_bytes=100_000) == list(contents.values())
-    small = outside.read_outside(urls, most_bytes=2000)
-    assert small[1] == b""
-    assert small[2].what == "too large: more than 2,000 bytes; at most 2,000 are read"
-    gone = outside.read_outside([*urls, storage.join(root, "gone.jpg")], most_bytes=100_000)
-    assert gone[:3] == list(contents.values())
-    assert isinstance(gone[3], StorageError)
+    sizes = {name: len(data) for name, data in contents.items()}
+    _, found = made(root, sizes, tmp_path)
+    assert [row["reason"] for row in found.values()] == ["", "empty file", ""]
+    _, found = made(root, sizes, tmp_path, IngestSettings(max_bytes=2000))
+    assert found["c?"]["reason"] == "too large: more than 2,000 bytes; at most 2,000 are read"
+    for fault in ("forbidden", "slow down", "internal", "reset"):
+        proxy.fault = lambda method, path, fault=fault: fault if "/c" in path else None
+        with pytest.raises(StorageError) as caught:
+            made(root, sizes, tmp_path)
+        assert caught.value.what.startswith("1 of 3 photos of a shard cannot be read")
+        assert "'c?.jpg'" in caught.value.got
+    proxy.fault = lambda method, path: None
+    with pytest.raises(StorageError, match="1 of 4 photos"):
+        made(root, sizes | {"gone.jpg": 5}, tmp_path)
+    _, found = made(root, sizes, tmp_path)
+    assert found["c?"]["reason"] == ""
 
 
 def test_a_shard_is_read_in_blocks_of_bounded_size(tmp_path, monkeypatch):
@@ -189,4 +213,3 @@ def test_a_shard_is_read_in_blocks_of_bounded_size(tmp_path, monkeypatch):
 def test_photos_are_read_through_storage_alone():
     for path in (Path(module.__file__).parent).glob("*.py"):
         assert "open(" not in path.read_text().replace("open_read(", ""), path.name
-    assert np.int32 is not None
