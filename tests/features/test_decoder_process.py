@@ -49,8 +49,7 @@ def test_a_photo_that_takes_too_long_is_told_and_the_next_one_is_decoded():
     assert inspect_apart(file(scene())).width == 96
 
 
-def test_what_needs_too_much_memory_is_a_reason(monkeypatch):
-    monkeypatch.setenv("LD_BIND_NOW", "1")
+def test_what_needs_too_much_memory_is_a_reason():
     inspect_apart(file(scene()))
     soft = 400 << 20
     resident = child()

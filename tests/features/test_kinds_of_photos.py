@@ -5,6 +5,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
@@ -226,6 +227,15 @@ def test_deep_grey_is_stretched_by_the_range_that_it_uses(kind):
     photo = decode_photo(file(Image.fromarray(ramp(lowest, highest, dtype)), "TIFF"))
     expected = np.linspace(0, 255, 120 * 160).reshape(120, 160)
     np.testing.assert_allclose(photo.mean(axis=2), expected, atol=1.5)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+@pytest.mark.parametrize("shift", [0, 2, 4, 8])
+def test_colour_of_16_bits_keeps_the_bits_that_it_uses(suffix, shift):
+    colour = smooth().astype(np.uint16) << shift
+    data = cv2.imencode(suffix, colour[..., ::-1])[1].tobytes()
+    np.testing.assert_allclose(decode_photo(data).astype(int), smooth(), atol=1)
+    assert inspect_photo(data).width == 320
 
 
 def test_hot_pixels_and_what_is_no_number_do_not_decide_the_range():

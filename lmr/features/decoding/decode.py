@@ -6,15 +6,16 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from lmr.errors import PhotoError
 from lmr.features.decoding import jpeg, netpbm, png, raw
 from lmr.features.decoding.formats import Format, format_of, pillow_name
-from lmr.features.decoding.pixels import to_rgb
+from lmr.features.decoding.pixels import stretched, to_rgb
 from lmr.features.interfaces import Photo
 
 __all__ = [
@@ -162,7 +163,8 @@ def _load(data: bytes, enough_px: int | None, max_pixels: int, max_scans: int) -
         image = _open(data, form, max_pixels)
         if form.name == "TIFF" and raw.is_raw_tiff(image) and (inner := _larger_preview(data, image)):
             return _load(inner, enough_px, max_pixels, max_scans)
-        return _decoded(image, enough_px)
+        loaded = _decoded(image, enough_px)
+        return _with_low_bits(data, loaded) if form.name in ("PNG", "TIFF") else loaded
     except (PhotoError, MemoryError):
         raise
     except Exception as error:
@@ -207,6 +209,22 @@ def _decoded(image: Image.Image, enough_px: int | None, profile: bytes = b"") ->
     profile = profile or image.info.get("icc_profile") or b""
     # After loading: Pillow has then turned a TIFF itself.
     return _Loaded(image, (width, height), _orientation(image), profile)
+
+
+def _with_low_bits(data: bytes, loaded: _Loaded) -> _Loaded:
+    """Return a colour photo that uses less than 14 of its 16 bits as stretched by the range that it uses.
+
+    Pillow keeps the upper 8 bits only, which is all that is to be seen of most such photos.
+    """
+    image = loaded.image
+    bits = image.tag_v2.get(258, ()) if isinstance(image, TiffImagePlugin.TiffImageFile) else data[24:25]
+    if image.mode not in ("RGB", "RGBA") or set(bits) != {16} or np.asarray(image)[..., :3].max() >= 64:
+        return loaded
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint16 or pixels.shape[:2] != (image.height, image.width):
+        return loaded
+    rgb = np.ascontiguousarray(stretched(pixels[..., 2::-1]))
+    return replace(loaded, image=Image.fromarray(rgb))
 
 
 def _decoded_until_cut(data: bytes, form: Format, max_pixels: int, error: Exception) -> _Loaded:
