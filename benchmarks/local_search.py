@@ -33,7 +33,7 @@ from _shared import shared
 from numpy.typing import NDArray
 
 from lmr.evaluation.scorers import map_at_100
-from lmr.features.decode import decode_photo
+from lmr.features.decoding import decode_photo
 from lmr.features.local.rootsift import RootSift
 from lmr.retrieval.descriptors import to_float
 from lmr.retrieval.local_search.asmk import AsmkPart, aggregate, random_rotation

@@ -8,11 +8,10 @@ from typing import Any
 
 from lmr import storage
 from lmr.api.workflows import load_workflow, preset
-
 from lmr.runtime.finish import Finalizer
 from lmr.runtime.settings import layer, parse_overrides, read_toml
 from lmr.steps.both import Both
-from lmr.steps.photos.generations import recall, remember
+from lmr.steps.photos.generations import Recalled, recall, remember
 from lmr.steps.photos.listing import PHOTOS_PER_SHARD, list_photos
 from lmr.steps.results.datasets import RunDatasets
 from lmr.steps.results.report import finish_run
@@ -163,10 +162,16 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
         flow=module.build(inputs, settings),
         settings=settings,
         root=root,
-        news=tuple(recalled.news for recalled in known.values() if recalled.news),
+        news=_news(known),
         pruned=bool(choices.prune),
     )
 
 
 def _weights(url: str | None) -> Weights | None:
     return Weights.of(storage.absolute(url)) if url else None
+
+
+def _news(known: Both[Recalled]) -> tuple[str, ...]:
+    """Return what a user should know of the photos, sentences without a full stop."""
+    left_out = [f"{role}: {one.photos.left_out}" for role, one in known.items() if one.photos.left_out]
+    return (*left_out, *(recalled.news for recalled in known.values() if recalled.news))
