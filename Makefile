@@ -11,6 +11,7 @@ SYSTEM := radosgw ceph-mon ceph-osd iproute2 openssh-client openssh-server
 .PHONY: demo test lint lock clean system
 
 demo: $(VENV)/ready
+	@[ -e $(RUN) ] || { mkdir -p $(RUN) && touch $(RUN)/.made-by-make; }
 	$(VENV)/bin/lmr render $(RUN)/photos --workers 2
 	$(VENV)/bin/lmr run workflows/retrieval.py --gallery $(RUN)/photos/gallery --queries $(RUN)/photos/queries \
 		--solution $(RUN)/photos/solution.csv --out $(RUN)/run
@@ -44,4 +45,6 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(RUN) .mypy_cache .ruff_cache .pytest_cache
+	@if [ -e $(VENV)/ready ]; then rm -rf $(VENV); fi  # what make has made itself, and nothing else
+	@if [ -e $(RUN)/.made-by-make ]; then rm -rf $(RUN); fi
+	rm -rf .mypy_cache .ruff_cache .pytest_cache

@@ -46,10 +46,11 @@ def test_several_processes_may_ask_at_once(dataset):
 
 def test_the_least_recently_used_goes_first(dataset, cache_folder, monkeypatch):
     mapped.stack(dataset, "x")
-    os.utime(cache_folder / "toy-0123456789ab-x", (1, 1))
-    monkeypatch.setenv("LMR_CACHE_GB", "0.00000012")
+    unpacked = cache_folder / "lmr-unpacked"
+    os.utime(unpacked / "toy-0123456789ab-x", (1, 1))
+    monkeypatch.setenv("LMR_CACHE_GB", "0.0000008")
     rows = mapped.stack(dataset, "n")
-    assert [f.name for f in cache_folder.iterdir() if f.is_dir()] == ["toy-0123456789ab-n"]
+    assert [f.name for f in unpacked.iterdir() if f.is_dir()] == ["toy-0123456789ab-n"]
     assert rows.tolist() == [0, 0, 2, 2, 2]
     assert total(dataset) == 24  # unpacked again
 
@@ -58,7 +59,7 @@ def test_a_failed_unpacking_leaves_nothing(dataset, cache_folder):
     os.remove(dataset.shard_url(1))
     with pytest.raises(StorageError, match="toy/00001 is missing"):
         mapped.stack(dataset, "x")
-    assert [f for f in cache_folder.iterdir() if f.is_dir()] == []
+    assert [f for f in (cache_folder / "lmr-unpacked").iterdir() if f.is_dir()] == []
 
 
 def test_a_folder_that_cannot_be_made_is_named(dataset, tmp_path, monkeypatch):

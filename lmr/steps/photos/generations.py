@@ -9,11 +9,16 @@ import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge, Len
+from pydantic import StringConstraints
 
 from lmr import storage
-from lmr.errors import ShardError, StorageError
+from lmr.errors import ShardError
 from lmr.runtime.steps import Source, concat
 from lmr.steps.photos.listing import Photos, stored_list
+from lmr.storage.json_files import read_json
 
 __all__ = ["LEARN_AGAIN", "Recalled", "learned_from", "recall", "remember"]
 
@@ -22,7 +27,10 @@ LEARN_AGAIN = 2
 what they were learned from."""
 
 _Identity = tuple[str, str, str]
-_History = dict[str, int]
+_History = Annotated[
+    dict[Annotated[str, StringConstraints(pattern="^[0-9a-f]{8,64}$")], Annotated[int, Ge(0)]], Len(1)
+]
+"""Of each generation the fingerprint of its list, and its number of photos."""
 
 
 def learned_from(source: Source) -> Source:
@@ -120,12 +128,8 @@ def _histories(name: str, root: str) -> list[_History]:
     url = _url(name, root)
     if not storage.exists(url):
         return []
-    try:
-        histories: list[_History] = json.loads(storage.read(url))
-    except ValueError as error:
-        raise StorageError(
-            f"{url} is damaged", got=str(error), fix="delete it: the run then begins anew with all photos"
-        ) from error
+    fix = f"delete {url}: the run then begins anew with all photos"
+    histories: list[_History] = read_json(url, list[_History], fix=fix)
     return histories
 
 

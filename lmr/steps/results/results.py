@@ -3,8 +3,8 @@
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from lmr.evaluation.kaggle import submission_csv
 from lmr.runtime.steps import closure, grouped
 from lmr.steps.workflow import Workflow
 from lmr.storage.datasets import Dataset
+from lmr.storage.json_files import read_json
 
 __all__ = [
     "Finished",
@@ -109,6 +110,13 @@ class Unusable:
     reason: str
 
 
+class _Record(TypedDict):
+    settings: dict[str, Any]
+    gallery: Dataset
+    queries: Dataset
+    pairs: Dataset
+
+
 def store_record(run: Finished) -> None:
     """Write `datasets.json` into the run's folder: the settings, and which datasets hold photos and pairs.
 
@@ -143,9 +151,16 @@ def read_record(root: str) -> dict[str, Any]:
             got=f"no {url}",
             fix="give the folder that lmr run had as --out; if an older lmr made it, run it once more",
         )
-    record: dict[str, Any] = json.loads(storage.read(url))
-    for name in ("gallery", "queries", "pairs"):
-        record[name] = Dataset(**{**record[name], "url": storage.join(root, record[name]["url"])})
+    stored: _Record = read_json(
+        url, _Record, fix="run lmr run once more with the same --out: it is written anew"
+    )
+    record: dict[str, Any] = {**stored}
+    for name, dataset in (
+        ("gallery", stored["gallery"]),
+        ("queries", stored["queries"]),
+        ("pairs", stored["pairs"]),
+    ):
+        record[name] = replace(dataset, url=storage.join(root, dataset.url))
     return record
 
 

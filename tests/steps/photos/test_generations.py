@@ -94,7 +94,7 @@ def test_a_damaged_memory_is_told_and_a_lost_list_begins_anew(tmp_path):
     shutil.rmtree(tmp_path / "photos" / "gallery" / fingerprint)
     assert "3 of the 3 photos" in recall(photos("abdf"), root).news
     memory.write_text("[{")
-    with pytest.raises(StorageError, match=r"generations\.json is damaged(.|\n)*delete it"):
+    with pytest.raises(StorageError, match=r"generations\.json is not what lmr wrote(.|\n)*delete "):
         recall(photos("bdf"), root)
 
 
