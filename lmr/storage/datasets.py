@@ -5,8 +5,8 @@ metadata, the schema version, the step and fingerprint that made it, its number 
 reader refuses by name a shard that is missing, cut short, or written by something else.
 
 What is stored is verified when it is read: each page by Parquet's own checksum, and the footer, which says
-where pages lie and what they mean, by a digest in front of it (other readers of Parquet skip it). Shards that an
-earlier lmr wrote have neither, and are read as they are.
+where pages lie and what they mean, by a digest in front of it (other readers of Parquet skip it). Shards that
+an earlier lmr wrote have neither, and are read as they are.
 
 Several datasets can be read as one, their shards numbered through: the generations of a gallery that grows.
 """
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lmr.errors import ShardError, StorageError
@@ -116,7 +117,7 @@ class Dataset:
         """
         with self._opened(shard) as (parquet, _):
             names = None if columns is None else list(columns)
-            return parquet.read(columns=names) if rows is None else _read_rows(parquet, names, rows)
+            return _read_rows(parquet, names, rows)
 
     def facts(self, shard: int) -> dict[str, Any]:
         """Return what a shard's metadata says of it (rows, seconds, peak memory), reading its footer only."""
@@ -217,13 +218,39 @@ def _facts(parquet: pq.ParquetFile) -> dict[str, Any] | None:
     return facts if isinstance(facts, dict) else None
 
 
-def _read_rows(parquet: pq.ParquetFile, columns: list[str] | None, rows: range) -> pa.Table:
+def _read_rows(parquet: pq.ParquetFile, columns: list[str] | None, rows: range | None) -> pa.Table:
+    """Read the row groups that hold a range of rows, or all, and cut the range out."""
     sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
+    rows = range(sum(sizes)) if rows is None else rows
     starts = [0, *itertools.accumulate(sizes)]
     first = max(bisect.bisect_right(starts, rows.start) - 1, 0)
     last = bisect.bisect_left(starts, rows.stop)
-    found = parquet.read_row_groups(range(first, min(last, len(sizes))), columns=columns)
+    groups = range(first, min(last, len(sizes)))
+    found = parquet.read_row_groups(groups, columns=columns)
+    _check_counts(parquet.metadata, groups, found)
     return found.slice(rows.start - starts[first], len(rows))
+
+
+def _check_counts(about: pq.FileMetaData, groups: range, found: pa.Table) -> None:
+    """Refuse fewer values than the footer tells of.
+
+    A page's checksum does not cover its header. Of a damaged header the Parquet library tells nothing when
+    the page is skipped or read in part.
+    """
+    if found.num_rows != sum(about.row_group(i).num_rows for i in groups):
+        raise ValueError(f"{found.num_rows} rows were read, and there are more or less")
+    for field in found.schema:
+        if pa.types.is_list(field.type) or pa.types.is_large_list(field.type):
+            # An empty list takes the place of one value.
+            lengths = pc.list_value_length(found.column(field.name)).fill_null(0)
+            read = pc.sum(pc.max_element_wise(lengths, 1)).as_py() or 0
+            if read != sum(_values(about.row_group(i), field.name) for i in groups):
+                raise ValueError(f"{read} values were read of {field.name}, and there are more or less")
+
+
+def _values(group: Any, name: str) -> int:
+    columns = (group.column(i) for i in range(group.num_columns))
+    return sum(int(one.num_values) for one in columns if one.path_in_schema.split(".")[0] == name)
 
 
 class _HasShards(Protocol):

@@ -102,6 +102,7 @@ def _make(root: Path, name: str, write: Callable[[Path], None]) -> None:
     """Unpack into a folder that then takes its name at once; whoever calls holds the lock of the name."""
     for left in [f.name for f in root.iterdir() if f.name == name or f.name.startswith(f".{name}.")]:
         remove(root, left)  # damaged, or begun by a process that was killed
+    _limit_bytes(0)  # a wrong one is told before the work
     temporary = f".{name}.{uuid.uuid4().hex}"
     try:
         (root / temporary).mkdir()

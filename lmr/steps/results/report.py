@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypedDict
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -71,7 +71,8 @@ def store_report(run: Finished) -> str:
     return url
 
 
-class _RunRecord(TypedDict):
+@dataclass
+class _RunRecord:
     notes: list[str]
 
 
@@ -85,7 +86,7 @@ def _machines(root: str) -> list[str]:
     except StorageError as error:
         # A report lacks a line rather than the run its report.
         return [f"the machines are not known: {error.what} ({error.got})"]
-    return record["notes"]
+    return record.notes
 
 
 def costs_of(datasets: Sequence[Dataset]) -> list[StepCost]:

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 
@@ -110,7 +110,8 @@ class Unusable:
     reason: str
 
 
-class _Record(TypedDict):
+@dataclass
+class _Record:
     settings: dict[str, Any]
     gallery: Dataset
     queries: Dataset
@@ -151,16 +152,10 @@ def read_record(root: str) -> dict[str, Any]:
             got=f"no {url}",
             fix="give the folder that lmr run had as --out; if an older lmr made it, run it once more",
         )
-    stored: _Record = read_json(
-        url, _Record, fix="run lmr run once more with the same --out: it is written anew"
-    )
-    record: dict[str, Any] = {**stored}
-    for name, dataset in (
-        ("gallery", stored["gallery"]),
-        ("queries", stored["queries"]),
-        ("pairs", stored["pairs"]),
-    ):
-        record[name] = replace(dataset, url=storage.join(root, dataset.url))
+    fix = f"delete {url} and run lmr run again: it is made anew"
+    record: dict[str, Any] = vars(read_json(url, _Record, fix=fix))
+    for name in ("gallery", "queries", "pairs"):
+        record[name] = replace(record[name], url=storage.join(root, record[name].url))
     return record
 
 
