@@ -25,6 +25,7 @@ from lmr.steps.results.report import _machines
 
 reader, folder, mutations = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 random.seed(7)
+os.fsync = lambda file: None  # not under test here, and slow
 rows = np.random.default_rng(0).standard_normal((600, 16)).astype(np.float32)
 rows /= np.linalg.norm(rows, axis=1, keepdims=True)
 data = Dataset(str(folder / "d"), "toy", "0123456789ab", 1)

@@ -15,7 +15,7 @@ from lmr.errors import ShardError, StorageError
 from lmr.scheduler.run import run
 from lmr.storage.arrow import Ragged, array_table, table
 from lmr.storage.datasets import Dataset
-from lmr.storage.json_files import read_json
+from lmr.storage.json_files import read_json, write_json
 from tests.support.toys import Quiet, workflow
 
 RNG = np.random.default_rng(0)
@@ -104,7 +104,7 @@ def test_a_footer_longer_than_one_request_is_verified(tmp_path):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (b"{", "Invalid JSON"),
+        (b"{", "the file: "),
         (b"[1]", "the file: "),
         (b'{"a": "b"}', "a: Input should be a valid integer"),
         (b'{"a": 1e400}', "a: "),
@@ -119,3 +119,15 @@ def test_json_of_another_shape_is_told(tmp_path, text, told):
         read_json(str(path), dict[str, int], fix="delete it")
     assert told in error.value.got
     assert error.value.fix == "delete it"
+
+
+@pytest.mark.parametrize("value", [{"a": 12345, "b": 7}, [{"a": 12345}]])
+def test_a_flipped_bit_in_json_is_told_and_files_of_an_earlier_lmr_are_read(tmp_path, value):
+    path, kind = tmp_path / "file.json", dict[str, int] if isinstance(value, dict) else list[dict[str, int]]
+    path.write_text(json.dumps(value))
+    assert read_json(str(path), kind, fix="") == value
+    write_json(str(path), value)
+    assert read_json(str(path), kind, fix="") == value
+    path.write_text(path.read_text().replace("12345", "12347"))
+    with pytest.raises(StorageError, match="does not fit its digest"):
+        read_json(str(path), kind, fix="")

@@ -6,7 +6,6 @@ indexed per generation, and nothing of an earlier one is made again.
 """
 
 import itertools
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
@@ -18,7 +17,7 @@ from lmr import storage
 from lmr.errors import ShardError
 from lmr.runtime.steps import Source, concat
 from lmr.steps.photos.listing import Photos, stored_list
-from lmr.storage.json_files import read_json
+from lmr.storage.json_files import read_json, write_json
 
 __all__ = ["LEARN_AGAIN", "Recalled", "learned_from", "recall", "remember"]
 
@@ -98,7 +97,7 @@ def remember(photos: Photos, root: str, rows_per_group: int) -> None:
         return
     for given in lists:
         given.store(root)
-    storage.put(_url(photos.name, root), json.dumps([*histories, history], indent=2).encode())
+    write_json(_url(photos.name, root), [*histories, history])
 
 
 def _grown(listed: Photos, rows: list[list[int]]) -> Recalled:

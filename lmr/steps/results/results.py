@@ -14,7 +14,7 @@ from lmr.evaluation.kaggle import submission_csv
 from lmr.runtime.steps import closure, grouped
 from lmr.steps.workflow import Workflow
 from lmr.storage.datasets import Dataset
-from lmr.storage.json_files import read_json
+from lmr.storage.json_files import read_json, write_json
 
 __all__ = [
     "Finished",
@@ -134,7 +134,7 @@ def store_record(run: Finished) -> None:
         "queries": place(run.photos[1]),
         "pairs": place(run.pairs),
     }
-    storage.put(storage.join(run.root, RECORD), (json.dumps(record, indent=2) + "\n").encode())
+    write_json(storage.join(run.root, RECORD), record)
 
 
 def read_record(root: str) -> dict[str, Any]:
