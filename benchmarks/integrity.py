@@ -1,8 +1,8 @@
 """Flip single bits in all kinds of files that a run stores: is each one told? And what does verifying cost?
 
 A small world of rendered photos is retrieved. Then bits are flipped, one at a time, evenly over the shards of
-each step, the files that were unpacked on this machine, and the JSON files of the run's folder. Each damaged file
-is read as lmr reads it. A flip is silent when what is read differs and nothing is said.
+each step, the files that were unpacked on this machine, and the JSON files of the run's folder. Each damaged
+file is read as lmr reads it. A flip is silent when what is read differs and nothing is said.
 
 The cost is the processor time of verification (checksums of pages, digests of footers, digests of unpacked
 files) in one run in this process, beside that of all of the run.
@@ -135,7 +135,7 @@ def flip(case: Case, chance: random.Random) -> str:
 @contextmanager
 def measured(spent: Counter[str]) -> Iterator[None]:
     """Count what verification takes of the process's time inside the block."""
-    seal, is_whole, footer = _sealed._digest, datasets._check_counts, datasets._read_footer
+    unpacked_digest, counts, footer = _sealed._digest, datasets._check_counts, datasets._digest
 
     def timed(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def timing(*given: Any) -> Any:
@@ -147,13 +147,13 @@ def measured(spent: Counter[str]) -> Iterator[None]:
 
         return timing
 
-    _sealed._digest = timed("digests of unpacked files", seal)
-    datasets._check_counts = timed("counts", is_whole)
-    datasets._read_footer = timed("footers, their reading included", footer)
+    _sealed._digest = timed("digests of unpacked files", unpacked_digest)
+    datasets._check_counts = timed("counts of rows and values", counts)
+    datasets._digest = timed("digests of footers", footer)
     try:
         yield
     finally:
-        _sealed._digest, datasets._check_counts, datasets._read_footer = seal, is_whole, footer
+        _sealed._digest, datasets._check_counts, datasets._digest = unpacked_digest, counts, footer
 
 
 def page_seconds(finished: Finished, repeats: int = 5) -> tuple[float, float]:

@@ -185,7 +185,7 @@ def _to_parquet(rows: pa.Table, row_group_rows: int | None) -> pa.Buffer:
     data = sink.getvalue()
     view = memoryview(data).cast("B")  # the buffer is ours until it is returned
     start = len(view) - 8 - int.from_bytes(view[-8:-4], "little")
-    view[start - _DIGEST_BYTES : start] = _DIGEST_MARK + hashlib.sha256(view[start:]).digest()
+    view[start - _DIGEST_BYTES : start] = _DIGEST_MARK + _digest(view[start:])
     return data
 
 
@@ -198,9 +198,13 @@ def _read_footer(file: Any) -> tuple[pq.FileMetaData, bool]:
         tail = _tail(file, size, length + _DIGEST_BYTES)
     digest, footer = tail[-length - _DIGEST_BYTES : -length], tail[-length:]
     digested = digest.startswith(_DIGEST_MARK)
-    if digested and digest[len(_DIGEST_MARK) :] != hashlib.sha256(footer).digest():
+    if digested and digest[len(_DIGEST_MARK) :] != _digest(footer):
         raise ValueError("its footer is not the one that was written")
     return pq.read_metadata(pa.BufferReader(tail)), digested
+
+
+def _digest(footer: bytes | memoryview) -> bytes:
+    return hashlib.sha256(footer).digest()
 
 
 def _tail(file: Any, size: int, count: int) -> bytes:
