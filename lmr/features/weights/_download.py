@@ -67,7 +67,10 @@ class Resuming:
         lock = self.part.with_name(f"{self.part.name}.lock")
         try:
             with FileLock(lock, blocking=False):
-                self._download_whole(url, output_file)
+                try:
+                    self._download_whole(url, output_file)
+                finally:
+                    lock.unlink(missing_ok=True)  # while it is held: who waits for it notices
         except Timeout as error:
             raise LmrError(
                 f"another process is downloading {url}", got=f"a lock on {lock}", fix="wait for it"
