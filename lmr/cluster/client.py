@@ -19,6 +19,7 @@ from distributed.versions import VersionMismatchWarning
 from lmr.cluster.tls import security, why_unreachable
 from lmr.errors import ClusterError
 from lmr.runtime.threads import thread_environment
+from lmr.storage.folders import private_folder
 
 __all__ = ["Where", "connect", "open_client", "workers_of"]
 
@@ -112,6 +113,8 @@ def _local_cluster(where: Where) -> Iterator[distributed.LocalCluster]:
         # Memory is bounded by the steps; a worker that spills would spill tens of bytes.
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,
+        # Dask's own default is a name in the shared temporary folder that anyone can guess.
+        "temporary-directory": dask.config.get("temporary-directory") or str(private_folder("scratch")),
     }
     gpus = min(where.gpus, where.workers)
     with dask.config.set(config):

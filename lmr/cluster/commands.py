@@ -22,6 +22,7 @@ from lmr.cluster.certificates import check_certificate
 from lmr.cluster.tls import check_address
 from lmr.errors import ClusterError
 from lmr.runtime.threads import malloc_environment, thread_environment
+from lmr.storage.folders import private_folder
 
 __all__ = ["Command", "exec_command", "scheduler_command", "supervise", "worker_command"]
 
@@ -202,7 +203,7 @@ def _dask(arguments: list[str], environment: Mapping[str, str], tls: str | None,
 
 def exec_command(command: Command) -> None:
     """Become the command: signals then reach it without a process between."""
-    os.execve(command.arguments[0], command.arguments, {**os.environ, **command.environment})
+    os.execve(command.arguments[0], command.arguments, _whole_environment(command))
 
 
 def supervise(command: Command) -> int:
@@ -213,7 +214,7 @@ def supervise(command: Command) -> int:
     0 is for a worker that was told to stop.
     """
     told = False
-    child = subprocess.Popen(command.arguments, env={**os.environ, **command.environment})
+    child = subprocess.Popen(command.arguments, env=_whole_environment(command))
 
     def stop(number: int, _: Any) -> None:
         nonlocal told
@@ -229,6 +230,12 @@ def supervise(command: Command) -> int:
         for number, handler in before.items():
             signal.signal(number, handler)
     return 0 if told else code if code > 0 else 1
+
+
+def _whole_environment(command: Command) -> dict[str, str]:
+    """Return a command's environment with a scratch folder that other users of this machine cannot enter."""
+    scratch = private_folder("scratch", command.environment.get("LMR_CACHE"))
+    return {"DASK_TEMPORARY_DIRECTORY": str(scratch), **os.environ, **command.environment}
 
 
 def _facing(address: str) -> str:
