@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lmr.cluster import commands, tunnel
+from lmr.cluster.address import Address
 from lmr.cluster.certificates import make_certificates
 
 __all__ = ["cluster_app", "dashboard"]
@@ -53,9 +54,9 @@ def certs(
             path.name, "nowhere: signs certificates, keep it" if kept else GOES_WHERE[path.stem] + secret
         )
     out.print(table)
+    address = Address("tls", host[0] if host else "HOST", 8786)
     out.print(
-        f"next: lmr cluster scheduler --tls {folder}\n"
-        f"      lmr cluster worker tls://{(host or ['HOST'])[0]}:8786 --tls {folder}",
+        f"next: lmr cluster scheduler --tls {folder}\n      lmr cluster worker {address} --tls {folder}",
         soft_wrap=True,
     )
 

@@ -178,7 +178,7 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 def _alternative(host: str) -> x509.GeneralName:
     try:
-        return x509.IPAddress(ipaddress.ip_address(host))
+        return x509.IPAddress(ipaddress.ip_address(host.strip("[]")))
     except ValueError:
         pass
     try:

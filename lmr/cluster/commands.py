@@ -7,10 +7,8 @@ innocent neighbour with it, and the cores of a host are shared out as processes.
 
 import ctypes
 import importlib.util
-import ipaddress
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -18,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lmr.cluster.address import host_name, own_host, resolve
 from lmr.cluster.certificates import check_certificate
 from lmr.cluster.tls import check_address
 from lmr.errors import ClusterError
@@ -79,8 +78,8 @@ def scheduler_command(
     protocol = "tls" if tls else "tcp"
     arguments = ["scheduler", "--protocol", protocol, "--port", str(port)]
     if host is not None or not tls:
-        arguments += ["--host", f"{protocol}://{_bracketed(host or '127.0.0.1')}"]
-    arguments += ["--dashboard-address", f"{_bracketed(dashboard_host)}:{dashboard_port}"]
+        arguments += ["--host", f"{protocol}://{host_name(host or '127.0.0.1')}"]
+    arguments += ["--dashboard-address", f"{host_name(dashboard_host)}:{dashboard_port}"]
     environment = {
         # A worker's death counts against every task that was assigned to it, not only the one it ran.
         # Shards that kill workers are counted by the ledger instead (lmr.scheduler.plugin).
@@ -128,7 +127,8 @@ def worker_command(
         missing, or the worker would be open to strangers.
     """
     check_address(address, tls, "worker")
-    host = _facing(address)
+    # Workers listen at the address that faces the scheduler, and nowhere else.
+    host = own_host(address)
     if not tls and not unprotected and not _is_loopback(host):
         raise ClusterError(
             "a worker without TLS runs whatever anyone sends it",
@@ -231,45 +231,9 @@ def supervise(command: Command) -> int:
     return 0 if told else code if code > 0 else 1
 
 
-def _facing(address: str) -> str:
-    """Return this machine's address on the way to a scheduler: workers listen there and nowhere else."""
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    if not (host and port.isdecimal()):
-        raise ClusterError(
-            "the address of the scheduler is not complete", got=address, fix="for example tls://host:8786"
-        )
-    target = _addresses(host)[0]
-    family = socket.AF_INET6 if target.version == 6 else socket.AF_INET
-    # Connecting a datagram socket sends nothing; it only looks up the route.
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((str(target), int(port)))
-            return str(probe.getsockname()[0])
-    except OSError as error:
-        raise ClusterError(
-            f"there is no way to {address} from this machine", got=str(error), fix="check the network"
-        ) from error
-
-
-def _addresses(host: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
-    try:
-        found = {info[4][0] for info in socket.getaddrinfo(host.strip("[]"), None)}
-    except OSError as error:
-        raise ClusterError(
-            f"there is no host {host}",
-            got=str(error),
-            fix="give an address of this machine, such as 127.0.0.1",
-        ) from error
-    return [ipaddress.ip_address(str(address).partition("%")[0]) for address in found]
-
-
 def _is_loopback(host: str) -> bool:
-    return all(address.is_loopback for address in _addresses(host))
+    return all(address.is_loopback for address in resolve(host))
 
 
 def _is_private(host: str) -> bool:
-    return all(address.is_private and not address.is_unspecified for address in _addresses(host))
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+    return all(address.is_private and not address.is_unspecified for address in resolve(host))
