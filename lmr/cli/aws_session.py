@@ -21,6 +21,7 @@ from lmr.cloud.redact import RedactedText, Redactor
 from lmr.cloud.session import Aws, open_aws
 from lmr.cloud.spending import read_spending, record, write_spending
 from lmr.cluster.address import Address
+from lmr.cluster.certificates import store_certificates
 from lmr.cluster.client import connect as connect_to
 from lmr.errors import CloudError
 from lmr.scheduler.backlog import Backlog, read_backlog, retire_hosts
@@ -174,7 +175,7 @@ def certificates(aws: Aws, name: str, tls: Path | None) -> Path:
     """Return the folder with the client's certificate; fetch it where it is not there."""
     folder = tls or folder_of(name)
     if not (folder / "client.pem").is_file():
-        bundle.fetch_certificates(aws, name, folder)
+        store_certificates(folder, bundle.fetch_certificates(aws, name))
     return folder
 
 

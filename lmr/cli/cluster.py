@@ -70,6 +70,12 @@ def scheduler(
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8786,
     dashboard_host: Annotated[str, typer.Option(help="A private address: it has no password.")] = "127.0.0.1",
     dashboard_port: Annotated[int, typer.Option(min=0, max=65535)] = 8787,
+    dashboard_name: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Name by which browsers ask for the dashboard, besides localhost; may be repeated."
+        ),
+    ] = None,
     unprotected: Unprotected = False,
 ) -> None:
     """Start a scheduler on this machine; it runs until it is stopped."""
@@ -80,6 +86,7 @@ def scheduler(
             port=port,
             dashboard_host=dashboard_host,
             dashboard_port=dashboard_port,
+            dashboard_names=dashboard_name or (),
             unprotected=unprotected,
         )
     )

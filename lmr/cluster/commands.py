@@ -11,10 +11,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import dask
 
 from lmr.cluster.address import host_name, own_host, resolve
 from lmr.cluster.certificates import check_certificate
@@ -22,7 +24,12 @@ from lmr.cluster.tls import check_address
 from lmr.errors import ClusterError
 from lmr.runtime.threads import malloc_environment, thread_environment
 
-__all__ = ["Command", "exec_command", "scheduler_command", "supervise", "worker_command"]
+__all__ = ["NAMES_VARIABLE", "Command", "exec_command", "scheduler_command", "supervise", "worker_command"]
+
+NAMES_VARIABLE = "LMR_DASHBOARD_NAMES"
+"""Names by which the dashboards of this machine are asked for, separated by commas."""
+
+_GUARD = "lmr.cluster.dashboard"
 
 DEATH_TIMEOUT_SECONDS = 180
 """How long a worker may take to start and find its scheduler: a host starts a hundred at once."""
@@ -43,6 +50,7 @@ def scheduler_command(
     port: int = 8786,
     dashboard_host: str = "127.0.0.1",
     dashboard_port: int = 8787,
+    dashboard_names: Sequence[str] = (),
     unprotected: bool = False,
 ) -> Command:
     """Return the command that starts a scheduler.
@@ -55,6 +63,8 @@ def scheduler_command(
         Address to listen on. None: every address of this machine with `tls`, only itself without.
     port, dashboard_host, dashboard_port
         The dashboard knows no password, so it listens on a private address only.
+    dashboard_names
+        Names under which browsers ask for the dashboard, besides `localhost` and the machine's own.
     unprotected
         Allow what anyone who reaches the port could misuse.
 
@@ -80,7 +90,9 @@ def scheduler_command(
     if host is not None or not tls:
         arguments += ["--host", f"{protocol}://{host_name(host or '127.0.0.1')}"]
     arguments += ["--dashboard-address", f"{host_name(dashboard_host)}:{dashboard_port}"]
+    arguments += _preloads("scheduler")
     environment = {
+        NAMES_VARIABLE: ",".join([dashboard_host, *dashboard_names]),
         # A worker's death counts against every task that was assigned to it, not only the one it ran.
         # Shards that kill workers are counted by the ledger instead (lmr.scheduler.plugin).
         "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1000",
@@ -151,8 +163,9 @@ def worker_command(
         _check_driver()
     count = workers or len(os.sched_getaffinity(0))
     # What a worker's own page shows is for this machine only: it has no password either.
-    options = ["--host", host, "--dashboard-address", "127.0.0.1:0", "--nthreads", "1"]
+    options = ["--host", host_name(host), "--dashboard-address", "127.0.0.1:0", "--nthreads", "1"]
     options += ["--memory-limit", memory_per_worker, "--death-timeout", str(DEATH_TIMEOUT_SECONDS)]
+    options += _preloads("worker")
     if name:
         options += ["--name", name]
     if gpu:
@@ -169,6 +182,14 @@ def worker_command(
     if cache:
         environment["LMR_CACHE"] = cache
     return _dask(arguments, environment, tls, "worker")
+
+
+def _preloads(role: str) -> list[str]:
+    """Return what Dask's processes load first: what this machine's configuration names, and our guard."""
+    # An option takes the place of the configuration, for which dask-cuda does not look at all.
+    configured = dask.config.get(f"distributed.{role}.preload") or []
+    names = [configured] if isinstance(configured, str) else [*configured]
+    return [part for name in [*names, _GUARD] for part in ("--preload", name)]
 
 
 def _check_driver() -> None:

@@ -88,6 +88,7 @@ CUDA_OPTIONS = {
         "--memory-limit",
         "--resources",
         "--dashboard-address",
+        "--preload",
         "--death-timeout",
     ),
     *("--tls-ca-file", "--tls-cert", "--tls-key"),
