@@ -8,6 +8,10 @@ RUN := demo
 # A real S3 server, network namespaces and ssh daemons, for the tests of several hosts; without them those are skipped.
 SYSTEM := radosgw ceph-mon ceph-osd iproute2 openssh-client openssh-server
 
+# What machines on AWS (Amazon Linux 2023) install: wheels only, each with its digest.
+ON_AWS := --python-version 3.11 --python-platform x86_64-manylinux_2_34 --only-binary :all: --generate-hashes \
+	--no-header --no-annotate --quiet
+
 .PHONY: demo test lint lock clean system
 
 demo: $(VENV)/ready
@@ -32,6 +36,8 @@ lock: $(VENV)/ready
 	$(VENV)/bin/pip install --quiet uv
 	$(VENV)/bin/uv pip compile pyproject.toml -c constraints.in --extra dev --extra gpu --universal \
 		--python-version 3.11 --no-header --no-annotate --quiet -o constraints.txt
+	$(VENV)/bin/uv pip compile pyproject.toml -c constraints.txt $(ON_AWS) -o deploy/aws/requirements-cpu.txt
+	$(VENV)/bin/uv pip compile pyproject.toml -c constraints.txt $(ON_AWS) --extra gpu -o deploy/aws/requirements-gpu.txt
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

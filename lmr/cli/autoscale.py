@@ -84,7 +84,7 @@ def autoscale(
                     Bounds(
                         current=cluster.sizes[kind],
                         smallest=smallest[kind],
-                        largest=cluster.groups[kind].largest,
+                        largest=group.largest if (group := cluster.groups.get(kind)) else 0,
                         slots=_slots(cluster, kind, demand, prices),
                     ),
                     seconds_left=(end - now).total_seconds(),

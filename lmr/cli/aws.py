@@ -101,7 +101,7 @@ def up(
     yes: Yes = False,
     poll_seconds: Poll = 5.0,
 ) -> None:
-    """Start a cluster on AWS; tells its price first. Where it is there: sends this code, sets its sizes."""
+    """Start a cluster on AWS; tells its price first. Where it is there with this code: sets its sizes."""
     prices = read_prices(prices_file)
     order = stack.Order(
         name=name,
@@ -124,7 +124,14 @@ def up(
     out.print(aws_tables.price_table(charges, prices, f"cluster {name}, prices of {prices.checked}"))
     check_limits(Limits(limit_per_hour), usd_per_hour=total_usd_per_hour(charges))
     aws = open_session(region, prices)
-    there, now = find(aws, name), now_utc()
+    there, now, package = find(aws, name), now_utc(), bundle.own_bundle()
+    if there is not None and there.parameters.get("Bundle") != package.digest:
+        raise CloudError(
+            f"the cluster {name} runs another code of lmr than this machine",
+            got=f"{there.parameters.get('Bundle', 'none')[:12]} there, {package.digest[:12]} here",
+            fix=f"`lmr cluster scale --name {name} …` goes on with its code;"
+            f" `lmr cluster down --name {name}`, then `up`, takes this one (the bucket and its results stay)",
+        )
     sizes = {"cpu": cpu, "gpu": gpu}
     known = there.limits if there else Limits()
     limits = Limits(
@@ -141,7 +148,7 @@ def up(
     with out.status("asking AWS") as status:
         # An `up` that was interrupted goes on: the stack may be half made, or without certificates.
         if there is None:
-            stack.create(aws, order)
+            stack.create(aws, order, package.digest, gpu=gpu > 0)
         cluster = stack.wait(
             aws, name, progress=lambda text: status.update(f"AWS: {text}"), poll_seconds=poll_seconds
         )
@@ -149,11 +156,15 @@ def up(
             make_certificates(folder, force=True)
             bundle.put_certificates(aws, {"lmr:cluster": name, "lmr:owner": order.owner}, folder)
         status.update("sending this code")
-        sent = bundle.upload_bundle(aws, cluster.bucket)
+        sent = bundle.upload_bundle(aws, cluster.bucket, package)
     set_limits(aws, name, limits)
     out.print(
         f"stack      {cluster.stack}, {'was there' if there else 'made'}; code sent, {sent / 1e6:.1f} MB"
     )
+    if "gpu" not in cluster.groups:
+        out.print(
+            f"GPUs       none: {aws.region} names no image for them; --gpu-image at the start gives one"
+        )
     planned = None
     if stop is not None:
         fleet.stop_at(aws, cluster.groups, stop)

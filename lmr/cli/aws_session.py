@@ -14,7 +14,7 @@ from rich.console import Console
 
 from lmr.cli import aws_tables
 from lmr.cloud import bundle, fleet, stack
-from lmr.cloud.found import Cluster, find, names
+from lmr.cloud.found import Cluster, find, kept_bucket, names
 from lmr.cloud.leftovers import Leftover, leftovers
 from lmr.cloud.prices import Limits, Prices, Rate, check_limits, hours_ahead, month_start, spent_usd
 from lmr.cloud.redact import RedactedText, Redactor
@@ -210,6 +210,8 @@ def end_cluster(aws: Aws, name: str, poll_seconds: float) -> None:
                 poll_seconds=poll_seconds,
             )
         bundle.forget_parameters(aws, name)
+        if kept := kept_bucket(aws, name):
+            bundle.remove_bundles(aws, kept)
         left = _settled(aws, name, poll_seconds)
     if cluster is not None and cluster.bucket:
         now = now_utc()
