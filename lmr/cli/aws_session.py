@@ -21,7 +21,7 @@ from lmr.cloud.redact import RedactedText, Redactor
 from lmr.cloud.session import Aws, open_aws
 from lmr.cloud.spending import read_spending, record, write_spending
 from lmr.cluster.address import Address
-from lmr.cluster.certificates import store_certificates
+from lmr.cluster.certificates import make_certificates, store_certificates
 from lmr.cluster.client import connect as connect_to
 from lmr.errors import CloudError
 from lmr.scheduler.backlog import Backlog, read_backlog, retire_hosts
@@ -32,8 +32,6 @@ __all__ = [
     "Poll",
     "PricesFile",
     "Region",
-    "Scheduler",
-    "TlsFolder",
     "Yes",
     "ask",
     "asking",
@@ -43,6 +41,7 @@ __all__ = [
     "find_cluster",
     "folder_of",
     "leaving",
+    "new_certificates",
     "now_utc",
     "open_session",
     "out",
@@ -59,10 +58,6 @@ Name = Annotated[str, typer.Option("--name", help="The cluster's name.")]
 Region = Annotated[str | None, typer.Option(help="Region of AWS; else as the AWS command line finds it.")]
 PricesFile = Annotated[str | None, typer.Option("--prices", help="Your price table, TOML.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-Scheduler = Annotated[str, typer.Option(help="The scheduler's address, as `lmr cluster connect` opens it.")]
-TlsFolder = Annotated[
-    Path | None, typer.Option("--tls", help="Folder of certificates. Default: ~/.lmr/NAME.")
-]
 Poll = Annotated[float, typer.Option(hidden=True)]
 
 
@@ -145,9 +140,13 @@ def leaving(
 
 @contextmanager
 def asking(
-    aws: Aws, name: str, scheduler: str, tls: Path | None, *, needed: bool
+    aws: Aws, name: str, scheduler: str | None, tls: str | None, *, needed: bool
 ) -> Iterator[tuple[Any, Backlog | None]]:
-    """Ask the scheduler what it has to do; where that is not needed and nothing listens, go on without."""
+    """Ask the scheduler what it has to do; where that is not needed and nothing listens, go on without.
+
+    Without an address it is the one that `lmr cluster connect` opens; without a folder, `~/.lmr/NAME`.
+    """
+    scheduler = scheduler or THROUGH_TUNNEL
     if not _listens(scheduler):
         if needed:
             raise CloudError(
@@ -171,17 +170,34 @@ def _listens(address: str) -> bool:
         return False
 
 
-def certificates(aws: Aws, name: str, tls: Path | None) -> Path:
+def certificates(aws: Aws, name: str, tls: str | None) -> Path:
     """Return the folder with the client's certificate; fetch it where it is not there."""
-    folder = tls or folder_of(name)
+    folder = folder_of(name, tls)
     if not (folder / "client.pem").is_file():
+        _refuse_foreign(folder, name)
         store_certificates(folder, bundle.fetch_certificates(aws, name))
     return folder
 
 
-def folder_of(name: str) -> Path:
-    """Return where a cluster's certificates lie on this machine."""
-    return Path.home() / ".lmr" / name
+def new_certificates(folder: Path, name: str) -> None:
+    """Make certificates for a new cluster; only those of an `up` that was interrupted are replaced."""
+    _refuse_foreign(folder, name)
+    make_certificates(folder, force=True)
+
+
+def _refuse_foreign(folder: Path, name: str) -> None:
+    """Refuse to write over certificates that may be another cluster's: LMR_TLS is set for any cluster."""
+    if folder != folder_of(name) and (folder / "ca.pem").exists():
+        raise CloudError(
+            f"the certificates in {folder} may be another cluster's",
+            got="a ca.pem that this cluster has not used from here",
+            fix=f"--tls with a folder that is not there yet, or `--tls ''` for {folder_of(name)}",
+        )
+
+
+def folder_of(name: str, tls: str | None = None) -> Path:
+    """Return where a cluster's certificates lie on this machine, unless a folder is named."""
+    return Path(tls) if tls else Path.home() / ".lmr" / name
 
 
 def ask(question: str, yes: bool) -> None:

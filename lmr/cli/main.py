@@ -14,11 +14,12 @@ from rich.console import Console
 from lmr import __version__, versions
 from lmr.cli import aws, tables
 from lmr.cli.calibrate import calibrate
-from lmr.cli.cluster import Tls, cluster_app, dashboard
+from lmr.cli.cluster import cluster_app, dashboard
 from lmr.cli.files import copy_files
 from lmr.cli.lab import lab_app
 from lmr.cli.notices import local_gpus, tell_of_networks
-from lmr.cli.runs import Scheduler, jobs_app
+from lmr.cli.options import Scheduler, Tls
+from lmr.cli.runs import jobs_app
 from lmr.cli.weights import weights_app
 from lmr.cli.workflow import Chosen, show_results, with_workflow
 from lmr.cluster.client import Where

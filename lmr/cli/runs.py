@@ -7,21 +7,17 @@ import typer
 from rich.console import Console
 
 from lmr.cli import tables
-from lmr.cli.cluster import Tls
+from lmr.cli.options import Scheduler, Tls, named
 from lmr.cli.workflow import Chosen, with_workflow
 from lmr.cluster.client import Where, open_client
-from lmr.errors import ClusterError
 from lmr.runtime.finish import raise_if_failed
 from lmr.scheduler.plugin import RunStatus
 from lmr.scheduler.run import submit as submit_steps
 from lmr.scheduler.runs import cancel_run, find_run, list_runs, report_of
 from lmr.scheduler.runs import follow as watch_run
 
-__all__ = ["Scheduler", "jobs_app"]
+__all__ = ["jobs_app"]
 
-Scheduler = Annotated[
-    str | None, typer.Option(envvar="DASK_SCHEDULER_ADDRESS", help="Address of a Dask scheduler.")
-]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for workers that the run needs and has not yet.")]
 
 jobs_app = typer.Typer(rich_markup_mode="rich")
@@ -32,7 +28,7 @@ out = Console(highlight=False)
 @with_workflow
 def submit(chosen: Chosen, scheduler: Scheduler = None, tls: Tls = None, wait: Wait = False) -> None:
     """Send a workflow to a scheduler and return at once: it goes on without this machine."""
-    where = Where(scheduler=_given(scheduler), tls=tls)
+    where = Where(scheduler=named(scheduler), tls=tls)
     for news in chosen.news:
         out.print(news)
     chosen.remember()
@@ -57,7 +53,7 @@ def submit(chosen: Chosen, scheduler: Scheduler = None, tls: Tls = None, wait: W
 @jobs_app.command()
 def runs(scheduler: Scheduler = None, tls: Tls = None) -> None:
     """List the runs that a scheduler knows."""
-    with open_client(Where(scheduler=_given(scheduler), tls=tls)) as client:
+    with open_client(Where(scheduler=named(scheduler), tls=tls)) as client:
         statuses = list_runs(client)
     out.print(tables.runs_table(statuses) if statuses else "this scheduler knows no run")
 
@@ -72,7 +68,7 @@ def status(
     if run is None:
         runs(scheduler, tls)
         return
-    with open_client(Where(scheduler=_given(scheduler), tls=tls)) as client:
+    with open_client(Where(scheduler=named(scheduler), tls=tls)) as client:
         found = find_run(client, run)
     _show(found)
 
@@ -84,7 +80,7 @@ def watch(
     tls: Tls = None,
 ) -> None:
     """Follow a run to its end, from any machine; leaving does not stop it."""
-    with open_client(Where(scheduler=_given(scheduler), tls=tls)) as client:
+    with open_client(Where(scheduler=named(scheduler), tls=tls)) as client:
         found = find_run(client, run)
         if found.active:
             with tables.ProgressBars(out) as bars:
@@ -102,17 +98,9 @@ def cancel(
     tls: Tls = None,
 ) -> None:
     """Stop a run; what is finished stays, and submitting again goes on from there."""
-    with open_client(Where(scheduler=_given(scheduler), tls=tls)) as client:
+    with open_client(Where(scheduler=named(scheduler), tls=tls)) as client:
         found = cancel_run(client, run)
     out.print(f"{run} is {found.state}")
-
-
-def _given(scheduler: str | None) -> str:
-    if scheduler is None:
-        raise ClusterError(
-            "no scheduler is named", fix="give --scheduler tls://host:8786, or set DASK_SCHEDULER_ADDRESS"
-        )
-    return scheduler
 
 
 def _show(found: RunStatus) -> None:

@@ -12,7 +12,16 @@ from lmr.cluster.address import host_name
 from lmr.cluster.client import connect
 from lmr.errors import ClusterError
 
-__all__ = ["Place", "become", "dashboard_place", "lacking", "run_tunnel", "shown", "tunnel_command"]
+__all__ = [
+    "USUAL_PLACE",
+    "Place",
+    "become",
+    "dashboard_place",
+    "lacking",
+    "run_tunnel",
+    "shown",
+    "tunnel_command",
+]
 
 _GUIDES = "https://docs.aws.amazon.com"
 _NEEDS = {
@@ -31,6 +40,10 @@ class Place:
 
     host: str
     port: int
+
+
+USUAL_PLACE = Place("127.0.0.1", 8787)
+"""Where `lmr cluster scheduler` puts a dashboard unless it is told otherwise."""
 
 
 def dashboard_place(scheduler: str, tls: str | None) -> Place:

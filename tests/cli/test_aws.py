@@ -154,6 +154,27 @@ def test_a_cluster_runs_the_code_that_it_was_started_with(home, moto_aws, monkey
     assert {key.split("/")[1] for key in keys(bucket)} == {new.digest}
 
 
+def test_certificates_of_another_cluster_are_not_overwritten(home, moto_aws, monkeypatch, tmp_path):
+    lab = tmp_path / "lab"
+    make_certificates(lab)
+    before = {path.name: path.read_bytes() for path in lab.iterdir()}
+    monkeypatch.setenv("LMR_TLS", str(lab))
+    with pytest.raises(CloudError, match=f"certificates in {lab} may be another cluster's"):
+        up("--yes")
+    # One remedy of the message, then the other.
+    assert f"--tls {home / '.lmr' / 'push'}" in up("--yes", "--tls", "")
+    cluster("down", "--name", "push", "--yes", "--poll-seconds", 0.1)
+    assert f"--tls {tmp_path / 'new'}" in up("--yes", "--tls", tmp_path / "new")
+    # Nor when a client fetches its own: a worker's folder has no client.pem.
+    (lab / "client.pem").unlink()
+    monkeypatch.setenv("PATH", str(home))
+    with pytest.raises(CloudError, match="may be another cluster's"):
+        cluster("connect", "--name", "push")
+    assert {path.name: path.read_bytes() for path in lab.iterdir()} == {
+        name: data for name, data in before.items() if name != "client.pem"
+    }
+
+
 def test_down_removes_from_the_bucket_what_lmr_put_there_and_no_more(home, moto_aws):
     up("--yes")
     bucket, digest = bucket_of(), bundle.own_bundle().digest

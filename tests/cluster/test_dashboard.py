@@ -1,15 +1,19 @@
 """Pages of strangers do not reach a dashboard: real schedulers and workers, asked as browsers ask."""
 
 import http.client
+import re
 import socket
+import subprocess
+import sys
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from bokeh.util.token import generate_jwt_token
 
 from lmr.cluster.certificates import make_certificates
 from lmr.cluster.client import Where, connect, open_client, workers_of
-from lmr.cluster.commands import worker_command
+from lmr.cluster.commands import Command, worker_command
 from lmr.cluster.tunnel import Place, dashboard_place
 from tests.support import servers
 
@@ -131,3 +135,31 @@ def test_a_cluster_on_ipv6_over_tls(tmp_path):
         assert place.host == "::1"
         assert status(place, "/status", f"[::1]:{place.port}") == 200
         assert status(place, "/status", "evil.example") == 403
+
+
+@pytest.mark.cluster
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no ::1")
+def test_the_commands_that_users_type_take_ipv6(tmp_path):
+    lmr = (sys.executable, "-m", "lmr")
+    certs, log, worker_log = (str(tmp_path / name) for name in ("certs", "scheduler.log", "worker.log"))
+    subprocess.run([*lmr, "cluster", "certs", certs, "--host", "::1"], check=True, capture_output=True)
+    start = (*lmr, "cluster", "scheduler", "--tls", certs, "--host", "::1", "--port", "0")
+    start = Command((*start, "--dashboard-host", "::1", "--dashboard-port", "0"))
+    with servers.started(start, Path(log)):
+        address = servers.said(Path(log), r"Scheduler at:\s+(\S+)")[1]
+        work = Command((*lmr, "cluster", "worker", address, "--tls", certs, "--workers", "1"))
+        with servers.started(work, Path(worker_log)):
+            servers.said(Path(worker_log), "Registered to")
+            where = ["--scheduler", address, "--tls", certs]
+            shown = subprocess.run(
+                [*lmr, "dashboard", *where], capture_output=True, text=True, check=True
+            ).stdout
+            port = re.search(r"the dashboard listens at \[::1\]:(\d+)", shown)[1]
+            assert f"127.0.0.1:8787:[::1]:{port} HOST" in shown.replace("'", "")
+            retired = subprocess.run(
+                [*lmr, "cluster", "retire", address, "--tls", certs],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            assert retired.stdout == "1 workers retired\n"
