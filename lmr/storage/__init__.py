@@ -14,9 +14,10 @@ from lmr.storage.objects import (
     read,
     read_many,
 )
-from lmr.storage.outside import read_outside
+from lmr.storage.outside import Piece, read_outside
 
 __all__ = [
+    "Piece",
     "absolute",
     "delete",
     "exists",

@@ -2,13 +2,17 @@
 
 Everything that `lmr` keeps goes through here. An object is whole or absent: local files are written
 under another name and renamed, S3 objects are one PUT (an fsspec file closed by an exception would
-commit what it has).
+commit what it has). No path is a pattern, a chain of storages or an option: every name that a file system or
+S3 allows is itself.
 """
 
 import errno
 import os
+import re
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -31,6 +35,10 @@ __all__ = [
     "read",
     "read_many",
 ]
+
+
+_THREADS = 16
+_SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 
 
 # A wrong address must not look like a hang, and there is one place that tries again (lmr.storage.retries).
@@ -98,15 +106,21 @@ def read_many(urls: Sequence[str]) -> list[bytes | OSError]:
         If the storage cannot be reached, or refuses.
     """
     with _explained("read", urls[0]):
-        fs, _ = _file_system(urls[0])
-        paths = [str(_file_system(url)[1]) for url in urls]
         tolerated = (FileNotFoundError, PermissionError) if is_local(urls[0]) else (FileNotFoundError,)
         done: dict[str, bytes | OSError] = {}
 
+        def attempt(url: str) -> Any:
+            # One by one, since fsspec's `cat` of several takes names for patterns.
+            try:
+                fs, path = _file_system(url)
+                return fs.cat_file(path)
+            except Exception as error:
+                return error
+
         def read_rest() -> None:
-            rest = [path for path in dict.fromkeys(paths) if path not in done]
-            found: Any = fs.cat(rest, on_error="return")
-            found = found if isinstance(found, dict) else {rest[0]: found}
+            rest = [url for url in dict.fromkeys(urls) if url not in done]
+            with ThreadPoolExecutor(min(_THREADS, len(rest)), thread_name_prefix="read") as pool:
+                found = dict(zip(rest, pool.map(attempt, rest), strict=True))
             failed = {
                 p: v for p, v in found.items() if isinstance(v, Exception) and not isinstance(v, tolerated)
             }
@@ -116,7 +130,7 @@ def read_many(urls: Sequence[str]) -> list[bytes | OSError]:
                 raise error
 
         retry(read_rest, _server(urls[0]))
-        return [done[path] for path in paths]
+        return [done[url] for url in urls]
 
 
 @contextmanager
@@ -216,18 +230,34 @@ def delete(url: str) -> None:
         fs, path = _file_system(url)
         fs.invalidate_cache()
         with suppress(FileNotFoundError):  # what an earlier try has removed
-            if fs.exists(path):
-                fs.rm(path, recursive=True)
+            if is_local(url):
+                if os.path.isdir(path) and not os.path.islink(path):
+                    shutil.rmtree(path)
+                else:
+                    os.remove(path)
+                return
+            # One by one, since fsspec's `rm` of a folder takes names for patterns.
+            objects = fs.find(path)
+            with ThreadPoolExecutor(_THREADS, thread_name_prefix="delete") as pool:
+                list(pool.map(fs.rm_file, objects))
 
     with _explained("delete", url):
         retry(remove, _server(url))
 
 
 def _file_system(url: str) -> tuple[Any, str]:
-    fs, path = fsspec.core.url_to_fs(url)
+    """Return what reads a URL, and the path there.
+
+    fsspec's own way from a URL takes `::` in a name for a chain of storages.
+    """
+    if is_local(url):
+        return fsspec.filesystem("file"), local_path(url)
+    protocol = url.partition("://")[0].lower()
+    kind = fsspec.get_filesystem_class(protocol)
+    fs = fsspec.filesystem(protocol, **kind._get_kwargs_from_urls(url))
     if hasattr(fs, "retries"):
         fs.retries = 1  # s3fs would try five times at each of our tries
-    return fs, path
+    return fs, str(kind._strip_protocol(url))
 
 
 def _server(url: str) -> str:
@@ -237,17 +267,18 @@ def _server(url: str) -> str:
 
 def is_local(url: str) -> bool:
     """Tell whether a URL is a path on this machine's file systems."""
-    return "://" not in url or url.startswith(("file://", "local://"))
+    return not _SCHEME.match(url) or url.startswith(("file://", "local://"))
 
 
 def absolute(url: str) -> str:
     """Return a URL that means the same in every working directory."""
-    return os.path.abspath(local_path(url)) if is_local(url) else url
+    return local_path(url) if is_local(url) else url
 
 
 def local_path(url: str) -> str:
-    """Return the path of a local URL."""
-    return str(fsspec.core.url_to_fs(url)[1])
+    """Return the absolute path of a local URL; a `~` at its beginning is the home folder."""
+    path = url.partition("://")[2] if _SCHEME.match(url) else url
+    return os.path.abspath(os.path.expanduser(path))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmr import storage
-from lmr.errors import ClusterError, PhotoError, StorageError
+from lmr.errors import ClusterError, PhotoError
 from lmr.features.decoding import decode_photo
 from lmr.features.extractors import GemSettings
 from lmr.features.interfaces import GlobalExtractor, LocalExtractor
@@ -16,6 +16,7 @@ from lmr.runtime.threads import limit_threads
 from lmr.steps.features.local import LocalSettings, open_local
 from lmr.steps.features.network import open_gem
 from lmr.steps.features.settings import DescribeSettings
+from lmr.steps.photos.ingest import IngestSettings
 from lmr.steps.photos.listing import Photos
 
 __all__ = ["Estimate", "estimate_networks"]
@@ -102,9 +103,11 @@ def _some(photos: Photos) -> Iterator[bytes]:
     found = 0
     for place in range(0, len(photos), max(1, len(photos) // (2 * PHOTOS))):
         try:
-            image = storage.read(storage.join(photos.url, photos.paths[place]))
+            (image,) = storage.read_outside([photos.piece(place)], most_bytes=IngestSettings.max_bytes)
+            if isinstance(image, Exception):
+                continue
             decode_photo(image, max_side_px=32)
-        except (PhotoError, StorageError):
+        except PhotoError:
             continue
         yield image
         found += 1

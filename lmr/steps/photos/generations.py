@@ -25,7 +25,7 @@ LEARN_AGAIN = 2
 """Words, quantisers and whitenings are learned again when the gallery has grown to more than this many times
 what they were learned from."""
 
-_Identity = tuple[str, str, str]
+_Identity = tuple[str, str]
 _History = Annotated[
     dict[Annotated[str, StringConstraints(pattern="^[0-9a-f]{8,64}$")], Annotated[int, Ge(0)]], Len(1)
 ]
@@ -65,7 +65,7 @@ class Recalled:
 def recall(listed: Photos, root: str) -> Recalled:
     """Bring listed photos into the order in which a run knows them; new ones are one more generation.
 
-    A photo is known by its id, path, size and time of change (or ETag). Of the lists that the run has seen,
+    A photo is known by its path, size and time of change (or ETag). Of the lists that the run has seen,
     the longest that is wholly there counts; when there is none, because photos are gone or have changed, the
     run begins anew with all of them.
     """
@@ -105,19 +105,13 @@ def _grown(listed: Photos, rows: list[list[int]]) -> Recalled:
     known = list(itertools.chain(*rows))
     new = sorted(set(range(len(listed))).difference(known))
     starts = [0, *itertools.accumulate(map(len, rows))]
-    order = [*known, *new]
-    ids, paths, stamps = (
-        tuple(column[row] for row in order) for column in (listed.ids, listed.paths, listed.stamps)
-    )
-    photos = replace(
-        listed, ids=ids, paths=paths, stamps=stamps, starts=tuple(starts if new else starts[:-1])
-    )
+    photos = replace(listed.take([*known, *new]), starts=tuple(starts if new else starts[:-1]))
     news = f"{len(new):,} photos of the {listed.role} are new to this run, which knows {len(known):,}"
     return Recalled(photos, news if new else "")
 
 
 def _identities(photos: Photos) -> Iterator[_Identity]:
-    return zip(photos.ids, photos.paths, photos.stamps, strict=True)
+    return zip(photos.paths, photos.stamps, strict=True)
 
 
 def _url(role: Role, root: str) -> str:
@@ -137,7 +131,7 @@ def _histories(role: Role, root: str) -> list[_History]:
 def _generation(role: Role, root: str, fingerprint: str) -> list[_Identity]:
     """Read the photos of one generation; none when its list is no longer there."""
     try:
-        rows = stored_list(role, root, fingerprint).read(0, ["id", "path", "stamp"])
+        rows = stored_list(role, root, fingerprint).read(0, ["path", "stamp"])
     except ShardError:
         return []
     return list(zip(*(rows.column(name).to_pylist() for name in rows.column_names), strict=True))

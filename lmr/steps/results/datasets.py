@@ -17,7 +17,7 @@ from lmr.storage.json_files import read_json, write_json
 __all__ = ["RECORD", "RunDatasets", "open_datasets", "store_datasets"]
 
 RECORD = "datasets.json"
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class RunDatasets:
         ]
         return cls(
             root=root,
-            photos=inputs.photos.map(lambda photos: photos.given().dataset(root)),
+            photos=inputs.photos.map(lambda photos: photos.named().dataset(root)),
             images=flow.images.map(lambda images: images.dataset(root)),
             layouts=inputs.photos.map(lambda photos: photos.layout),
             rankings={name: ranked.step.dataset(root) for name, ranked in flow.rankings.items()},

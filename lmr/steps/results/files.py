@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from lmr import storage
 from lmr.evaluation.kaggle import submission_csv
 from lmr.steps.results.datasets import RunDatasets
+from lmr.text import csv_cell
 
-__all__ = ["Unusable", "read_scores", "read_unusable", "store_scores", "store_submission"]
+__all__ = ["Unusable", "read_scores", "read_unusable", "store_photos", "store_scores", "store_submission"]
 
 
 @dataclass(frozen=True)
@@ -25,11 +27,14 @@ class Unusable:
         The photo's id.
     reason
         Why it could not be used.
+    path
+        Where it lies below its folder.
     """
 
     set: str
     id: str
     reason: str
+    path: str = ""
 
 
 def store_submission(run: RunDatasets) -> str:
@@ -40,6 +45,24 @@ def store_submission(run: RunDatasets) -> str:
         predictions.update(zip(rows["id"], rows["images"], strict=True))
     url = storage.join(run.root, "submission.csv")
     storage.put(url, submission_csv(predictions))
+    return url
+
+
+def store_photos(run: RunDatasets) -> str:
+    """Write `photos.csv` into the run's folder: the path of every id in the other files; return its URL.
+
+    Columns `set`, `id`, `path`, and `label` where a list gave one.
+    """
+    lines = ["set,id,path"]
+    for role, photos in run.photos.items():
+        rows = photos.read(0)
+        names = [name for name in ("id", "path", "label") if name in rows.column_names]
+        if "label" in names:
+            lines[0] = "set,id,path,label"
+        columns = [rows.column(name).to_pylist() for name in names]
+        lines += [",".join([role, *map(csv_cell, row)]) for row in zip(*columns, strict=True)]
+    url = storage.join(run.root, "photos.csv")
+    storage.put(url, "\n".join([*lines, ""]).encode())
     return url
 
 
@@ -60,4 +83,11 @@ def read_scores(run: RunDatasets) -> dict[str, float]:
 
 def read_unusable(run: RunDatasets) -> list[Unusable]:
     """Return the photos that could not be used."""
-    return [Unusable(**row) for row in run.unusable.read(0).to_pylist()]
+    found: list[Unusable] = []
+    bad = run.unusable.read(0)
+    for role, photos in run.photos.items():
+        some = bad.filter(pc.equal(bad.column("set"), role))
+        listed = photos.read(0, ["id", "path"]).take(some.column("photo"))
+        columns = (listed.column("id"), some.column("reason"), listed.column("path"))
+        found += [Unusable(role, *row) for row in zip(*(c.to_pylist() for c in columns), strict=True)]
+    return found

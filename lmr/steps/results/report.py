@@ -25,7 +25,7 @@ from lmr.evaluation.scorers import Scores
 from lmr.runtime.steps import Role
 from lmr.steps.ranking import read_ranking
 from lmr.steps.results.datasets import RunDatasets, store_datasets
-from lmr.steps.results.files import read_unusable, store_scores, store_submission
+from lmr.steps.results.files import read_unusable, store_photos, store_scores, store_submission
 from lmr.steps.results.submission import ids_of, named
 from lmr.steps.verification.verify import inliers_of_pair
 from lmr.storage.datasets import Dataset
@@ -45,6 +45,7 @@ def finish_run(run: RunDatasets) -> None:
     """Write all that people read of a run into its folder: submission, scores, report."""
     store_datasets(run)
     store_submission(run)
+    store_photos(run)
     store_scores(run)
     store_report(run)
 
