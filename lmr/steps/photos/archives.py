@@ -53,7 +53,7 @@ def members(url: str) -> Iterator[Member]:
         size = file.seek(0, 2)
         file.seek(0)
         try:
-            with tarfile.open(fileobj=file, mode="r:") as archive:
+            with tarfile.TarFile(fileobj=file) as archive:
                 for info in archive:
                     if not info.isdir():
                         found[_clean(info.name)] = _member(info)

@@ -6,6 +6,7 @@ indexed per generation, and nothing of an earlier one is made again.
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -65,20 +66,22 @@ class Recalled:
 def recall(listed: Photos, root: str) -> Recalled:
     """Bring listed photos into the order in which a run knows them; new ones are one more generation.
 
-    A photo is known by its path, size and time of change (or ETag). Of the lists that the run has seen,
+    A photo is known by its path, size and time of change (or ETag); one that was renamed, and that alone has
+    its size and time, is known by the path that it had. Of the lists that the run has seen,
     the longest that is wholly there counts; when there is none, because photos are gone or have changed, the
     run begins anew with all of them.
     """
     histories = sorted(_histories(listed.role, root), key=lambda known: -sum(known.values()))
     if not histories:
         return Recalled(listed, "")
-    row_of = {identity: row for row, identity in enumerate(_identities(listed))}
     lost = []
     for history in histories:
         generations = [_generation(listed.role, root, fingerprint) for fingerprint in history]
+        known = _under_known_paths(listed, list(itertools.chain(*generations)))
+        row_of = {identity: row for row, identity in enumerate(_identities(known))}
         rows = [[row_of[known] for known in some if known in row_of] for some in generations]
         if [len(some) for some in rows] == list(history.values()):
-            return _grown(listed, rows)
+            return _grown(known, rows)
         lost.append(sum(history.values()) - sum(map(len, rows)))
     knew = sum(histories[0].values())
     news = (
@@ -108,6 +111,35 @@ def _grown(listed: Photos, rows: list[list[int]]) -> Recalled:
     photos = replace(listed.take([*known, *new]), starts=tuple(starts if new else starts[:-1]))
     news = f"{len(new):,} photos of the {listed.role} are new to this run, which knows {len(known):,}"
     return Recalled(photos, news if new else "")
+
+
+def _under_known_paths(listed: Photos, known: list[_Identity]) -> Photos:
+    """Return the photos with those that were renamed under the paths by which the run knows them."""
+    here = set(_identities(listed))
+    gone = [identity for identity in known if identity not in here]
+    if not gone:
+        return listed
+    before = {stamp: path for path, stamp in _alone(gone)}
+    seen = set(known)
+    after = {
+        path: before[stamp]
+        for path, stamp in _alone([one for one in _identities(listed) if one not in seen])
+        if stamp in before
+    }
+    # A path that another photo has by now names that one.
+    taken = set(listed.paths)
+    after = {path: old for path, old in after.items() if old not in taken}
+    return replace(
+        listed,
+        paths=tuple(after.get(path, path) for path in listed.paths),
+        moved={old: path for path, old in after.items()},
+    )
+
+
+def _alone(identities: list[_Identity]) -> list[_Identity]:
+    """Return those of which no other has the same stamp."""
+    count = Counter(stamp for _, stamp in identities)
+    return [(path, stamp) for path, stamp in identities if count[stamp] == 1]
 
 
 def _identities(photos: Photos) -> Iterator[_Identity]:

@@ -149,7 +149,12 @@ class Photos:
         )
 
     def _slice(self, start: int, stop: int) -> "Photos":
-        return replace(self.take(range(start, stop)), first_row=self.first_row + start)
+        return replace(self.take(range(start, min(stop, len(self)))), first_row=self.first_row + start)
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The paths as they are now, of photos that were renamed too."""
+        return tuple(self.moved.get(path, path) for path in self.paths) if self.moved else self.paths
 
     def piece(self, row: int) -> Piece:
         """Return where the bytes of a photo lie."""
@@ -165,7 +170,7 @@ class Photos:
 
     def named(self) -> Given:
         """Return the same list with the ids and places that people read."""
-        return self._listed(self.ids, [self.moved.get(path, path) for path in self.paths], self.labels)
+        return self._listed(self.ids, self.places, self.labels)
 
     def _listed(self, ids: Sequence[str], paths: Sequence[str], labels: Sequence[str] = ()) -> Given:
         # The folder is not part of what it is: photos that moved are the same photos.

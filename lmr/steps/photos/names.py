@@ -66,20 +66,19 @@ def ids_of_paths(paths: Sequence[str]) -> tuple[str, ...]:
     """
     names = [short_name(path) for path in paths]
     count = Counter(names)
-    ids = [
-        name if count[name] == 1 and is_plain_id(name) else _long(path)
-        for name, path in zip(names, paths, strict=True)
-    ]
+    longs = list(map(_long, paths))
     # The short name of one may be the encoded path of another: `a.jpg` of `a.jpg.png`.
-    while len(set(ids)) < len(ids):
-        often = Counter(ids)
-        ids = [one if often[one] == 1 else _long(path) for one, path in zip(ids, paths, strict=True)]
-    return tuple(ids)
+    taken = set(longs)
+    return tuple(
+        name if count[name] == 1 and (name not in taken or name == long) and is_plain_id(name) else long
+        for name, long in zip(names, longs, strict=True)
+    )
 
 
 def encoded(path: str) -> str:
     """Return a path with all that an id may not hold percent-encoded, so that no two become the same."""
-    text = "".join(c if _is_clear(c) else _escape(c) for c in path)
+    plain = path.isascii() and path.isprintable() and not any(c in path for c in ' %,"')
+    text = path if plain else "".join(c if _is_clear(c) else _escape(c) for c in path)
     if is_plain_id(text) or not text:
         return text
     return "".join(f"%{byte:02X}" for byte in text[0].encode()) + text[1:]
@@ -99,7 +98,7 @@ def told(name: str) -> str:
 class PhotoNames:
     """Finds photos by what people call them.
 
-    Tried in this order: the id; the path; the path encoded; the path, the file's name or the short name, with
+    Tried in this order: the id; the path encoded, as an id has it; the path; the path, the file's name or the short name, with
     or without suffix; the same with accents in either form; the same without leading zeros. The first that
     fits counts, if it fits one photo only.
 
@@ -115,15 +114,18 @@ class PhotoNames:
     def find(self, name: str) -> int | None:
         """Return the row of a photo; None where there is none of this name, or several."""
         composed = _composed(name)
-        for table, key in (
-            (self._by_id, name),
-            (self._by_path, name),
-            (self._by_part, name),
-            (self._by_accent, composed),
-            (self._by_number, _without_zeros(composed)),
-        ):
-            if (row := table.get(key)) is not None:
-                return row if row >= 0 else None
+        forms = {
+            "_by_id": name,
+            "_by_long": name,
+            "_by_path": name,
+            "_by_part": name,
+            "_by_accent": composed,
+            "_by_number": _without_zeros(composed),
+        }
+        # A table is made when no name stands in those before it: a large gallery by ids needs but one.
+        for table, form in forms.items():
+            if (row := getattr(self, table).get(form)) is not None:
+                return int(row) if row >= 0 else None
         return None
 
     @cached_property
@@ -131,9 +133,12 @@ class PhotoNames:
         return {one: row for row, one in enumerate(self._ids)}
 
     @cached_property
+    def _by_long(self) -> dict[str, int]:
+        return {_long(path): row for row, path in enumerate(self._paths)}
+
+    @cached_property
     def _by_path(self) -> dict[str, int]:
-        forms = ((form, row) for row, path in enumerate(self._paths) for form in (path, _long(path)))
-        return _table(forms)
+        return {path: row for row, path in enumerate(self._paths)}
 
     @cached_property
     def _by_part(self) -> dict[str, int]:
