@@ -84,10 +84,12 @@ def show_results(prepared: "Prepared", out: "Console") -> None:
     """Print what a finished run has for people to read."""
     from lmr import storage
     from lmr.cli import tables
-    from lmr.steps.results.files import read_scores, read_unusable
+    from lmr.steps.results.files import read_notes, read_scores, read_unusable
 
     if unusable := read_unusable(prepared.datasets):
         out.print(tables.unusable_table(unusable))
+    for note in read_notes(prepared.datasets):
+        out.print(note, soft_wrap=True, markup=False)
     if scores := read_scores(prepared.datasets):
         out.print(tables.scores_table(scores, prepared.datasets.labels))
     for name, file in (("submission", "submission.csv"), ("report", "report/index.html")):

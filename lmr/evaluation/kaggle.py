@@ -16,6 +16,7 @@ not scored: those that say Ignored. Line ends of every system, a byte order mark
 A fault is told for the whole file at once, with its count and its first five offenders.
 """
 
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -45,6 +46,7 @@ NOTHING = frozenset({"", "none", "nan", "null", "<na>"})
 """What stands in a solution for no answer, in small letters: Kaggle writes None, pandas nan."""
 
 _SEPARATORS = ((";", "semicolons"), ("\t", "tabs"), ("|", "bars"))
+_DASHED = re.compile(r"-[-\w]*")  # ids of some sites begin with a dash
 _LIST_FIX = "separate the ids of a list by spaces: a b c"
 
 
@@ -211,14 +213,20 @@ def is_plain_id(text: str) -> bool:
     """Tell whether text can stand as an id in every file of Kaggle's and be read back as the same.
 
     It holds nothing that separates, nothing that is not seen, does not begin as the lists of programs do,
-    and is no word for nothing.
+    is no formula of a spreadsheet, and no word for nothing.
 
     Examples
     --------
-    >>> [is_plain_id(text) for text in ("0a1b", "a b", "[a]", "None", "Zürich")]
-    [True, False, False, False, True]
+    >>> [is_plain_id(text) for text in ("0a1b", "-x_1", "a b", "[a]", "=1+1", "None", "Zürich")]
+    [True, True, False, False, False, False, True]
     """
-    return not (_breaks(text) or text[0] in "[({" or text.lower() in NOTHING or printable(text) != text)
+    return not (
+        _breaks(text)
+        or text[0] in "[({"
+        or (text[0] in "=+-@" and _DASHED.fullmatch(text) is None)
+        or text.lower() in NOTHING
+        or printable(text) != text
+    )
 
 
 def table_rows(

@@ -159,7 +159,7 @@ def with_few(rows: pa.Table, total: int) -> pa.Table:
     if total:
         return rows
     return with_note(
-        rows, "no gallery photo has local features: every query's list is empty, or by descriptors"
+        rows, "no gallery photo has local features: what is ranked, is ranked by descriptors alone"
     )
 
 

@@ -110,7 +110,7 @@ class _Finding:
 
 def _hidden(path: str) -> bool:
     # Hidden files and folders (thumbnails, half-copied files) are not part of a collection.
-    return any(part.startswith(".") for part in path.split("/"))
+    return any(part.startswith(".") and part != ".." for part in path.split("/"))
 
 
 def left_out_as(path: str, start: bytes | Exception) -> str:

@@ -57,7 +57,7 @@ def short_name(path: str) -> str:
 
 
 def ids_of_paths(paths: Sequence[str]) -> tuple[str, ...]:
-    """Return an id for each photo: its short name if that is plain and the only one, else its encoded path.
+    """Return an id for each photo: its short name if that is plain and alone, else its encoded path.
 
     Examples
     --------
@@ -98,9 +98,9 @@ def told(name: str) -> str:
 class PhotoNames:
     """Finds photos by what people call them.
 
-    Tried in this order: the id; the path encoded, as an id has it; the path; the path, the file's name or the short name, with
-    or without suffix; the same with accents in either form; the same without leading zeros. The first that
-    fits counts, if it fits one photo only.
+    Tried in this order: the id; the path encoded, as an id has it; the path; the path, the file's name or the
+    short name, with or without suffix; the same with accents in either form; the same without leading zeros.
+    The first that fits counts, if it fits one photo only.
 
     Parameters
     ----------

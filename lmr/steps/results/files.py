@@ -12,7 +12,15 @@ from lmr.evaluation.kaggle import submission_csv
 from lmr.steps.results.datasets import RunDatasets
 from lmr.text import csv_cell
 
-__all__ = ["Unusable", "read_scores", "read_unusable", "store_photos", "store_scores", "store_submission"]
+__all__ = [
+    "Unusable",
+    "read_notes",
+    "read_scores",
+    "read_unusable",
+    "store_photos",
+    "store_scores",
+    "store_submission",
+]
 
 
 @dataclass(frozen=True)
@@ -53,14 +61,16 @@ def store_photos(run: RunDatasets) -> str:
 
     Columns `set`, `id`, `path`, and `label` where a list gave one.
     """
-    lines = ["set,id,path"]
-    for role, photos in run.photos.items():
-        rows = photos.read(0)
-        names = [name for name in ("id", "path", "label") if name in rows.column_names]
-        if "label" in names:
-            lines[0] = "set,id,path,label"
-        columns = [rows.column(name).to_pylist() for name in names]
-        lines += [",".join([role, *map(csv_cell, row)]) for row in zip(*columns, strict=True)]
+    tables = {role: photos.read(0) for role, photos in run.photos.items()}
+    with_labels = any("label" in rows.column_names for rows in tables.values())
+    lines = ["set,id,path,label" if with_labels else "set,id,path"]
+    for role, rows in tables.items():
+        columns = [rows.column("id").to_pylist(), map(csv_cell, rows.column("path").to_pylist())]
+        if with_labels:
+            known = rows.column("label").to_pylist() if "label" in rows.column_names else [""] * len(rows)
+            columns.append(map(csv_cell, known))
+        # Ids are as Kaggle's file has them, and need no quotes.
+        lines += [",".join([role, *row]) for row in zip(*columns, strict=True)]
     url = storage.join(run.root, "photos.csv")
     storage.put(url, "\n".join([*lines, ""]).encode())
     return url
@@ -79,6 +89,12 @@ def read_scores(run: RunDatasets) -> dict[str, float]:
         return {}
     rows = run.scores.read(0)
     return {name: float(np.nanmean(rows.column(name).to_numpy())) for name in run.rankings}
+
+
+def read_notes(run: RunDatasets) -> list[str]:
+    """Return what the steps of one shard, which learn from the whole gallery, say to people."""
+    facts = (dataset.facts(0) for dataset in run.steps if dataset.shards == 1)
+    return list(dict.fromkeys(one["note"] for one in facts if "note" in one))
 
 
 def read_unusable(run: RunDatasets) -> list[Unusable]:
