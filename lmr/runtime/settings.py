@@ -84,6 +84,9 @@ def digest(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
+    # First what there may be a million of: names of photos.
+    if isinstance(value, str | int | float | bool) or value is None:
+        return value
     if isinstance(value, Part):
         return {"class": value.kind, **{name: _plain(one) for name, one in value.values.items()}}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -97,8 +100,6 @@ def _plain(value: Any) -> Any:
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
-    if isinstance(value, str | int | float | bool) or value is None:
-        return value
     raise TypeError(f"a setting of type {type(value).__name__} has no stable fingerprint")
 
 

@@ -5,6 +5,7 @@ import os
 import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -101,7 +102,7 @@ class Photos:
     per_shard: int = PHOTOS_PER_SHARD
     left_out: str = ""
     labels: tuple[str, ...] = ()
-    moved: Mapping[str, str] = field(default_factory=dict)
+    moved: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -166,10 +167,24 @@ class Photos:
 
         Its `id` is the short name: what is made of a photo does not depend on the names of others.
         """
-        return self._listed([short_name(path) for path in self.paths], self.paths)
+        return self._given
 
     def named(self) -> Given:
         """Return the same list with the ids and places that people read."""
+        if not self.moved and not self.labels and self.ids == self._short_names:
+            return self._given
+        return self._named
+
+    @cached_property
+    def _short_names(self) -> tuple[str, ...]:
+        return tuple(map(short_name, self.paths))
+
+    @cached_property
+    def _given(self) -> Given:
+        return self._listed(self._short_names, self.paths)
+
+    @cached_property
+    def _named(self) -> Given:
         return self._listed(self.ids, self.places, self.labels)
 
     def _listed(self, ids: Sequence[str], paths: Sequence[str], labels: Sequence[str] = ()) -> Given:

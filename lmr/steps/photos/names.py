@@ -8,9 +8,9 @@ begins with `/`.
 
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 from lmr.evaluation.kaggle import is_plain_id
 from lmr.storage import Piece
@@ -99,8 +99,8 @@ class PhotoNames:
     """Finds photos by what people call them.
 
     Tried in this order: the id; the path encoded, as an id has it; the path; the path, the file's name or the
-    short name, with or without suffix; the same with accents in either form; the same without leading zeros.
-    The first that fits counts, if it fits one photo only.
+    short name, with or without suffix, plain or encoded; the same with accents in either form; of numbers the
+    same without leading zeros. The first that fits counts, if it fits one photo only.
 
     Parameters
     ----------
@@ -113,19 +113,18 @@ class PhotoNames:
 
     def find(self, name: str) -> int | None:
         """Return the row of a photo; None where there is none of this name, or several."""
-        composed = _composed(name)
-        forms = {
-            "_by_id": name,
-            "_by_long": name,
-            "_by_path": name,
-            "_by_part": name,
-            "_by_accent": composed,
-            "_by_number": _without_zeros(composed),
-        }
+        tables = ["_by_id", "_by_long", "_by_path", "_by_part"]
+        if not (name.isascii() and unquote(name).isascii()):
+            tables.append("_by_accent")
+        if short_name(name).isdecimal():
+            tables.append("_by_number")
         # A table is made when no name stands in those before it: a large gallery by ids needs but one.
-        for table, form in forms.items():
-            if (row := getattr(self, table).get(form)) is not None:
-                return int(row) if row >= 0 else None
+        for table in tables:
+            plain = table in ("_by_id", "_by_long", "_by_path")
+            for form in (name,) if plain else dict.fromkeys((name, unquote(name))):
+                row = getattr(self, table).get(_FORMS.get(table, str)(form))
+                if row is not None:
+                    return int(row) if row >= 0 else None
         return None
 
     @cached_property
@@ -142,7 +141,7 @@ class PhotoNames:
 
     @cached_property
     def _by_part(self) -> dict[str, int]:
-        return self._parts(str)
+        return self._parts(lambda part: part)
 
     @cached_property
     def _by_accent(self) -> dict[str, int]:
@@ -150,17 +149,19 @@ class PhotoNames:
 
     @cached_property
     def _by_number(self) -> dict[str, int]:
-        return self._parts(lambda part: _without_zeros(_composed(part)))
+        return self._parts(_without_zeros, only=lambda path: short_name(path).isdecimal())
 
-    def _parts(self, form: Callable[[str], str]) -> dict[str, int]:
-        return _table((form(part), row) for row in range(len(self._ids)) for part in self._parts_of(row))
+    def _parts(
+        self, form: Callable[[str], str], only: Callable[[str], bool] = lambda path: True
+    ) -> dict[str, int]:
+        rows = (row for row, path in enumerate(self._paths) if only(path))
+        return _table((form(part), row) for row in rows for part in self._parts_of(row))
 
-    def _parts_of(self, row: int) -> set[str]:
-        path = self._paths[row].removeprefix("./")
+    def _parts_of(self, row: int) -> Iterator[str]:
+        path = self._paths[row]
         folder, slash, name = path.rpartition("/")
-        short = short_name(path)
-        plain = {self._ids[row], path, name, short, f"{folder}{slash}{short}"}
-        return plain | {encoded(one) for one in plain}
+        short = short_name(name)
+        yield from (path, name, short, f"{folder}{slash}{short}") if folder else (name, short)
 
 
 def _long(path: str) -> str:
@@ -182,8 +183,11 @@ def _composed(name: str) -> str:
 
 
 def _without_zeros(name: str) -> str:
-    folder, slash, last = name.rpartition("/")
+    folder, slash, last = _composed(name).rpartition("/")
     return f"{folder}{slash}{last.lstrip('0') or '0'}"
+
+
+_FORMS = {"_by_accent": _composed, "_by_number": _without_zeros}
 
 
 def _is_utf8(path: str) -> bool:
