@@ -1,12 +1,14 @@
 """What comes with lmr beside its code, in a checkout or in a wheel: deploy/, docker/ and docs/."""
 
+import hashlib
 import tomllib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from lmr.errors import LmrError
 
-__all__ = ["PACKAGED", "files", "shipped", "sources"]
+__all__ = ["PACKAGED", "files", "shipped", "source_digest", "sources"]
 
 PACKAGED = "lmr/_shipped"
 """Where a wheel has these files."""
@@ -58,6 +60,16 @@ def sources() -> Mapping[str, Path]:
         for path in _below(_ROOT / folder)
         if packaged not in path.parents
     }
+
+
+@cache
+def source_digest() -> str:
+    """Return a digest of this installation of lmr: versions alone do not tell a changed checkout."""
+    total = hashlib.sha256()
+    for name, path in sources().items():
+        if name.startswith("lmr/") and path.suffix == ".py":
+            total.update(f"{name}\0".encode() + path.read_bytes())
+    return total.hexdigest()[:12]
 
 
 def _below(folder: Path) -> list[Path]:

@@ -86,6 +86,8 @@ def run_command(
         report = run_steps(
             chosen.flow.targets, chosen.root, where, bars, workflow=chosen.name, finalizer=chosen.finalizer
         )
+    for notice in report.notices:
+        out.print(notice, soft_wrap=True)
     if report.summaries:
         out.print(tables.summary_table(report.summaries))
     else:

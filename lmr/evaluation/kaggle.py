@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import fsspec
 
-from lmr.errors import LmrError, StorageError
+from lmr.errors import LmrError, StorageError, one_line
 
 __all__ = [
     "MAX_PREDICTIONS",
@@ -247,6 +247,6 @@ def _write(url: Url, data: bytes) -> None:
 def _unreachable(verb: str, url: Url, error: Exception) -> StorageError:
     return StorageError(
         f"cannot {verb} {os.fspath(url)}",
-        got=" ".join(f"{type(error).__name__}: {error}".split())[:300],
+        got=one_line(error),
         fix="check the path, the URL's scheme (s3://bucket/name, or a path) and the permissions",
     )

@@ -14,7 +14,7 @@ from typing import Any
 
 import fsspec
 
-from lmr.errors import StorageError
+from lmr.errors import StorageError, one_line
 from lmr.storage.retries import is_transient, retry
 
 __all__ = [
@@ -258,17 +258,17 @@ def _explained(verb: str, url: str) -> Iterator[None]:
     except StorageError:
         raise
     except (OSError, ValueError, ImportError) as error:
-        raise StorageError(f"cannot {verb} {url}", got=_one_line(error), fix=_fix(error)) from error
+        raise StorageError(f"cannot {verb} {url}", got=_with_notes(error), fix=_fix(error)) from error
     except Exception as error:
         # botocore's errors share no base with OSError and must not be imported here (s3fs is loaded by URL).
         if type(error).__module__.split(".")[0] not in ("botocore", "aiobotocore", "aiohttp", "s3fs"):
             raise
-        raise StorageError(f"cannot {verb} {url}", got=_one_line(error), fix=_fix(error)) from error
+        raise StorageError(f"cannot {verb} {url}", got=_with_notes(error), fix=_fix(error)) from error
 
 
-def _one_line(error: BaseException) -> str:
+def _with_notes(error: BaseException) -> str:
     notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300] + notes
+    return one_line(error) + notes
 
 
 def _fix(error: BaseException) -> str:
