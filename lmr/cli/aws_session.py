@@ -20,6 +20,8 @@ from lmr.cloud.prices import Limits, Prices, Rate, check_limits, hours_ahead, mo
 from lmr.cloud.redact import RedactedText, Redactor
 from lmr.cloud.session import Aws, open_aws
 from lmr.cloud.spending import read_spending, record, write_spending
+from lmr.cluster.address import Address
+from lmr.cluster.certificates import store_certificates
 from lmr.cluster.client import connect as connect_to
 from lmr.errors import CloudError
 from lmr.scheduler.backlog import Backlog, read_backlog, retire_hosts
@@ -155,17 +157,17 @@ def asking(
             )
         yield None, None
         return
-    folder = str(certificates(aws, name, tls)) if scheduler.startswith("tls://") else None
+    folder = str(certificates(aws, name, tls)) if Address.parse(scheduler).encrypted else None
     with connect_to(scheduler, folder) as client:
         yield client, read_backlog(client)
 
 
 def _listens(address: str) -> bool:
-    host, _, port = address.rpartition("://")[2].rpartition(":")
+    where = Address.parse(address)
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=2):
+        with socket.create_connection((where.host, where.port), timeout=2):
             return True
-    except (OSError, ValueError):
+    except OSError:
         return False
 
 
@@ -173,7 +175,7 @@ def certificates(aws: Aws, name: str, tls: Path | None) -> Path:
     """Return the folder with the client's certificate; fetch it where it is not there."""
     folder = tls or folder_of(name)
     if not (folder / "client.pem").is_file():
-        bundle.fetch_certificates(aws, name, folder)
+        store_certificates(folder, bundle.fetch_certificates(aws, name))
     return folder
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lmr.cluster import commands, tunnel
+from lmr.cluster.address import Address
 from lmr.cluster.certificates import make_certificates
 
 __all__ = ["cluster_app", "dashboard"]
@@ -53,9 +54,9 @@ def certs(
             path.name, "nowhere: signs certificates, keep it" if kept else GOES_WHERE[path.stem] + secret
         )
     out.print(table)
+    address = Address("tls", host[0] if host else "HOST", 8786)
     out.print(
-        f"next: lmr cluster scheduler --tls {folder}\n"
-        f"      lmr cluster worker tls://{(host or ['HOST'])[0]}:8786 --tls {folder}",
+        f"next: lmr cluster scheduler --tls {folder}\n      lmr cluster worker {address} --tls {folder}",
         soft_wrap=True,
     )
 
@@ -69,6 +70,12 @@ def scheduler(
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8786,
     dashboard_host: Annotated[str, typer.Option(help="A private address: it has no password.")] = "127.0.0.1",
     dashboard_port: Annotated[int, typer.Option(min=0, max=65535)] = 8787,
+    dashboard_name: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Name by which browsers ask for the dashboard, besides localhost; may be repeated."
+        ),
+    ] = None,
     unprotected: Unprotected = False,
 ) -> None:
     """Start a scheduler on this machine; it runs until it is stopped."""
@@ -79,6 +86,7 @@ def scheduler(
             port=port,
             dashboard_host=dashboard_host,
             dashboard_port=dashboard_port,
+            dashboard_names=dashboard_name or (),
             unprotected=unprotected,
         )
     )

@@ -98,8 +98,8 @@ def put_certificates(aws: Aws, tags: Mapping[str, str], folder: Path) -> None:
                 )
 
 
-def fetch_certificates(aws: Aws, cluster: str, folder: Path) -> None:
-    """Fetch the client's certificate of a cluster, for a machine that did not start it.
+def fetch_certificates(aws: Aws, cluster: str) -> dict[str, bytes]:
+    """Fetch the client's certificate of a cluster, for a machine that did not start it; its files by name.
 
     Raises
     ------
@@ -112,11 +112,7 @@ def fetch_certificates(aws: Aws, cluster: str, folder: Path) -> None:
             f"the cluster {cluster} has no certificate for clients in AWS",
             fix="`lmr cluster down` and `up` make new ones; results in the bucket stay",
         )
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for row in rows:
-        path = folder / row["Name"].rpartition("/")[2]
-        path.touch(mode=0o600)
-        path.write_text(row["Value"])
+    return {row["Name"].rpartition("/")[2]: row["Value"].encode() for row in rows}
 
 
 def has_certificates(aws: Aws, cluster: str) -> bool:

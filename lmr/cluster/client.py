@@ -3,6 +3,7 @@
 `--scheduler ADDRESS` is the only contract with a cluster, whoever started it.
 """
 
+import importlib
 import logging
 import os
 import uuid
@@ -112,7 +113,10 @@ def _check_version(client: distributed.Client) -> None:
 
 @contextmanager
 def _local_cluster(where: Where) -> Iterator[distributed.LocalCluster]:
+    # The scheduler is in this process and its workers are children: each guards the page that it shows.
+    guard = importlib.import_module("lmr.cluster.dashboard").__name__
     config = {
+        "distributed.worker.preload": [guard],
         "distributed.nanny.pre-spawn-environ": thread_environment(),
         # Memory is bounded by the steps; a worker that spills would spill tens of bytes.
         "distributed.worker.memory.target": False,
