@@ -70,7 +70,7 @@ def begun_by(tmp_path, worker):
 
 
 def test_late_workers_that_do_not_pass_get_no_task_and_are_told(tmp_path):
-    step = replace(sleepers(tmp_path, 6, seconds=0.5), peak_bytes=1e9, check=partial(grumble_on, "grumbler"))
+    step = replace(sleepers(tmp_path, 12, seconds=4), peak_bytes=1e9, check=partial(grumble_on, "grumbler"))
     with cluster(tmp_path / "logs", workers=1) as made:
         name = submitted(made, step, tmp_path)
         made.worker("stale", PYTHONPATH=other_source(tmp_path / "stale"))
@@ -85,18 +85,18 @@ def test_late_workers_that_do_not_pass_get_no_task_and_are_told(tmp_path):
         for bad in ("stale", "small", "grumbler"):
             assert begun_by(tmp_path, bad) == []
             assert "no tasks of" in (tmp_path / "logs" / f"{bad}.log").read_text()
-        made.worker("good")
+        made.worker("good", TOY_SECONDS="0.1")
         _, ended = settled(made, name)
     assert "runs another lmr's source than" in stale
-    assert source_digest() in stale and "pip install" in stale
-    assert "is too small for the step sleep" in small and "0.5 GB" in small
-    assert "other weights lie here" in grumbler and "bring the same weights" in grumbler
+    assert f"{source_digest()} here; fix: install the same lmr there" in stale
+    assert "is too small for the step sleep; got: 0.5 GB" in small
+    assert "other weights lie here; got: abc; fix: bring the same weights" in grumbler
     assert {stale, small, grumbler} <= set(ended.notices)
 
 
 def test_the_record_of_a_run_keeps_what_was_noticed_for_its_report(tmp_path):
     with cluster(tmp_path / "logs", workers=1) as made:
-        step = sleepers(tmp_path, 3, seconds=1.5)
+        step = sleepers(tmp_path, 3, seconds=6)
         name = submit(
             [step], str(tmp_path / "run"), Where(scheduler=made.address), finalizer=partial(print, "end")
         ).name
@@ -109,8 +109,8 @@ def test_the_record_of_a_run_keeps_what_was_noticed_for_its_report(tmp_path):
 def test_a_late_worker_without_lmr_gets_no_task_and_is_named(tmp_path):
     (tmp_path / "bare.py").write_text("import sys\nsys.modules['lmr'] = None\n")
     with cluster(tmp_path / "logs", workers=1) as made:
-        name = submitted(made, sleepers(tmp_path, 4, seconds=1), tmp_path)
-        with pytest.raises(RuntimeError, match="No module named 'lmr|import of lmr"):
+        name = submitted(made, sleepers(tmp_path, 4, seconds=4), tmp_path)
+        with pytest.raises(RuntimeError, match="import of lmr"):
             made.worker("bare", f"--preload={tmp_path}/bare.py")
         assert "before it said what it runs" in noticed(made, name, "the worker bare")
         settled(made, name)
@@ -119,9 +119,7 @@ def test_a_late_worker_without_lmr_gets_no_task_and_is_named(tmp_path):
 
 def test_a_run_that_no_worker_is_admitted_to_is_refused(tmp_path):
     step = replace(sleepers(tmp_path, 2), check=partial(complain, "nowhere"))
-    with pytest.raises(
-        ClusterError, match=r"no worker can take part(.|\n)*no weights nowhere(.|\n)*fix: bring"
-    ):
+    with pytest.raises(ClusterError, match=r"no worker can(.|\n)*no weights nowhere(.|\n)*fix: bring"):
         run([step], str(tmp_path / "run"), Where(workers=1))
 
 
@@ -143,7 +141,7 @@ def test_shards_of_two_sources_are_told_of():
 
 def test_a_worker_that_the_scheduler_cannot_reach_is_closed_and_the_run_goes_on(tmp_path):
     with cluster(tmp_path / "logs", workers=1) as made:
-        name = submitted(made, sleepers(tmp_path, 8, seconds=1), tmp_path)
+        name = submitted(made, sleepers(tmp_path, 6, seconds=3), tmp_path)
         # It says that it is where nobody listens, as from behind a NAT.
         made.worker("lost", "--listen-address=tcp://127.0.0.1:0", "--contact-address=tcp://127.0.0.1:9")
         notice = noticed(made, name, "the worker lost")
