@@ -141,7 +141,7 @@ def _folders(groups: Path, membership: str, controller: str) -> Iterator[Path]:
     is passed over.
     """
     for line in membership.splitlines():
-        _, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
         names = controllers.split(",")
         if controllers == "":
             roots = [groups, groups / "unified"]
