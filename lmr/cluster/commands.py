@@ -1,8 +1,8 @@
 """The commands that start a scheduler and workers with all that `lmr` needs of them.
 
 They are Dask's own (`dask scheduler`, `dask worker`, `dask cuda worker`), by way of `lmr.cluster.entry`;
-here it is decided with which options and environment. A worker process has one thread: a shard that crashes a library then takes no
-innocent neighbour with it, and the cores of a host are shared out as processes.
+here it is decided with which options and environment. A worker process has one thread: a shard that crashes
+a library then takes no innocent neighbour with it, and the cores of a host are shared out as processes.
 """
 
 import ctypes

@@ -338,7 +338,7 @@ def s3_hint(error: BaseException) -> str:
     return _S3_HINTS.get(code, "").format(here=here)
 
 
-_REGION = "set AWS_DEFAULT_REGION on {here} to the region of the bucket: aws s3api get-bucket-location --bucket NAME"
+_REGION = "set AWS_DEFAULT_REGION on {here} to the bucket's region (aws s3api get-bucket-location)"
 _S3_HINTS = {
     "RequestTimeTooSkewed": "set the clock of {here}: timedatectl set-ntp true",
     "NoSuchBucket": "create the bucket, or check its name",

@@ -147,7 +147,7 @@ def test_ten_thousand_shards_are_one_paged_listing(s3):
         bucket.put_object("photos", f"{folder}/part-{shard:05d}.parquet", b"")
     proxy.requests.clear()
     plan = make_plan([first], root)
-    assert (plan[0].present, plan[0].missing) == (9_999, (9_999,))
+    assert (plan.steps[0].present, plan.steps[0].missing) == (9_999, (9_999,))
     assert [method for method, _ in proxy.requests] == ["GET"] * 10  # of a thousand names each
     # All steps of a workflow: a listing each, whatever their number of shards.
     proxy.requests.clear()
@@ -254,7 +254,7 @@ def _read_opened(url):
 
 @pytest.fixture
 def credentials(tmp_path, monkeypatch):
-    """A file of credentials, which is all that S3 clients have; returns a function that writes a key to it."""
+    """A file of credentials, all that S3 clients have; returns a function that writes a key to it."""
     file = tmp_path / "credentials"
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
