@@ -125,7 +125,7 @@ def expectations_of(plan: Plan, landmark: str, content: str, declared: Iterable[
 def _need(step: Step, declared: frozenset[str]) -> Need:
     asked = {name: n for name, n in step.resources.items() if name != "CPU" or "CPU" in declared}
     check = bytes(dumps(step.check)) if step.check else b""
-    return Need(step=step.name, resources=asked, peak_bytes=step.peak_bytes, check=check)
+    return Need(step=step.name, resources=asked, peak_bytes=step.cost.peak_bytes, check=check)
 
 
 @cache

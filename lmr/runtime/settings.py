@@ -16,7 +16,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from lmr import storage
 from lmr.errors import SettingsError
 
-__all__ = ["Settings", "digest", "layer", "parse_overrides", "read_toml"]
+__all__ = ["Part", "Settings", "digest", "layer", "parse_overrides", "read_toml"]
 
 Group = TypeVar("Group")
 
@@ -26,6 +26,46 @@ class Settings:
     """Base of the settings of every step; subclasses are frozen, keyword-only dataclasses too."""
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=False)
+
+    def only(self, *names: str, kind: str | None = None) -> "Part":
+        """Return some of these settings: what a step depends on, and no more.
+
+        Parameters
+        ----------
+        *names
+            The fields.
+        kind
+            The name under which the part is fingerprinted; None: this class's name.
+        """
+        return Part(kind or type(self).__name__, {name: getattr(self, name) for name in names})
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Some settings of a step, read as attributes: another value of the others makes nothing anew.
+
+    Attributes
+    ----------
+    kind
+        The name under which the part is fingerprinted.
+    values
+        The settings by name.
+    """
+
+    kind: str
+    values: Mapping[str, Any]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # what copy and pickle ask for before there are values
+            raise AttributeError(name)
+        try:
+            return self.values[name]
+        except KeyError:
+            raise AttributeError(f"{self.kind} has no {name}; it has {', '.join(self.values)}") from None
+
+    def also(self, **values: Any) -> "Part":
+        """Return the part with further values."""
+        return Part(self.kind, {**self.values, **values})
 
 
 def digest(value: Any) -> str:
@@ -38,6 +78,8 @@ def digest(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Part):
+        return {"class": value.kind, **{name: _plain(one) for name, one in value.values.items()}}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"class": type(value).__name__, **fields}

@@ -47,20 +47,21 @@ class ShardTask:
     make: Callable[..., pa.Table]
     settings: Any
     inputs: Mapping[str, Dataset]
-    placement: Mapping[str, Any]
+    arguments: Mapping[str, Any]
+    """What `make` takes besides its datasets."""
     failures: str
     """Folder for the tracebacks of unforeseen errors."""
 
     @classmethod
     def of(cls, step: Step, root: str) -> "ShardTask":
-        """Return the job of a step for a run's folder."""
+        """Return the task of a step for a run's folder."""
         inputs = {name: source.dataset(root) for name, source in step.inputs.items()}
         return cls(
             output=step.dataset(root),
             make=step.make,
             settings=step.settings,
             inputs=inputs,
-            placement=step.placement,
+            arguments={**step.implied, **step.placement},
             failures=storage.join(root, "failures"),
         )
 
@@ -151,13 +152,13 @@ def add_up(summaries: Sequence[Summary]) -> list[Summary]:
     ]
 
 
-def make_shard(job: ShardTask, shard: int, *upstream: Receipt | Summary) -> Receipt:
+def make_shard(task: ShardTask, shard: int, *upstream: Receipt | Summary) -> Receipt:
     """Make one shard, unless storage has it; never raises for what concerns this shard alone.
 
     A failure becomes a receipt with the reason, and what depends on it is skipped, so that all other shards
     of the run are still finished and one account of everything reaches the user.
     """
-    output = job.output
+    output = task.output
     worker = f"{socket.gethostname()}:{os.getpid()}"
     receipt = partial(Receipt, step=output.step, shard=shard, worker=worker)
     if any(isinstance(u, Summary) and not u.whole for u in upstream) or any(
@@ -170,7 +171,7 @@ def make_shard(job: ShardTask, shard: int, *upstream: Receipt | Summary) -> Rece
             facts = output.facts(shard)
             return receipt(state="found", rows=int(facts["rows"]), source=facts.get("source", ""))
         with attempts.attempt(f"shard {output.step}/{shard:05d}"), _measured() as measure:
-            rows = job.make(shard, job.settings, **job.inputs, **job.placement)
+            rows = task.make(shard, task.settings, **task.inputs, **task.arguments)
             facts = measure() | ({"note": note} if (note := note_of(rows)) else {})
             facts["source"] = source_digest()
             size = output.write(shard, rows, **facts)
@@ -178,7 +179,7 @@ def make_shard(job: ShardTask, shard: int, *upstream: Receipt | Summary) -> Rece
     except LmrError as error:
         return receipt(state="failed", error=str(error))
     except Exception as error:
-        return receipt(state="failed", error=_unforeseen(job, shard, error))
+        return receipt(state="failed", error=_unforeseen(task, shard, error))
 
 
 def failure_name(step: str, shard: int) -> str:
@@ -186,9 +187,9 @@ def failure_name(step: str, shard: int) -> str:
     return f"{step}-{shard:05d}.txt"
 
 
-def _unforeseen(job: ShardTask, shard: int, error: Exception) -> str:
+def _unforeseen(task: ShardTask, shard: int, error: Exception) -> str:
     """Tell of an error that is none of lmr's own; leave its traceback if nobody could foresee it."""
-    failed = f"shard {job.output.step}/{shard:05d} failed"
+    failed = f"shard {task.output.step}/{shard:05d} failed"
     if attempts.is_leaving():
         # The process is being ended, and the shard with it; it will be made elsewhere.
         return str(LmrError(failed, got=f"its worker was stopped ({one_line(error)})", fix="run again"))
@@ -198,7 +199,7 @@ def _unforeseen(job: ShardTask, shard: int, error: Exception) -> str:
     if isinstance(error, OSError):
         fix = "mend the cause (a disk, a folder's permissions, the network) and run the same command again"
         return str(LmrError(failed, got=one_line(error, 500), fix=fix))
-    where = storage.join(job.failures, failure_name(job.output.step, shard))
+    where = storage.join(task.failures, failure_name(task.output.step, shard))
     try:
         storage.put(where, traceback.format_exc().encode())
     except LmrError:

@@ -18,8 +18,8 @@ from lmr.runtime.tasks import sources_note
 from lmr.scheduler import runs
 from lmr.scheduler.run import run, submit
 from lmr.shipped import source_digest
-from lmr.storage.datasets import Dataset
 from tests.support.clusters import ROOT, cluster
+from tests.support.costs import cost
 from tests.support.faults import marks, sleepers
 from tests.support.network import network, why_not
 from tests.support.servers import said
@@ -70,7 +70,7 @@ def begun_by(tmp_path, worker):
 
 
 def test_late_workers_that_do_not_pass_get_no_task_and_are_told(tmp_path):
-    step = replace(sleepers(tmp_path, 12, seconds=4), peak_bytes=1e9, check=partial(grumble_on, "grumbler"))
+    step = replace(sleepers(tmp_path, 12, seconds=4), cost=cost(task_bytes=1e9), check=partial(grumble_on, "grumbler"))
     with cluster(tmp_path / "logs", workers=1) as made:
         name = submitted(made, step, tmp_path)
         made.worker("stale", PYTHONPATH=other_source(tmp_path / "stale"))
@@ -130,7 +130,7 @@ def complain(where):
 def test_every_shard_names_the_source_that_made_it(tmp_path):
     step = sleepers(tmp_path, 2)
     run([step], str(tmp_path / "run"))
-    dataset: Dataset = step.dataset(str(tmp_path / "run"))
+    dataset = step.dataset(str(tmp_path / "run"))
     assert [dataset.facts(shard)["source"] for shard in range(2)] == [source_digest()] * 2
 
 
@@ -195,7 +195,8 @@ def test_a_worker_behind_an_address_of_its_own_is_closed(tmp_path):
         start("good", "--host", net["good"].address)
         code = (
             "import sys; from pathlib import Path; from lmr.cluster.client import Where\n"
-            "from lmr.scheduler.run import submit; from tests.support.faults import sleepers\n"
+            "from lmr.scheduler.run import submit; from tests.support.costs import cost
+from tests.support.faults import sleepers\n"
             f"p = Path({str(tmp_path)!r})\n"
             f"print(submit([sleepers(p, 12, seconds=1)], str(p / 'run'), Where(scheduler={address!r})).name)"
         )

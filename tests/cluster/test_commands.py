@@ -157,7 +157,7 @@ def test_a_bad_option_of_dask_is_told(tmp_path):
         command,
         tmp_path / "log",
         DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="1000",
-        **{"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "soon"},
+        DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL="soon",
     )
     assert "error: the scheduler ended with an error of Dask\ngot: " in told
     assert "DASK_… variables" in told

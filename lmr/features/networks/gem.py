@@ -83,7 +83,7 @@ class GemNetwork(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Return the last feature map, (n, rows, columns, d), of normalised images (n, 3, height, width)."""
-        return cast(Tensor, self.trunk(images)).permute(0, 2, 3, 1)
+        return cast("Tensor", self.trunk(images)).permute(0, 2, 3, 1)
 
     def describe(self, features: Tensor, *, regions: bool) -> tuple[Tensor, Tensor]:
         """Return the unit descriptors of feature maps, (n, d), and of their regions, (n, r, d).

@@ -10,11 +10,14 @@ from lmr.features.aggregate import triangulation, vlad
 from lmr.features.regions import rmac_boxes
 from lmr.features.whiten import Whitening, learn_whitening
 from lmr.retrieval.descriptors import to_float
-from lmr.runtime.steps import Each, Source, Step, Whole, per_part
-from lmr.steps.features.columns import bytes_per_photo, described_table, present
+from lmr.runtime.steps import Cost, Each, Source, Step, Whole, of_role, per_part
+from lmr.steps.both import Both
+from lmr.steps.features.columns import GRID_REGIONS, Described, describe_cost, described_table, present
+from lmr.steps.features.local import Extracted
 from lmr.steps.features.settings import DescribeSettings
 from lmr.steps.local_search.index import sample_rows
 from lmr.steps.photos.generations import learned_from
+from lmr.steps.sizes import rows_per_shard
 from lmr.storage.arrow import array_table, column
 from lmr.storage.datasets import Dataset
 from lmr.storage.mapped import named_arrays
@@ -23,31 +26,52 @@ __all__ = ["aggregate_shard", "describe_by_aggregation", "learn_words_shard"]
 
 
 def describe_by_aggregation(
-    images: tuple[Source, Source], local: tuple[Source, Source], settings: DescribeSettings
-) -> tuple[Source, Source]:
+    images: Both[Source], local: Both[Extracted], settings: DescribeSettings
+) -> Both[Described]:
+    """Declare the steps that describe photos by what their local features add up to."""
+    learned = learned_from(local.gallery.source)
+    # Words, and a vector of so many numbers per photo before it is whitened.
+    long = settings.words * local.gallery.dimension
+    sample = min(settings.sample_features, learned.rows) * local.gallery.dimension
+    photos = min(settings.sample_photos, learned.rows)
     model = Step(
         name="learn_words",
         folder="vocabulary",
         make=learn_words_shard,
         settings=settings,
-        inputs={"local": Whole(learned_from(local[0]))},
+        inputs={"local": Whole(learned)},
         shards=1,
+        cost=Cost(
+            rows=8,
+            bytes_per_row=4.0 * long * settings.dimension,
+            # The sample as stored and as floats; photos' vectors, their centred copy, and the whitening's
+            # own.
+            task_bytes=10.0 * sample
+            + 8.0 * long * (3.0 * photos + 2.0 * settings.dimension + min(photos, long))
+            + 8.0 * local.gallery.per_shard * local.gallery.dimension,
+            work=min(settings.sample_features, learned.rows),
+            unit="feature",
+        ),
     )
 
-    def described(images: Step, local: Step) -> Step:
-        name = images.folder.rsplit("/", 1)[-1]
+    def described(images: Step, features: Step) -> Step:
+        held = 8.0 * rows_per_shard(features) * local.gallery.dimension + 4.0 * long * (
+            2.0 * settings.dimension + 3.0 * GRID_REGIONS
+        )
         return Step(
-            name="extract_global" if name == "gallery" else f"extract_global_{name}",
-            folder=f"global/{name}",
+            name=of_role("extract_global", images),
+            folder=f"global/{images.role}",
+            role=images.role,
             make=aggregate_shard,
             settings=settings,
-            inputs={"images": Each(images), "local": Each(local), "model": Whole(model)},
+            inputs={"images": Each(images), "local": Each(features), "model": Whole(model)},
             shards=images.shards,
-            rows=images.rows,
-            bytes_per_row=bytes_per_photo(settings),
+            cost=describe_cost(images, settings, held),
         )
 
-    return per_part(described, images[0], local[0]), per_part(described, images[1], local[1])
+    return images.zip(local).map(
+        lambda side: Described(per_part(described, side[0], side[1].source), settings.dimension)
+    )
 
 
 def learn_words_shard(shard: int, settings: DescribeSettings, *, local: Dataset) -> pa.Table:

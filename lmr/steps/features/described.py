@@ -6,17 +6,20 @@ features and needing no network, and GeM, from a network whose weights come in a
 
 from lmr.errors import SettingsError
 from lmr.runtime.steps import Source
+from lmr.steps.both import Both
 from lmr.steps.features.aggregated import describe_by_aggregation
+from lmr.steps.features.columns import Described
+from lmr.steps.features.local import Extracted
 from lmr.steps.features.network import describe_by_network, open_gem
 from lmr.steps.features.settings import DescribeSettings
-from lmr.steps.workflow import Inputs
+from lmr.steps.inputs import Inputs
 
 __all__ = ["DescribeSettings", "extract_global", "open_gem"]
 
 
 def extract_global(
-    images: tuple[Source, Source], local: tuple[Source, Source], settings: DescribeSettings, inputs: Inputs
-) -> tuple[Source, Source]:
+    images: Both[Source], local: Both[Extracted], settings: DescribeSettings, inputs: Inputs
+) -> Both[Described]:
     """Declare the steps that describe gallery and queries.
 
     Columns: `photo`, `descriptor` (float16, unit; zeros for a photo without descriptor), `regions` (a list of

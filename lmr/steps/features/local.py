@@ -1,12 +1,11 @@
 """Extract local features: photos in, one row per feature out."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
 from annotated_types import Ge, Le
-from numpy.typing import NDArray
 
 from lmr.errors import SettingsError
 from lmr.features.extractors import DIMENSIONS, LocalKind, Precision, local_extractor
@@ -14,14 +13,49 @@ from lmr.features.interfaces import LocalExtractor
 from lmr.features.local.quantise import to_int8
 from lmr.features.pipeline import extract_photos
 from lmr.runtime.settings import Settings
-from lmr.runtime.steps import Each, Source, Step, per_part
+from lmr.runtime.steps import Cost, Each, Source, Step, of_role, per_part
 from lmr.steps.features.weights import Weights
+from lmr.steps.inputs import Inputs
 from lmr.steps.photos.ingest import read_usable
-from lmr.steps.workflow import Inputs
+from lmr.steps.sizes import rows_per_shard
 from lmr.storage.arrow import table
 from lmr.storage.datasets import Dataset
 
-__all__ = ["LocalSettings", "extract_local", "extract_local_shard", "open_local"]
+__all__ = ["Extracted", "LocalSettings", "extract_local", "extract_local_shard", "open_local"]
+
+EXTRACTION_BYTES = 1.0e9
+"""What an extractor holds besides photos and features: a network's weights and layers, or SIFT's scale
+space."""
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """The local features of some photos.
+
+    Attributes
+    ----------
+    source
+        Columns as of `extract_local`.
+    photos
+        How many photos they are of.
+    per_photo
+        Most features of a photo.
+    dimension
+        Numbers in a descriptor.
+    itemsize
+        Bytes of each number as it is stored.
+    """
+
+    source: Source
+    photos: int
+    per_photo: int
+    dimension: int
+    itemsize: int
+
+    @property
+    def per_shard(self) -> int:
+        """Most features of a shard."""
+        return rows_per_shard(self.source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +74,7 @@ class LocalSettings(Settings):
     """Of DELF's convolutions: float16 on GPUs and float32 on CPUs ("auto"), or one of these everywhere."""
 
 
-def extract_local(images: Source, settings: LocalSettings, inputs: Inputs) -> Source:
+def extract_local(images: Source, settings: LocalSettings, inputs: Inputs) -> Extracted:
     """Declare the step that extracts local features from a dataset `images`.
 
     Each row is a feature: `photo` (row of its photo), `xy` (pixels in the upright photo), `scale` (pixels),
@@ -60,24 +94,37 @@ def extract_local(images: Source, settings: LocalSettings, inputs: Inputs) -> So
             fix="give --local-weights FILE, or use --local rootsift",
         )
 
+    dimension = DIMENSIONS[settings.features]
+    itemsize = 2 if network and _halves(settings) else 1
+    row_bytes = 24.0 + dimension * itemsize
+
     def extracted(images: Step) -> Step:
-        name = images.folder.rsplit("/", 1)[-1]
+        photos = rows_per_shard(images)
         return Step(
-            name="extract_local" if name == "gallery" else f"extract_local_{name}",
-            folder=f"local/{name}",
+            name=of_role("extract_local", images),
+            folder=f"local/{images.role}",
+            role=images.role,
             make=extract_local_shard,
             settings=settings,
             inputs={"images": Each(images)},
             shards=images.shards,
-            rows=images.rows * settings.max_features,
-            bytes_per_row=24.0 + DIMENSIONS[settings.features] * (2 if network and _halves(settings) else 1),
+            cost=Cost(
+                rows=images.rows * settings.max_features,
+                bytes_per_row=row_bytes,
+                # The shard's files, photos that are decoded ahead, features as found, joined and written.
+                task_bytes=EXTRACTION_BYTES
+                + photos * (2.0 * images.bytes_per_row + 4.0 * settings.max_features * row_bytes),
+                work=images.rows,
+                unit="photo",
+            ),
             weights=weights.digest if weights else "",
             resources={"GPU": 1} if network and inputs.device != "cpu" else {"CPU": 1},
             placement={"weights": weights, "device": inputs.device},
             check=weights.check if weights else None,
         )
 
-    return per_part(extracted, images)
+    source = per_part(extracted, images)
+    return Extracted(source, images.rows, settings.max_features, dimension, itemsize)
 
 
 def open_local(settings: LocalSettings, weights: Weights | None, device: str) -> LocalExtractor:
@@ -97,7 +144,7 @@ def extract_local_shard(
     found = extract_photos(extractor, rows.images, rows.sizes)
     counts = [len(f.score) for f in found]
     empty = np.empty((0, extractor.dimension), extractor.storage)
-    descriptors: NDArray[Any] = np.concatenate([empty, *(f.descriptor for f in found)])
+    descriptors = np.concatenate([empty, *(f.descriptor for f in found)])
     if descriptors.dtype == np.float16 and not _halves(settings):
         descriptors = to_int8(descriptors)
     return table(

@@ -14,14 +14,17 @@ from lmr.features.interfaces import GlobalExtractor
 from lmr.features.pipeline import extract_photos
 from lmr.features.whiten import Whitening, learn_whitening
 from lmr.retrieval.descriptors import to_float
-from lmr.runtime.steps import Each, Source, Step, Whole, per_part
-from lmr.steps.features.columns import bytes_per_photo, described_table, present
+from lmr.runtime.steps import Cost, Each, Source, Step, Whole, of_role, per_part
+from lmr.steps.both import Both
+from lmr.steps.features.columns import GRID_REGIONS, Described, describe_cost, described_table, present
+from lmr.steps.features.local import EXTRACTION_BYTES
 from lmr.steps.features.settings import DescribeSettings
 from lmr.steps.features.weights import Weights
+from lmr.steps.inputs import Inputs
 from lmr.steps.local_search.index import sample_rows
 from lmr.steps.photos.generations import learned_from
 from lmr.steps.photos.ingest import read_usable
-from lmr.steps.workflow import Inputs
+from lmr.steps.sizes import rows_per_shard
 from lmr.storage.arrow import Ragged, array_table, column, ragged, table
 from lmr.storage.datasets import Dataset
 from lmr.storage.mapped import named_arrays
@@ -35,10 +38,19 @@ __all__ = [
     "whiten_shard",
 ]
 
+RAW_DIMENSION = 2048
+"""Most numbers that a known network gives before whitening; the weights, which know, are not opened to
+plan."""
 
-def describe_by_network(
-    images: tuple[Source, Source], settings: DescribeSettings, inputs: Inputs
-) -> tuple[Source, Source]:
+
+def describe_by_network(images: Both[Source], settings: DescribeSettings, inputs: Inputs) -> Both[Described]:
+    """Declare the steps that describe photos by a network, whitened.
+
+    Raises
+    ------
+    SettingsError
+        If there are no weights.
+    """
     if inputs.weights is None:
         raise SettingsError(
             "GeM needs the weights of its network",
@@ -52,59 +64,81 @@ def describe_by_network(
         "check": inputs.weights.check,
     }
 
+    def held(images: Step) -> float:
+        return EXTRACTION_BYTES + 2.0 * images.bytes_per_row * rows_per_shard(images)
+
     def raw(images: Step) -> Step:
-        name = images.folder.rsplit("/", 1)[-1]
+        row_bytes = 12.0 + 2.0 * RAW_DIMENSION * (1 + GRID_REGIONS)
         return Step(
-            name="network" if name == "gallery" else f"network_{name}",
-            folder=f"network/{name}",
+            name=of_role("network", images),
+            folder=f"network/{images.role}",
+            role=images.role,
             make=network_shard,
             settings=settings.gem,
             inputs={"images": Each(images)},
             shards=images.shards,
-            rows=images.rows,
+            cost=Cost(
+                rows=images.rows,
+                bytes_per_row=row_bytes,
+                task_bytes=held(images) + 6.0 * row_bytes * rows_per_shard(images),
+                work=images.rows,
+                unit="photo",
+            ),
             **network,
         )
 
     def whitened(images: Step) -> Step:
-        name = images.folder.rsplit("/", 1)[-1]
         return Step(
-            name="extract_global" if name == "gallery" else f"extract_global_{name}",
-            folder=f"global/{name}",
+            name=of_role("extract_global", images),
+            folder=f"global/{images.role}",
+            role=images.role,
             make=whitened_network_shard,
             settings=settings,
             inputs={"images": Each(images)},
             shards=images.shards,
-            rows=images.rows,
-            bytes_per_row=bytes_per_photo(settings),
+            cost=describe_cost(images, settings, held(images)),
             **network,
         )
 
+    def described(sources: Source) -> Described:
+        return Described(sources, settings.dimension)
+
     if settings.whitening == "checkpoint":
-        return per_part(whitened, images[0]), per_part(whitened, images[1])
-    raws = per_part(raw, images[0]), per_part(raw, images[1])
+        return images.map(lambda source: described(per_part(whitened, source)))
+    raws = images.map(lambda source: per_part(raw, source))
+    learned = learned_from(raws.gallery)
+    sample = min(settings.sample_photos, learned.rows)
     model = Step(
         name="learn_whitening",
         folder="whitening",
         make=learn_whitening_shard,
         settings=settings,
-        inputs={"raw": Whole(learned_from(raws[0]))},
+        inputs={"raw": Whole(learned)},
         shards=1,
+        cost=Cost(
+            rows=2,
+            bytes_per_row=8.0 * RAW_DIMENSION * settings.dimension,
+            # The sample, its centred copy in float64, and matrices of its dimension.
+            task_bytes=RAW_DIMENSION * (20.0 * sample + 32.0 * RAW_DIMENSION)
+            + 2.0 * rows_per_shard(raws.gallery) * raws.gallery.bytes_per_row,
+            work=sample,
+            unit="vector",
+        ),
     )
 
-    def described(raw: Step) -> Step:
-        name = raw.folder.rsplit("/", 1)[-1]
+    def white(raw: Step) -> Step:
         return Step(
-            name="extract_global" if name == "gallery" else f"extract_global_{name}",
-            folder=f"global/{name}",
+            name=of_role("extract_global", raw),
+            folder=f"global/{raw.role}",
+            role=raw.role,
             make=whiten_shard,
             settings=settings,
             inputs={"raw": Each(raw), "model": Whole(model)},
             shards=raw.shards,
-            rows=raw.rows,
-            bytes_per_row=bytes_per_photo(settings),
+            cost=describe_cost(raw, settings, 6.0 * raw.bytes_per_row * rows_per_shard(raw)),
         )
 
-    return per_part(described, raws[0]), per_part(described, raws[1])
+    return raws.map(lambda source: described(per_part(white, source)))
 
 
 def open_gem(settings: GemSettings, weights: Weights, device: str) -> GlobalExtractor:
