@@ -70,7 +70,8 @@ def begun_by(tmp_path, worker):
 
 
 def test_late_workers_that_do_not_pass_get_no_task_and_are_told(tmp_path):
-    step = replace(sleepers(tmp_path, 12, seconds=4), cost=cost(task_bytes=1e9), check=partial(grumble_on, "grumbler"))
+    step = sleepers(tmp_path, 12, seconds=4)
+    step = replace(step, cost=cost(task_bytes=1e9), check=partial(grumble_on, "grumbler"))
     with cluster(tmp_path / "logs", workers=1) as made:
         name = submitted(made, step, tmp_path)
         made.worker("stale", PYTHONPATH=other_source(tmp_path / "stale"))
@@ -195,8 +196,7 @@ def test_a_worker_behind_an_address_of_its_own_is_closed(tmp_path):
         start("good", "--host", net["good"].address)
         code = (
             "import sys; from pathlib import Path; from lmr.cluster.client import Where\n"
-            "from lmr.scheduler.run import submit; from tests.support.costs import cost
-from tests.support.faults import sleepers\n"
+            "from lmr.scheduler.run import submit; from tests.support.faults import sleepers\n"
             f"p = Path({str(tmp_path)!r})\n"
             f"print(submit([sleepers(p, 12, seconds=1)], str(p / 'run'), Where(scheduler={address!r})).name)"
         )
