@@ -50,6 +50,8 @@ def run(
         report = run_steps(
             flow.targets, root, where, bars, workflow=prepared.name, finalizer=prepared.finalizer
         )
+    for notice in report.notices:
+        out.print(notice, soft_wrap=True)
     if report.summaries:
         out.print(tables.summary_table(report.summaries))
     else:
