@@ -11,9 +11,10 @@ from lmr.api.progress import ProgressBars
 from lmr.api.retrieve import place_of
 from lmr.cli import tables
 from lmr.cli.cluster import Tls
-from lmr.cli.notices import tell_of_networks
+from lmr.cli.notices import memory_text, tell_of_networks
 from lmr.cli.runs import Scheduler
 from lmr.cli.workflow import show_results, with_workflow
+from lmr.cluster.client import machine_memory_bytes
 from lmr.runtime.graph import make_plan
 from lmr.scheduler.run import run as run_steps
 
@@ -47,6 +48,10 @@ def run(
         return
     prepared.remember()
     tell_of_networks(flow, root, processes, out)
+    if processes is not None:
+        todo = make_plan(flow.targets, root)
+        if warning := memory_text(todo, processes, machine_memory_bytes()):
+            out.print(warning, soft_wrap=True)
     with ProgressBars(out) as bars:
         report = run_steps(
             flow.targets, root, where, bars, workflow=prepared.name, finalizer=prepared.finalizer

@@ -14,13 +14,14 @@ from typing import Any
 
 import dask
 import distributed
+from distributed.system import MEMORY_LIMIT
 from distributed.versions import VersionMismatchWarning
 
 from lmr.cluster.tls import security, why_unreachable
 from lmr.errors import ClusterError
 from lmr.runtime.threads import thread_environment
 
-__all__ = ["Where", "connect", "open_client", "workers_of"]
+__all__ = ["Where", "connect", "machine_memory_bytes", "open_client", "workers_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +95,11 @@ def workers_of(client: distributed.Client) -> Mapping[str, Mapping[str, Any]]:
     return workers
 
 
+def machine_memory_bytes() -> int:
+    """Return the memory that processes of this machine may use, a container's limit counted."""
+    return int(MEMORY_LIMIT)
+
+
 def _check_version(client: distributed.Client) -> None:
     """Refuse a scheduler of another Dask, which would not understand; workers are looked at in preflight."""
     theirs = client.sync(client.scheduler.versions)["packages"]["distributed"]
@@ -118,6 +124,8 @@ def _local_cluster(where: Where) -> Iterator[distributed.LocalCluster]:
         cluster = distributed.LocalCluster(
             n_workers=where.workers - gpus,
             threads_per_worker=1,
+            # By itself Dask gives each worker the share of one core, however few workers there are.
+            memory_limit=machine_memory_bytes() // where.workers,
             processes=True,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",

@@ -134,7 +134,8 @@ def _reduced(described: Described, settings: GraphSettings) -> Described:
         cost=Cost(
             rows=described.rows,
             bytes_per_row=8.0 + 2.0 * described.dimension * settings.regions,
-            task_bytes=described.per_shard * GRID_REGIONS * 16.0 * described.dimension,
+            # Regions as stored, as floats and in float64, what a mixture makes of them, and what is written.
+            task_bytes=described.per_shard * GRID_REGIONS * 20.0 * described.dimension,
             work=described.rows,
             unit="photo",
         ),

@@ -33,7 +33,9 @@ def describe_by_aggregation(
     # Words, and a vector of so many numbers per photo before it is whitened.
     long = settings.words * local.gallery.dimension
     sample = min(settings.sample_features, learned.rows) * local.gallery.dimension
-    photos = min(settings.sample_photos, learned.rows)
+    # Photos are taken by whole shards, until they are enough.
+    shard = -(-local.gallery.per_shard // local.gallery.per_photo)
+    photos = min(settings.sample_photos + shard, -(-learned.rows // local.gallery.per_photo))
     model = Step(
         name="learn_words",
         folder="vocabulary",
