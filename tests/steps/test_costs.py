@@ -28,7 +28,7 @@ VARIANTS = {
     "indexed": BY_INDEX,
     "reduced regions": {"graph": {"regions": 5}},
 }
-NOISE_BYTES = 8_000_000  # what allocators and readers take, whatever the task
+NOISE_BYTES = 20_000_000  # what allocators, readers and first calls take, whatever the task
 
 
 def settings_of(changes, photos_per_shard):
@@ -97,7 +97,7 @@ HEAVY = {
         lambda flow: [flow.rankings["search"].step],
     ),
     "global": (
-        *(12_000, 2000, 6000),
+        *(12_000, 1000, 6000),
         LONG,
         ("extract_global", "extract_global_queries", "rerank"),
         lambda flow: [flow.rankings["expand"].step],
@@ -139,7 +139,7 @@ def declared(name, shrunk=1):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HEAVY)
-def test_tasks_hold_as_much_as_is_stated_and_a_quarter_at_least(name, tmp_path, monkeypatch):
+def test_tasks_hold_what_is_stated_and_a_quarter_of_it_at_least(name, tmp_path, monkeypatch):
     monkeypatch.setenv("LMR_CACHE", str(tmp_path / "cache"))
     root, warm_root = str(tmp_path / "run"), str(tmp_path / "warm")
     steps = write_inputs(*declared(name), root)
@@ -148,10 +148,14 @@ def test_tasks_hold_as_much_as_is_stated_and_a_quarter_at_least(name, tmp_path, 
         Job(ShardTask.of(step, root), tuple(range(step.shards)), ShardTask.of(small, warm_root))
         for step, small in zip(steps, warm, strict=True)
     ]
+    wrong = []
     for step, took in zip(steps, measure(jobs), strict=True):
-        stated = step.cost.task_bytes
-        print(f"{step.name}: {took.task_bytes / 1e6:.0f} MB, stated {stated / 1e6:.0f} MB")
         assert not took.errors, step.name
-        assert took.task_bytes <= stated + NOISE_BYTES, step.name
-        assert stated <= 4 * took.task_bytes + NOISE_BYTES, step.name
-        assert took.bytes <= step.cost.rows * step.cost.bytes_per_row + step.shards * SHARD_BYTES, step.name
+        stated, held = step.cost.task_bytes, took.task_bytes
+        size = step.cost.rows * step.cost.bytes_per_row + step.shards * SHARD_BYTES
+        print(f"{step.name}: {held / 1e6:.0f} MB, stated {stated / 1e6:.0f} MB")
+        if held > stated + NOISE_BYTES or stated > 4 * held + NOISE_BYTES:
+            wrong.append(f"{step.name}: a task takes {held:,} bytes, stated are {stated:,.0f}")
+        if took.bytes > size or took.rows > step.cost.rows:
+            wrong.append(f"{step.name}: {took.rows:,} rows of {took.bytes:,} bytes, stated are {size:,.0f}")
+    assert not wrong, "\n".join(wrong)

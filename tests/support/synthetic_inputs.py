@@ -4,7 +4,7 @@ import numpy as np
 
 from lmr.runtime.steps import closure
 from lmr.steps.both import Both
-from lmr.steps.features.columns import GRID_REGIONS
+from lmr.steps.features.columns import PHOTO_REGIONS
 from lmr.steps.inputs import Inputs
 from lmr.steps.photos.listing import Photos
 from lmr.steps.results.scores import solution_for
@@ -93,8 +93,8 @@ def _described(flow, step, photos, rng):
         return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float16)
 
     shown = rng.integers(0, len(centres), n)
-    offsets = np.arange(n + 1) * GRID_REGIONS
-    regions = Ragged(near(np.repeat(shown, GRID_REGIONS)), offsets)
+    offsets = np.arange(n + 1) * PHOTO_REGIONS
+    regions = Ragged(near(np.repeat(shown, PHOTO_REGIONS)), offsets)
     return {"photo": photos, "descriptor": near(shown), "regions": regions}
 
 

@@ -144,8 +144,10 @@ def searchable(
     if count < settings.exact_below:
         return Searchable(vectors, count, None)
     own = Part("_IndexSettings", {f.name: getattr(settings, f.name) for f in fields(KnnSettings)})
-    row_bytes = 8.0 + 0.5 * vectors.dimension
-    sample = min(count, approximate.TRAIN_PER_LIST * approximate.choose_lists(count))
+    lists = approximate.choose_lists(count)
+    # A row's number and code. Of each list its centre and links to others, and half a block of empty codes.
+    row_bytes = 8.0 + 0.5 * vectors.dimension + (12.0 * vectors.dimension + 300.0) * lists / max(count, 1)
+    sample = min(count, approximate.TRAIN_PER_LIST * lists)
     block = min(count, approximate.ADD_AT_ONCE)
     made_of = vectors.source.parts[0].folder.split("/")[0]
     index = Step(
