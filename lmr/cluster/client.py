@@ -18,6 +18,7 @@ import distributed
 from distributed.versions import VersionMismatchWarning
 
 from lmr.cluster.admission import is_grant
+from lmr.cluster.capacity import memory_bytes
 from lmr.cluster.tls import security, why_unreachable
 from lmr.errors import ClusterError
 from lmr.runtime.threads import thread_environment
@@ -130,6 +131,8 @@ def _local_cluster(where: Where) -> Iterator[distributed.LocalCluster]:
         cluster = distributed.LocalCluster(
             n_workers=where.workers - gpus,
             threads_per_worker=1,
+            # By itself Dask gives each worker the share of one core, however few workers there are.
+            memory_limit=memory_bytes() // where.workers,
             processes=True,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
