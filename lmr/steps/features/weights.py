@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-import fsspec
-
 from lmr import storage
-from lmr.errors import LmrError, StorageError
+from lmr.errors import LmrError
 from lmr.features.weights.fetch import weights_folder
 from lmr.storage.folders import marked_folder, remove
 from lmr.storage.locks import locked
@@ -139,12 +137,4 @@ def _digest(url: str) -> str:
 
 def _files(url: str) -> list[str]:
     """Return the files below a folder, relative to it and sorted; of a file (or of nothing) an empty name."""
-    try:
-        fs, root = fsspec.core.url_to_fs(url)
-        root = root.rstrip("/")
-        names = sorted(path[len(root) :].lstrip("/") for path in fs.find(root))
-    except (OSError, ValueError, ImportError) as error:
-        raise StorageError(
-            f"cannot look for weights at {url}", got=str(error), fix="check the URL and its permissions"
-        ) from error
-    return names or [""]
+    return sorted(storage.find(url)) or [""]
