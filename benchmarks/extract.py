@@ -42,9 +42,9 @@ from lmr.cluster.client import Where
 from lmr.features.decode import decode_photo
 from lmr.features.extractors import GemSettings
 from lmr.features.networks._torchvision import torchvision
-from lmr.features.networks.batches import Prepared
 from lmr.features.networks.devices import compute_device
 from lmr.features.pipeline import decoding_threads
+from lmr.features.prepared import Prepared
 from lmr.runtime.steps import Step
 from lmr.runtime.threads import limit_threads, threads
 from lmr.scheduler.run import run

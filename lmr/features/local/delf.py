@@ -17,19 +17,10 @@ from torch.nn.functional import normalize, softplus
 
 from lmr.errors import LmrError
 from lmr.features.interfaces import LocalFeatures, Photo
-from lmr.features.networks.batches import (
-    Batches,
-    Landing,
-    Prepared,
-    checked,
-    download,
-    extract_each,
-    shrunk,
-    shrunk_size,
-    upload,
-)
+from lmr.features.networks.batches import Batches, Landing, download, upload
 from lmr.features.networks.delf_network import DEPTH, DelfNetwork, Weights, weight_of
 from lmr.features.networks.devices import Precision, compute_device, compute_dtype
+from lmr.features.prepared import Prepared, checked, extract_each, shrunk, shrunk_size
 from lmr.features.weights.delf_files import read_delf_weights
 
 __all__ = ["RELEASED_SCALES", "DelfExtractor", "Detections", "load_delf", "read_delf_weights"]

@@ -17,18 +17,9 @@ from torch import Tensor, nn
 
 from lmr.errors import LmrError
 from lmr.features.interfaces import LocalFeatures, Photo
-from lmr.features.networks.batches import (
-    Batches,
-    Landing,
-    Prepared,
-    checked,
-    download,
-    extract_each,
-    shrunk,
-    shrunk_size,
-    upload,
-)
+from lmr.features.networks.batches import Batches, Landing, download, upload
 from lmr.features.networks.devices import compute_device
+from lmr.features.prepared import Prepared, checked, extract_each, shrunk, shrunk_size
 from lmr.features.weights.files import read_safetensors, read_torch_file
 
 __all__ = ["LearnedExtractor", "load_aliked", "load_xfeat"]

@@ -96,7 +96,12 @@ def read_global_checkpoint(
         )
     power = torch.tensor([p])
     return GlobalCheckpoint(
-        architecture=architecture, trunk=_trunk(state), p=power, mean=mean, std=std, scale_power=p
+        architecture=architecture,
+        trunk=_lite0(state) if architecture == "efficientnet_lite0" else _trunk(state),
+        p=power,
+        mean=mean,
+        std=std,
+        scale_power=p,
     )
 
 
@@ -175,6 +180,10 @@ def _trunk(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif first in RESNET_NUMBERS:
             trunk[f"{RESNET_NUMBERS[first]}.{rest}"] = tensor
     return trunk
+
+
+def _lite0(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in state.items() if not name.startswith("_fc.")}
 
 
 def _linear(state: Mapping[str, Tensor], name: str) -> Linear:

@@ -4,7 +4,6 @@ Nothing here imports torch; fetching needs pooch, of the extra `lmr[features]`.
 """
 
 import difflib
-import hashlib
 import os
 import shutil
 import tarfile
@@ -18,6 +17,7 @@ from typing import Literal
 from lmr.errors import LmrError
 from lmr.features.weights._catalogue import CHECKPOINTS, Checkpoint
 from lmr.features.weights._download import ProgressBar, Resuming
+from lmr.features.weights.digests import sha256_of
 
 __all__ = [
     "CHECKPOINTS",
@@ -110,7 +110,7 @@ def verify_weights(path: Path, checkpoint: Checkpoint, cache: Path) -> Verified:
     LmrError
         If the file is missing, or is another one.
     """
-    found = _sha256(path)
+    found = sha256_of(path)
     record = _record(checkpoint, cache)
     if not found.startswith(checkpoint.sha256):
         raise LmrError(
@@ -232,11 +232,3 @@ def _record(checkpoint: Checkpoint, cache: Path) -> Path:
 
 def _dots(checkpoint: Checkpoint) -> str:
     return "" if len(checkpoint.sha256) == WHOLE else "…"
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError as error:
-        raise LmrError(f"there are no weights at {path}", fix="see: lmr weights list") from error

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from lmr.errors import LmrError
 from lmr.features.local.learned import load_aliked, load_xfeat
-from lmr.features.networks.batches import resized
+from lmr.features.prepared import resized
 from tests.support.shared import shared
 
 NAMES = ("xfeat", "aliked-t16", pytest.param("aliked-n16", marks=pytest.mark.slow))

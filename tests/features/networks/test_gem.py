@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 
 from lmr.errors import LmrError
-from lmr.features.networks.batches import Batches, resized
+from lmr.features.networks.batches import Batches
 from lmr.features.networks.gem import load_gem
+from lmr.features.prepared import resized
 from lmr.features.regions import rmac_boxes
 from lmr.features.weights.checkpoints import pca_whitening
 from tests.support.rule_weights import cirtorch_checkpoint, naver_checkpoint

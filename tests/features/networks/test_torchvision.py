@@ -8,7 +8,7 @@ import pytest
 CODE = """
 import importlib
 import torch
-from lmr.features import _torchvision
+from lmr.features.networks import _torchvision
 if {broken}:
     def refuse(path):
         raise OSError("libcudart.so: cannot open shared object file")
