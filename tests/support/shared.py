@@ -13,7 +13,7 @@ def shared(relative: str) -> Path:
 
     The folder is `$LMR_SHARED`, or `shared` beside the checkout.
     """
-    root = Path(os.environ.get("LMR_SHARED", Path(__file__).parents[2] / "shared"))
+    root = Path(os.environ.get("LMR_SHARED", Path(__file__).parents[3] / "shared"))
     path = root / relative
     if not path.exists():
         pytest.skip(f"shared data not present: {relative} (set LMR_SHARED to the folder that holds it)")
