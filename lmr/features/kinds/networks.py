@@ -32,7 +32,7 @@ def _lite0(request: GlobalRequest) -> GlobalExtractor:
     if request.device != "cpu":  # torch has GPUs, with the same numbers
         gem = GemSettings(
             architecture="efficientnet_lite0",
-            input="imagenet",
+            input="half",
             p=gem.p,
             sizes_px=_sizes(gem),
             precision=gem.precision,

@@ -7,7 +7,7 @@ Noh, Araujo, Sim, Weyand and Han, *Large-scale image retrieval with attentive de
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from pathlib import Path
+from os import PathLike
 
 import numpy as np
 import torch
@@ -206,7 +206,7 @@ class DelfExtractor:
 
 
 def load_delf(
-    model: Path,
+    model: str | PathLike[str],
     *,
     max_features: int = 1000,
     threshold: float = RELEASED_THRESHOLD,

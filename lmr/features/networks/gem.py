@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from math import sqrt
-from pathlib import Path
+from os import PathLike
 from typing import Literal, cast
 
 import numpy as np
@@ -280,7 +280,7 @@ class GemExtractor:
 
 
 def load_gem(
-    weights: Path,
+    weights: str | PathLike[str],
     *,
     architecture: str | None = None,
     input: Input = "imagenet",
@@ -343,18 +343,8 @@ def _trunk(checkpoint: GlobalCheckpoint) -> nn.Module:
     architecture = checkpoint.architecture
     if architecture not in ARCHITECTURES:
         raise LmrError("unknown architecture", got=architecture, fix=f"known are {', '.join(ARCHITECTURES)}")
-    trunk: nn.Module
     with torch.device("meta"):  # no memory, and no time for random weights
-        lite0 = architecture == "efficientnet_lite0"
-        whole = Lite0() if lite0 else getattr(torchvision().models, architecture)(weights=None)
-    if lite0:
-        trunk = whole
-    elif architecture.startswith("resnet"):
-        trunk = nn.Sequential(*list(whole.children())[:-2])
-    elif architecture.startswith("vgg"):
-        trunk = whole.features[:-1]  # the last ReLU's map, not its max-pool
-    else:
-        trunk = whole.features
+        trunk = Lite0() if architecture == "efficientnet_lite0" else _without_classifier(architecture)
     try:
         trunk.load_state_dict(checkpoint.trunk, strict=True, assign=True)
     except RuntimeError as error:
@@ -365,6 +355,15 @@ def _trunk(checkpoint: GlobalCheckpoint) -> nn.Module:
             fix="name the architecture that they are of",
         ) from error
     return trunk.float()
+
+
+def _without_classifier(architecture: str) -> nn.Module:
+    whole = getattr(torchvision().models, architecture)(weights=None)
+    if architecture.startswith("resnet"):
+        return nn.Sequential(*list(whole.children())[:-2])
+    if architecture.startswith("vgg"):
+        return cast(nn.Module, whole.features[:-1])  # the last ReLU's map, not its max-pool
+    return cast(nn.Module, whole.features)
 
 
 def _layer(tensors: Linear | None) -> nn.Linear | None:

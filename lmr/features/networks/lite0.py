@@ -78,8 +78,8 @@ def lite0_graph(state: Mapping[str, NDArray[Any]], size: tuple[int, int] | None 
         If a tensor is missing, or of another shape.
     """
     graph = Graph("efficientnet_lite0")
-    graph.constant("zero", np.float32(0))
-    graph.constant("six", np.float32(6))
+    graph.constant("zero", np.zeros((), np.float32))
+    graph.constant("six", np.full((), 6, np.float32))
     sides = list(size or ())
 
     def convolution(

@@ -1,5 +1,7 @@
 """EfficientNet-Lite0 in torch, for GPUs; `lite0` has the same network for CPUs without torch."""
 
+from typing import cast
+
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -23,8 +25,8 @@ class _Block(nn.Module):
     def __init__(self, block: Block) -> None:
         super().__init__()
         wide = block.inputs * block.expansion
-        self.skips = block.skips
-        if block.expansion > 1:
+        self.skips, self.expands = block.skips, block.expansion > 1
+        if self.expands:
             self._expand_conv = _Conv(block.inputs, wide, 1, bias=False)
             self._bn0 = nn.BatchNorm2d(wide, NORM_EPSILON)
         self._depthwise_conv = _Conv(wide, wide, block.kernel, block.stride, groups=wide, bias=False)
@@ -35,10 +37,10 @@ class _Block(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         x = inputs
-        if hasattr(self, "_expand_conv"):
+        if self.expands:
             x = self.relu(self._bn0(self._expand_conv(x)))
         x = self.relu(self._bn1(self._depthwise_conv(x)))
-        x = self._bn2(self._project_conv(x))
+        x = cast(Tensor, self._bn2(self._project_conv(x)))
         return x + inputs if self.skips else x
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from lmr.errors import LmrError
 from lmr.features.networks.lite0 import lite0_graph
-from lmr.features.networks.onnx_extractor import OnnxExtractor, OnnxSettings
+from lmr.features.networks.onnx_extractor import OnnxExtractor
 from lmr.features.networks.onnx_runtime import Network, OpenCvNetwork, RuntimeNetwork, Shape, has_runtime
+from lmr.features.settings import OnnxSettings
 from lmr.features.weights.packaged import LITE0
 from lmr.features.weights.state_dicts import read_state_dict
 
@@ -20,7 +21,7 @@ __all__ = ["load_lite0", "load_onnx"]
 
 GRAPH_SHA256 = "c5597a83596729eee76197a1ea6c7c30aaa5e294e4bdb2b1ec1377eba2670e1a"
 """Of the graph that `lite0_graph` builds from the packaged weights."""
-LITE0_MEAN, LITE0_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+HALVES = (0.5, 0.5, 0.5)  # the mean and the deviation: Lite networks take pixels in -1 .. 1
 
 
 def load_onnx(model: str | PathLike[str], settings: OnnxSettings | None = None) -> OnnxExtractor:
@@ -77,7 +78,7 @@ def load_lite0(
     else:
         model = lite0_graph(read_state_dict(weights or LITE0.path()))
         network = RuntimeNetwork(model, name="EfficientNet-Lite0")
-    settings = OnnxSettings(mean=LITE0_MEAN, std=LITE0_STD, sizes_px=tuple(sizes_px), pooling="gem", p=p)
+    settings = OnnxSettings(mean=HALVES, std=HALVES, sizes_px=tuple(sizes_px), pooling="gem", p=p)
     return OnnxExtractor(network, settings, name="efficientnet_lite0-gem")
 
 

@@ -57,10 +57,10 @@ class _Own:
     def _rows(self, what: str, values: Any, shape: tuple[int | None, ...]) -> NDArray[Any]:
         """Return values as an array if they are finite numbers of this shape (None: any length)."""
         array = np.asarray(values)
-        fits = array.ndim == len(shape) and all(
-            b in (None, a) for a, b in zip(array.shape, shape, strict=False)
+        fits = len(array.shape) == len(shape) and all(
+            wanted in (None, side) for side, wanted in zip(array.shape, shape, strict=True)
         )
-        if not fits or array.dtype.kind not in kind + "iu":
+        if not fits or array.dtype.kind not in "fiu":
             wanted = "(" + ", ".join("n" if side is None else str(side) for side in shape) + ",)"
             self._refuse(
                 f"{what} of shape {array.shape}, {array.dtype}", f"return {what} as {wanted} numbers"

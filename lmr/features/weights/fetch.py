@@ -11,6 +11,7 @@ import tempfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Literal
 
@@ -93,7 +94,7 @@ def recognise(name: str, sha256: str) -> Checkpoint | None:
     return None
 
 
-def verify_weights(path: Path, checkpoint: Checkpoint, cache: Path) -> Verified:
+def verify_weights(path: str | PathLike[str], checkpoint: Checkpoint, cache: str | PathLike[str]) -> Verified:
     """Compute a file's SHA-256 and hold it against what is known of the checkpoint.
 
     Parameters
@@ -110,6 +111,7 @@ def verify_weights(path: Path, checkpoint: Checkpoint, cache: Path) -> Verified:
     LmrError
         If the file is missing, or is another one.
     """
+    path, cache = Path(path), Path(cache)
     found = sha256_of(path)
     record = _record(checkpoint, cache)
     if not found.startswith(checkpoint.sha256):
@@ -134,7 +136,7 @@ def verify_weights(path: Path, checkpoint: Checkpoint, cache: Path) -> Verified:
 
 def fetch(
     checkpoint: Checkpoint,
-    cache: Path,
+    cache: str | PathLike[str],
     *,
     accept_licence: bool = False,
     progress: ProgressBar | None = None,
@@ -151,6 +153,7 @@ def fetch(
         If pooch is missing, the terms are not accepted, the file has to be fetched by hand, there is no
         network, the folder cannot be written, or the file is another one than expected.
     """
+    cache = Path(cache)
     path = cache / checkpoint.file
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -170,8 +173,9 @@ def fetch(
     return verified
 
 
-def ready(checkpoint: Checkpoint, cache: Path) -> Path:
+def ready(checkpoint: Checkpoint, cache: str | PathLike[str]) -> Path:
     """Return what to give as weights once fetched: the file, or the folder that an archive unpacks to."""
+    cache = Path(cache)
     return cache / checkpoint.file.removesuffix(".tar.gz")
 
 

@@ -148,7 +148,7 @@ def _read(file: BinaryIO) -> Any:
     """Return what one pickle holds; names are `_Name`, tensors are `_Tensor`."""
     stack: list[Any] = []
     marks: list[list[Any]] = []
-    memo: dict[int, Any] = {}
+    memo: dict[Any, Any] = {}
     for opcode, argument, _ in pickletools.genops(file):
         name = opcode.name
         if name == "STOP":
@@ -166,7 +166,7 @@ def _read(file: BinaryIO) -> Any:
         elif name in ("BINGET", "LONG_BINGET"):
             stack.append(memo[argument])
         elif name == "GLOBAL":
-            stack.append(_named(argument))
+            stack.append(_named(str(argument)))
         elif name in _SIMPLE:
             _SIMPLE[name](stack)
         elif opcode.stack_before == [] and name not in ("PROTO", "FRAME"):
