@@ -107,7 +107,7 @@ def at_scales(
     max_side_px
         The long side to which a larger photo is shrunk.
     scales
-        Of the shrunk photo, at most 1.
+        Of the shrunk photo.
     least_px
         No side becomes shorter: a photo that is too narrow is stretched.
     multiple_px

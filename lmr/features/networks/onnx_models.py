@@ -1,6 +1,5 @@
 """Opens ONNX models as extractors: anyone's file, and EfficientNet-Lite0 from its published weights."""
 
-import hashlib
 import os
 import uuid
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from lmr.features.networks.lite0 import lite0_graph
 from lmr.features.networks.onnx_extractor import OnnxExtractor
 from lmr.features.networks.onnx_runtime import Network, OpenCvNetwork, RuntimeNetwork, Shape, has_runtime
 from lmr.features.settings import OnnxSettings
+from lmr.features.weights.digests import sha256_of_bytes
 from lmr.features.weights.packaged import LITE0
 from lmr.features.weights.state_dicts import read_state_dict
 
@@ -87,7 +87,7 @@ def _kept_graph(cache: Path) -> bytes:
     kept = cache / f"efficientnet_lite0-{GRAPH_SHA256[:16]}.onnx"
     with suppress(OSError):
         model = kept.read_bytes()
-        if hashlib.sha256(model).hexdigest() == GRAPH_SHA256:
+        if sha256_of_bytes(model) == GRAPH_SHA256:
             return model
     model = lite0_graph(read_state_dict(LITE0.path()))
     temporary = kept.with_name(f".{kept.name}.{uuid.uuid4().hex}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lmr.errors import LmrError
 
-__all__ = ["sha256_of"]
+__all__ = ["sha256_of", "sha256_of_bytes"]
 
 
 def sha256_of(path: Path) -> str:
@@ -21,3 +21,8 @@ def sha256_of(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError as error:
         raise LmrError(f"there are no weights at {path}", fix="see: lmr weights list") from error
+
+
+def sha256_of_bytes(data: bytes) -> str:
+    """Return the SHA-256 of bytes, hexadecimal."""
+    return hashlib.sha256(data).hexdigest()

