@@ -50,7 +50,7 @@ from lmr.runtime.threads import limit_threads, threads
 from lmr.scheduler.run import run
 from lmr.steps.features.described import extract_global
 from lmr.steps.features.local import LocalSettings, extract_local, open_local
-from lmr.steps.features.network import open_gem
+from lmr.steps.features.network import open_network
 from lmr.steps.features.settings import DescribeSettings
 from lmr.steps.photos.ingest import IngestSettings, ingest, read_usable
 from lmr.steps.photos.listing import list_photos
@@ -128,7 +128,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> Job:
             (images, images), (images, images), DescribeSettings(descriptor="gem", gem=gem), inputs
         )
         step = described.inputs["raw"].step
-        extractor = open_gem(gem, weights, options.device)
+        extractor = open_network(gem, weights, options.device)
     root = str(folder / "run")
     run([images], root, Where(), quiet())
     limit_threads()

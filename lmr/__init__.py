@@ -1,3 +1,39 @@
-"""Find every photo of the same landmark in a million, as distributed Dask workflows."""
+"""Find every photo of the same landmark in a million, as distributed Dask workflows.
+
+>>> import lmr
+>>> run = lmr.retrieve("gallery/", "queries/", out="run/")  # doctest: +SKIP
+>>> run.matches()  # doctest: +SKIP
+>>> lmr.open_run("s3://bucket/runs/first").scores  # doctest: +SKIP
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from lmr.api.retrieve import retrieve, run_workflow
+    from lmr.errors import LmrError
+    from lmr.steps.results.results import Results, open_run
+
+__all__ = ["LmrError", "Results", "open_run", "retrieve", "run_workflow"]
+
+_PLACES = {
+    "LmrError": "lmr.errors",
+    "Results": "lmr.steps.results.results",
+    "open_run": "lmr.steps.results.results",
+    "retrieve": "lmr.api.retrieve",
+    "run_workflow": "lmr.api.retrieve",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # What is behind a name (Dask, Arrow, OpenCV) is imported when it is asked for, so that `lmr --help` is
+    # quick.
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PLACES])

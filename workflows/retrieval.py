@@ -21,12 +21,13 @@ from lmr.steps.features.settings import DescribeSettings
 from lmr.steps.global_search.augmentation import AugmentSettings, augment
 from lmr.steps.global_search.knn_graph import NeighbourSettings, find_neighbours
 from lmr.steps.global_search.rank import RankSettings, rank
+from lmr.steps.global_search.search import searchable
 from lmr.steps.local_search.asmk import AsmkSettings
 from lmr.steps.local_search.index import IndexSettings
 from lmr.steps.local_search.votes import SearchSettings, search
 from lmr.steps.photos.ingest import IngestSettings, ingest
 from lmr.steps.verification.rerank import rerank
-from lmr.steps.verification.verify import VerifySettings, verify
+from lmr.steps.verification.verify import Verified, VerifySettings, verify
 from lmr.steps.workflow import Inputs, Workflow
 
 
@@ -60,6 +61,12 @@ PRESETS = {
         graph=GraphSettings(neighbours=20),
         diffuse=DiffuseSettings(start="regions", starts=20, weight=0.05),
     ),
+    "lite0": RetrievalSettings(
+        describe=DescribeSettings(descriptor="lite0"),
+        expand=ExpandSettings(vote_weight=0.2),
+        graph=GraphSettings(neighbours=20),
+        diffuse=DiffuseSettings(start="regions", starts=20, weight=0.05),
+    ),
     # The values of the papers, for DELF and DIR on landmarks with many photos.
     "paper": RetrievalSettings(
         verify=VerifySettings(min_inliers=40),
@@ -71,32 +78,39 @@ PRESETS = {
 }
 
 
+LABELS = {
+    "search": "1 local search",
+    "verify": "2 spatial verification",
+    "rank": "3 global search",
+    "expand": "4 query expansion",
+    "diffuse": "5 regional diffusion",
+}
+
+
 def build(inputs: Inputs, settings: RetrievalSettings) -> Workflow:
     """Declare the workflow; nothing runs before all of it is declared and checked."""
-    images = ingest(inputs.gallery, settings.ingest), ingest(inputs.queries, settings.ingest)
-    local = (
-        extract_local(images[0], settings.local, inputs),
-        extract_local(images[1], settings.local, inputs),
-    )
+    inputs = inputs.in_shards_of(settings.ingest.photos_per_shard)
+    images = inputs.photos.map(lambda photos: ingest(photos, settings.ingest))
+    local = images.map(lambda side: extract_local(side, settings.local, inputs))
     described = extract_global(images, local, settings.describe, inputs)
 
     # 1 local search
-    candidates = search(images[1], local, settings.search, settings.index, settings.asmk)
+    candidates = search(images.queries, local, settings.search, settings.index, settings.asmk)
 
     # 2 spatial verification
     pairs = verify(candidates, local, images, settings.verify)
     verified = rerank(candidates, pairs, settings.verify)
 
     # 3 global search with database-side augmentation
-    neighbours = find_neighbours(described[0], settings.neighbours)
-    augmented = augment(described[0], neighbours, settings.augment)
-    ranked = rank(described[1], augmented, settings.rank)
+    neighbours = find_neighbours(described.gallery, settings.neighbours)
+    augmented = searchable(augment(described.gallery, neighbours, settings.augment), settings.rank)
+    ranked = rank(described.queries, augmented, settings.rank)
 
     # 4 query expansion
-    expanded = expand(described[1], ranked, verified, augmented, settings.expand)
+    expanded = expand(described.queries, ranked, verified, augmented, settings.expand)
 
     # 5 regional diffusion, or along the graph of photos, solved ahead of time (settings.diffuse.method)
-    graph = region_graph(described[0], settings.graph)
+    graph = region_graph(described.gallery, settings.graph)
     columns = solve_columns(described, neighbours, settings.columns)
     final = diffuse(described, graph, columns, expanded, augmented, settings.diffuse)
 
@@ -104,7 +118,8 @@ def build(inputs: Inputs, settings: RetrievalSettings) -> Workflow:
         inputs=inputs,
         images=images,
         local=local,
-        pairs=pairs,
+        described=described,
+        verified=Verified(pairs, verified),
         rankings={
             "search": candidates,
             "verify": verified,
@@ -112,5 +127,5 @@ def build(inputs: Inputs, settings: RetrievalSettings) -> Workflow:
             "expand": expanded,
             "diffuse": final,
         },
-        photos_per_shard=settings.ingest.photos_per_shard,
+        labels=LABELS,
     )

@@ -13,7 +13,9 @@ from lmr.cluster.certificates import make_certificates
 
 __all__ = ["cluster_app", "dashboard"]
 
-cluster_app = typer.Typer(no_args_is_help=True, help="Clusters: certs, scheduler, worker; on AWS: up, down.")
+cluster_app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Clusters: certs, scheduler, worker; on AWS: up, down."
+)
 out = Console(highlight=False, markup=False)
 
 GOES_WHERE = {

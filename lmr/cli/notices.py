@@ -5,13 +5,12 @@ from pathlib import PurePosixPath
 from rich.console import Console
 
 from lmr.cli.tables import duration_text
-from lmr.errors import ClusterError
 from lmr.features.weights.fetch import recognise
 from lmr.runtime.graph import make_plan
 from lmr.steps.features.estimate import Estimate, estimate_networks
 from lmr.steps.workflow import Workflow
 
-__all__ = ["local_gpus", "tell_of_networks"]
+__all__ = ["estimate_text", "tell_of_networks"]
 
 
 def tell_of_networks(flow: Workflow, root: str, workers: int | None, out: Console) -> None:
@@ -34,7 +33,7 @@ def tell_of_networks(flow: Workflow, root: str, workers: int | None, out: Consol
             out.print(f"weights {name}: {known.licence}; {known.restriction}", soft_wrap=True)
     if inputs.device != "cpu" or (inputs.weights is None and inputs.local_weights is None):
         return
-    for estimate in estimate_networks(make_plan(flow.targets, root), inputs.gallery):
+    for estimate in estimate_networks(make_plan(flow.targets, root), inputs.photos.gallery):
         out.print(estimate_text(estimate, workers), soft_wrap=True)
 
 
@@ -55,22 +54,3 @@ def estimate_text(estimate: Estimate, workers: int | None) -> str:
         f"{measured}; {estimate.photos:,} photos take about {duration_text(total / max(workers, 1))} "
         f"with {max(workers, 1)} process(es)"
     )
-
-
-def local_gpus(device: str) -> int:
-    """Return how many GPUs this machine has, if networks shall run on them.
-
-    Raises
-    ------
-    ClusterError
-        If torch is not installed on this machine.
-    """
-    if device == "cpu":
-        return 0
-    try:
-        from lmr.features.networks.devices import gpu_count
-    except ModuleNotFoundError as error:
-        raise ClusterError(
-            "this machine cannot run networks", got=str(error), fix="pip install 'lmr[features]'"
-        ) from error
-    return gpu_count()

@@ -6,9 +6,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from lmr.api.prepare import Prepared
+from lmr.api.progress import ProgressBars
 from lmr.cli import tables
 from lmr.cli.cluster import Tls
-from lmr.cli.workflow import Chosen, with_workflow
+from lmr.cli.workflow import with_workflow
 from lmr.cluster.client import Where, open_client
 from lmr.errors import ClusterError
 from lmr.runtime.finish import raise_if_failed
@@ -17,31 +19,29 @@ from lmr.scheduler.run import submit as submit_steps
 from lmr.scheduler.runs import cancel_run, find_run, list_runs, report_of
 from lmr.scheduler.runs import follow as watch_run
 
-__all__ = ["Scheduler", "jobs_app"]
+__all__ = ["Scheduler", "cancel", "runs", "status", "submit", "watch"]
 
 Scheduler = Annotated[
     str | None, typer.Option(envvar="DASK_SCHEDULER_ADDRESS", help="Address of a Dask scheduler.")
 ]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for workers that the run needs and has not yet.")]
 
-jobs_app = typer.Typer(rich_markup_mode="rich")
 out = Console(highlight=False)
 
 
-@jobs_app.command()
 @with_workflow
-def submit(chosen: Chosen, scheduler: Scheduler = None, tls: Tls = None, wait: Wait = False) -> None:
+def submit(prepared: Prepared, scheduler: Scheduler = None, tls: Tls = None, wait: Wait = False) -> None:
     """Send a workflow to a scheduler and return at once: it goes on without this machine."""
     where = Where(scheduler=_given(scheduler), tls=tls)
-    for news in chosen.news:
+    for news in prepared.news:
         out.print(news)
-    chosen.remember()
+    prepared.remember()
     record = submit_steps(
-        chosen.flow.targets,
-        chosen.root,
+        prepared.flow.targets,
+        prepared.root,
         where,
-        workflow=chosen.name,
-        finalizer=chosen.finalizer,
+        workflow=prepared.name,
+        finalizer=prepared.finalizer,
         wait=wait,
         tell=out.print,
     )
@@ -54,7 +54,6 @@ def submit(chosen: Chosen, scheduler: Scheduler = None, tls: Tls = None, wait: W
     out.print(f"it goes on without this machine; to look at it: lmr watch {record.name}", soft_wrap=True)
 
 
-@jobs_app.command()
 def runs(scheduler: Scheduler = None, tls: Tls = None) -> None:
     """List the runs that a scheduler knows."""
     with open_client(Where(scheduler=_given(scheduler), tls=tls)) as client:
@@ -62,7 +61,6 @@ def runs(scheduler: Scheduler = None, tls: Tls = None) -> None:
     out.print(tables.runs_table(statuses) if statuses else "this scheduler knows no run")
 
 
-@jobs_app.command()
 def status(
     run: Annotated[str | None, typer.Argument(help="Name of the run; without it: all runs.")] = None,
     scheduler: Scheduler = None,
@@ -77,7 +75,6 @@ def status(
     _show(found)
 
 
-@jobs_app.command()
 def watch(
     run: Annotated[str, typer.Argument(help="Name of the run.")],
     scheduler: Scheduler = None,
@@ -87,7 +84,7 @@ def watch(
     with open_client(Where(scheduler=_given(scheduler), tls=tls)) as client:
         found = find_run(client, run)
         if found.active:
-            with tables.ProgressBars(out) as bars:
+            with ProgressBars(out) as bars:
                 bars.planned(found.record.totals)
                 bars.connected(client.dashboard_link)
                 watch_run(client, run, bars.progressed)
@@ -95,7 +92,6 @@ def watch(
     _show(found)
 
 
-@jobs_app.command()
 def cancel(
     run: Annotated[str, typer.Argument(help="Name of the run.")],
     scheduler: Scheduler = None,

@@ -2,21 +2,16 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from lmr.runtime.graph import Plan
 from lmr.runtime.steps import grouped
 from lmr.runtime.tasks import Summary
 from lmr.scheduler.plugin import RunStatus
-from lmr.scheduler.run import Counts
-from lmr.steps.results.results import Unusable
+from lmr.steps.results.files import Unusable
 
 __all__ = [
-    "ProgressBars",
     "bytes_text",
     "duration_text",
     "plan_table",
@@ -27,14 +22,6 @@ __all__ = [
     "unusable_table",
     "when",
 ]
-
-LABELS = {
-    "search": "1 local search",
-    "verify": "2 spatial verification",
-    "rank": "3 global search",
-    "expand": "4 query expansion",
-    "diffuse": "5 regional diffusion",
-}
 
 
 def bytes_text(count: float) -> str:
@@ -82,7 +69,7 @@ def plan_table(plan: Plan) -> Table:
             f"{sum(missing[part.fingerprint] for part in source.parts):,}",
             rows,
             bytes_text(size) if size else "–",
-            bytes_text(step.peak_bytes) if step.peak_bytes else "–",
+            bytes_text(step.cost.peak_bytes),
             on,
         )
     table.add_section()
@@ -91,8 +78,8 @@ def plan_table(plan: Plan) -> Table:
     return table
 
 
-def scores_table(scores: Mapping[str, float]) -> Table:
-    """Show mAP@100 after each step and the difference that the step made."""
+def scores_table(scores: Mapping[str, float], labels: Mapping[str, str]) -> Table:
+    """Show mAP@100 after each stage, by its label, and the difference that the stage made."""
     table = Table(title="mAP@100", title_justify="left")
     table.add_column("after step")
     table.add_column("mAP@100", justify="right")
@@ -100,7 +87,7 @@ def scores_table(scores: Mapping[str, float]) -> Table:
     before: float | None = None
     for name, score in scores.items():
         change = "" if before is None else f"{score - before:+.4f}"
-        table.add_row(LABELS.get(name, name), f"{score:.4f}", change)
+        table.add_row(labels.get(name, name), f"{score:.4f}", change)
         before = score
     return table
 
@@ -167,46 +154,3 @@ def unusable_table(photos: Sequence[Unusable], most: int = 20) -> Table:
     if len(photos) > most:
         table.add_row("…", f"{len(photos) - most} more", "see the dataset `unusable` of the run")
     return table
-
-
-class ProgressBars:
-    """A bar per step while a run goes on."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.bars: dict[str, TaskID] = {}
-        self.started = time.perf_counter()
-        self.progress = Progress(
-            TextColumn("{task.description:24}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=console,
-        )
-
-    def __enter__(self) -> "ProgressBars":
-        return self
-
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self.progress.stop()
-
-    def planned(self, totals: Counts) -> None:
-        """Make a bar per step that has something to do."""
-        for name, total in totals.items():
-            self.bars[name] = self.progress.add_task(name, total=total, start=False)
-
-    def connected(self, dashboard: str | None) -> None:
-        """Say where the dashboard is, then show the bars."""
-        self.console.print(f"dashboard  {dashboard}" if dashboard else "runs in this process, no dashboard")
-        self.progress.start()
-
-    def progressed(self, counts: Counts) -> None:
-        """Move the bars."""
-        for name, done in counts.items():
-            bar = self.bars[name]
-            task = self.progress.tasks[self.progress.task_ids.index(bar)]
-            if done and not task.started:
-                self.progress.start_task(bar)
-            self.progress.update(bar, completed=done)
-            if task.total is not None and done >= task.total:
-                self.progress.stop_task(bar)

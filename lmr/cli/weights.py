@@ -24,7 +24,9 @@ from lmr.features.weights.fetch import (
 
 __all__ = ["weights_app"]
 
-weights_app = typer.Typer(no_args_is_help=True, help="Weights of networks: list, fetch, verify, convert.")
+weights_app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Weights of networks: list, fetch, verify, convert."
+)
 out = Console(highlight=False, markup=False)
 
 HELD_AGAINST = {

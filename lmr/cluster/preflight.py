@@ -203,10 +203,11 @@ def _check_memory(steps: Iterable[Step], workers: Workers) -> None:
     for step in steps:
         for address in _able(step, workers):
             limit = workers[address]["memory_limit"]
-            if limit and step.peak_bytes > limit:
+            need = step.cost.peak_bytes
+            if limit and need > limit:
                 raise ClusterError(
                     f"the worker {workers[address]['name']} is too small for the step {step.name}",
-                    got=f"{limit / 1e9:.1f} GB; a task is expected to take {step.peak_bytes / 1e9:.1f} GB",
+                    got=f"{limit / 1e9:.1f} GB; a task is expected to take {need / 1e9:.1f} GB",
                     fix="start fewer workers per machine with more memory each, or make shards smaller",
                 )
 

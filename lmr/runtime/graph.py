@@ -165,7 +165,7 @@ def dask_graph(plan: Plan, run: str, *, declared: frozenset[str] | None = None) 
         if not need.missing:
             continue
         step, group = need.step, keys.group(need.step.name)
-        job = ShardTask.of(step, plan.root)
+        shared = ShardTask.of(step, plan.root)
         barriers: list[TaskRef] = []
         aligned: list[Source] = []
         for source in step.inputs.values():
@@ -179,7 +179,7 @@ def dask_graph(plan: Plan, run: str, *, declared: frozenset[str] | None = None) 
             parts = [locate(source.parts, shard) for source in aligned]
             waits = [TaskRef(keys.shard(part, i)) for part, i in parts if i in missing[part.fingerprint]]
             key = keys.shard(step, shard)
-            tasks[group][key] = Task(key, make_shard, job, shard, *barriers, *waits)
+            tasks[group][key] = Task(key, make_shard, shared, shard, *barriers, *waits)
             dependencies[group].update(ref.key[0] for ref in [*barriers, *waits])
             made.append(TaskRef(key))
         if asked := _resources(step, declared):

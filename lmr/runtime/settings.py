@@ -16,9 +16,22 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from lmr import storage
 from lmr.errors import SettingsError
 
-__all__ = ["Settings", "digest", "layer", "parse_overrides", "read_toml"]
+__all__ = [
+    "ADDED",
+    "Part",
+    "Settings",
+    "differences",
+    "digest",
+    "layer",
+    "parse_overrides",
+    "read_toml",
+    "replaced",
+]
 
 Group = TypeVar("Group")
+ADDED = {"added": True}
+"""Metadata of a dataclass field that came after runs were made: at its default it is in no fingerprint, so
+that those runs stay valid."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,6 +39,46 @@ class Settings:
     """Base of the settings of every step; subclasses are frozen, keyword-only dataclasses too."""
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=False)
+
+    def only(self, *names: str, kind: str | None = None) -> "Part":
+        """Return some of these settings: what a step depends on, and no more.
+
+        Parameters
+        ----------
+        *names
+            The fields.
+        kind
+            The name under which the part is fingerprinted; None: this class's name.
+        """
+        return Part(kind or type(self).__name__, {name: getattr(self, name) for name in names})
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Some settings of a step, read as attributes: another value of the others makes nothing anew.
+
+    Attributes
+    ----------
+    kind
+        The name under which the part is fingerprinted.
+    values
+        The settings by name.
+    """
+
+    kind: str
+    values: Mapping[str, Any]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # what copy and pickle ask for before there are values
+            raise AttributeError(name)
+        try:
+            return self.values[name]
+        except KeyError:
+            raise AttributeError(f"{self.kind} has no {name}; it has {', '.join(self.values)}") from None
+
+    def also(self, **values: Any) -> "Part":
+        """Return the part with further values."""
+        return Part(self.kind, {**self.values, **values})
 
 
 def digest(value: Any) -> str:
@@ -38,8 +91,12 @@ def digest(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Part):
+        return {"class": value.kind, **{name: _plain(one) for name, one in value.values.items()}}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = {
+            f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if _counts(f, value)
+        }
         return {"class": type(value).__name__, **fields}
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
@@ -48,6 +105,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str | int | float | bool) or value is None:
         return value
     raise TypeError(f"a setting of type {type(value).__name__} has no stable fingerprint")
+
+
+def _counts(field: dataclasses.Field[Any], value: Any) -> bool:
+    if not field.metadata.get("added"):
+        return True
+    usual = field.default_factory() if callable(field.default_factory) else field.default
+    return bool(getattr(value, field.name) != usual)
 
 
 def read_toml(url: str) -> dict[str, dict[str, Any]]:
@@ -104,12 +168,40 @@ def layer(base: Group, *layers: Mapping[str, Mapping[str, Any]]) -> Group:
                 raise SettingsError(
                     "unknown group of settings", got=name, fix=f"one of: {', '.join(sorted(groups))}"
                 )
-            groups[name] = _replace(name, groups[name], fields)
+            groups[name] = replaced(name, groups[name], fields)
     return type(base)(**groups)
 
 
-def _replace(name: str, group: Any, fields: Mapping[str, Any]) -> Any:
-    current = {f.name: getattr(group, f.name) for f in dataclasses.fields(group)}
+def differences(settings: Any) -> dict[str, Any]:
+    """Return the values, by `group.field`, in which a dataclass of settings groups is not at its defaults."""
+    found = {}
+    for group in dataclasses.fields(settings):
+        values = getattr(settings, group.name)
+        usual = type(values)()
+        for field in dataclasses.fields(values):
+            if getattr(values, field.name) != getattr(usual, field.name):
+                found[f"{group.name}.{field.name}"] = getattr(values, field.name)
+    return found
+
+
+def replaced(name: str, group: Group, fields: Mapping[str, Any]) -> Group:
+    """Return a dataclass with some values replaced, checked.
+
+    Parameters
+    ----------
+    name
+        What errors call it.
+    group
+        The dataclass.
+    fields
+        Values by field.
+
+    Raises
+    ------
+    SettingsError
+        If a field is unknown, or a value is of the wrong type or out of range.
+    """
+    current = {f.name: getattr(group, f.name) for f in dataclasses.fields(group)}  # type: ignore[arg-type]
     for field in fields:
         if field not in current:
             raise SettingsError(

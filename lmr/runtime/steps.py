@@ -11,7 +11,7 @@ part holds does not depend on the others, so adding a part leaves the shards of 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
@@ -21,20 +21,64 @@ from lmr.storage.datasets import Dataset, JoinedDataset
 
 __all__ = [
     "PROCESS_BYTES",
+    "SHARD_BYTES",
     "Concat",
+    "Cost",
     "Each",
     "Given",
+    "Role",
     "Source",
     "Step",
     "Whole",
     "closure",
     "concat",
     "grouped",
+    "of_role",
     "per_part",
 ]
 
 PROCESS_BYTES = 400_000_000
 """What a worker process holds before it makes a shard: Python, the libraries of a step, no compiler."""
+
+SHARD_BYTES = 20_000
+"""What a shard takes in storage besides its rows: Parquet's own description of it."""
+
+Role = Literal["gallery", "queries"]
+"""Which side of the search a dataset is of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a step is expected to take, stated before it runs; upper bounds, but for `work`.
+
+    Attributes
+    ----------
+    rows
+        Rows of the whole step.
+    bytes_per_row
+        Size of a row in storage.
+    task_bytes
+        Memory that one task holds at its peak besides the process itself. Mapped files are not counted, since
+        all processes of a machine share them.
+    work
+        How many units the whole step works through; time is this times a measured rate.
+    unit
+        What a unit is: "photo", "pair", "feature", "node", "vector".
+    mapped_bytes
+        Files that a machine unpacks for the step and all its processes map: disk, and page cache.
+    """
+
+    rows: int
+    bytes_per_row: float
+    task_bytes: float
+    work: float
+    unit: str
+    mapped_bytes: float = 0.0
+
+    @property
+    def peak_bytes(self) -> float:
+        """Memory of a process at the peak of a task: `PROCESS_BYTES` and what the task holds."""
+        return PROCESS_BYTES + self.task_bytes
 
 
 class Source(Protocol):
@@ -48,6 +92,11 @@ class Source(Protocol):
     @property
     def fingerprint(self) -> str:
         """12 hex digits that stand for what it holds."""
+        ...
+
+    @property
+    def role(self) -> Role | None:
+        """Whether it is of the gallery or of the queries; None where it is of both."""
         ...
 
     @property
@@ -81,26 +130,29 @@ class Step:
     folder
         Where its shards lie below the run's folder; the fingerprint is added as last part.
     make
-        A module-level function `make(shard, settings, **datasets, **placement) -> pyarrow.Table`.
+        A module-level function `make(shard, settings, **datasets, **implied, **placement) -> pyarrow.Table`.
     settings
-        Its settings, a frozen dataclass.
+        Its settings, a frozen dataclass or a `Part` of one.
     inputs
         The datasets it reads, by the name of `make`'s argument: `Each(step)`, `Whole(step)` or `Given(...)`.
     shards
         How many shards it makes.
-    rows, bytes_per_row
-        Expected size of the whole, for the plan.
-    peak_bytes
-        Expected peak memory of one of its tasks: the process with its libraries (`PROCESS_BYTES`) and what
-        the task holds, mapped files not counted. For the plan; 0: not known.
+    cost
+        What it is expected to take: the plan shows it, and preflight refuses workers that are too small.
+    role
+        Whether it is of the gallery or of the queries; None where it is of both.
     revision
         Raised by hand when the code changes what the shards hold.
     weights
         Digest of the weights that it uses, if any.
     resources
         What a worker must have for it, in Dask's terms: `{"CPU": 1}` or `{"GPU": 1}`.
+    implied
+        Arguments of `make` that follow from its inputs (the number of the gallery's photos): the inputs'
+        fingerprints stand for them, so they are no part of the fingerprint.
     placement
-        Arguments of `make` that do not change the result (a device, a path): no part of the fingerprint.
+        Arguments of `make` that never change what a shard holds (a device, a path): no part of the
+        fingerprint.
     check
         Called before the first task on a worker of each host that makes shards of this step; raises an
         `LmrError` when something is not there that the step needs. Must be picklable.
@@ -112,12 +164,12 @@ class Step:
     settings: Any
     inputs: Mapping[str, "Each | Whole | Given"]
     shards: int
-    rows: int = 0
-    bytes_per_row: float = 0.0
-    peak_bytes: float = 0.0
+    cost: Cost
+    role: Role | None = None
     revision: int = 1
     weights: str = ""
     resources: Mapping[str, float] = field(default_factory=lambda: {"CPU": 1})
+    implied: Mapping[str, Any] = field(default_factory=dict)
     placement: Mapping[str, Any] = field(default_factory=dict)
     check: Callable[[], None] | None = None
 
@@ -139,6 +191,16 @@ class Step:
     def parts(self) -> tuple["Step", ...]:
         """The step itself; see `Source`."""
         return (self,)
+
+    @property
+    def rows(self) -> int:
+        """Expected number of its rows."""
+        return self.cost.rows
+
+    @property
+    def bytes_per_row(self) -> float:
+        """Expected size of a row."""
+        return self.cost.bytes_per_row
 
     def dataset(self, root: str) -> Dataset:
         """Return the dataset that this step makes below a run's folder."""
@@ -229,6 +291,11 @@ class Concat:
         """12 hex digits that stand for the parts in their order."""
         return digest([part.fingerprint for part in self.parts])
 
+    @property
+    def role(self) -> Role | None:
+        """Whether the parts are of the gallery or of the queries."""
+        return self.parts[0].role
+
     @cached_property
     def shards(self) -> int:
         """How many shards all parts have."""
@@ -250,6 +317,11 @@ class Concat:
         parts = tuple(part.dataset(root) for part in self.parts)
         url = storage.join(root, first.folder)
         return JoinedDataset(url, first.name, self.fingerprint, self.shards, parts)
+
+
+def of_role(name: str, source: Source) -> str:
+    """Return the name of a step that is declared once for the gallery and once for the queries."""
+    return name if source.role == "gallery" else f"{name}_{source.role}"
 
 
 def concat(steps: Iterable[Step]) -> Source:

@@ -36,20 +36,21 @@ class ShardTask:
     make: Callable[..., pa.Table]
     settings: Any
     inputs: Mapping[str, Dataset]
-    placement: Mapping[str, Any]
+    arguments: Mapping[str, Any]
+    """What `make` takes besides its datasets."""
     failures: str
     """Folder for the tracebacks of unforeseen errors."""
 
     @classmethod
     def of(cls, step: Step, root: str) -> "ShardTask":
-        """Return the job of a step for a run's folder."""
+        """Return the task of a step for a run's folder."""
         inputs = {name: source.dataset(root) for name, source in step.inputs.items()}
         return cls(
             output=step.dataset(root),
             make=step.make,
             settings=step.settings,
             inputs=inputs,
-            placement=step.placement,
+            arguments={**step.implied, **step.placement},
             failures=storage.join(root, "failures"),
         )
 
@@ -129,13 +130,13 @@ def add_up(summaries: Sequence[Summary]) -> list[Summary]:
     ]
 
 
-def make_shard(job: ShardTask, shard: int, *upstream: Receipt | Summary) -> Receipt:
+def make_shard(task: ShardTask, shard: int, *upstream: Receipt | Summary) -> Receipt:
     """Make one shard, unless storage has it; never raises for what concerns this shard alone.
 
     A failure becomes a receipt with the reason, and what depends on it is skipped, so that all other shards
     of the run are still finished and one account of everything reaches the user.
     """
-    output = job.output
+    output = task.output
     worker = f"{socket.gethostname()}:{os.getpid()}"
     receipt = partial(Receipt, step=output.step, shard=shard, worker=worker)
     if any(isinstance(u, Summary) and not u.whole for u in upstream) or any(
@@ -147,14 +148,14 @@ def make_shard(job: ShardTask, shard: int, *upstream: Receipt | Summary) -> Rece
         if storage.exists(output.shard_url(shard)):
             return receipt(state="found", rows=int(output.facts(shard)["rows"]))
         with attempts.attempt(f"shard {output.step}/{shard:05d}"), _measured() as measure:
-            rows = job.make(shard, job.settings, **job.inputs, **job.placement)
+            rows = task.make(shard, task.settings, **task.inputs, **task.arguments)
             facts = measure() | ({"note": note} if (note := note_of(rows)) else {})
             size = output.write(shard, rows, **facts)
         return receipt(state="made", rows=rows.num_rows, bytes=size, **facts)
     except LmrError as error:
         return receipt(state="failed", error=str(error))
     except Exception as error:
-        where = storage.join(job.failures, f"{output.step}-{shard:05d}.txt")
+        where = storage.join(task.failures, f"{output.step}-{shard:05d}.txt")
         what = " ".join(f"{type(error).__name__}: {error}".split())[:500]
         message = f"shard {output.step}/{shard:05d} failed\ngot: {what}\nfix: report it with {where}"
         try:

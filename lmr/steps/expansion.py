@@ -13,15 +13,17 @@ from lmr.retrieval.expansion.fuse import add_evidence
 from lmr.retrieval.global_search.augmentation import weights_of
 from lmr.retrieval.global_search.exact import similarities
 from lmr.runtime.settings import Settings
-from lmr.runtime.steps import PROCESS_BYTES, Each, Source, Step, Whole
-from lmr.steps.global_search.search import search_gallery
-from lmr.steps.ranking import Ranking, read_ranking, with_head
-from lmr.steps.sizes import dimension_of, opening_bytes, rows_per_shard
+from lmr.runtime.steps import Cost, Each, Step
+from lmr.steps.features.columns import Described
+from lmr.steps.global_search.search import Searchable, search_gallery
+from lmr.steps.ranking import Ranked, Ranking, ranking_bytes, read_ranking, with_head
 from lmr.storage.arrow import column
 from lmr.storage.datasets import Dataset
 from lmr.storage.mapped import stack
 
 __all__ = ["ExpandSettings", "expand", "expand_shard"]
+
+GATHERED = 1024  # queries whose candidates' descriptors are gathered at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,33 +41,56 @@ class ExpandSettings(Settings):
 
 
 def expand(
-    described_queries: Source, ranked: Step, verified: Step, augmented: Step, settings: ExpandSettings
-) -> Step:
+    queries: Described, ranked: Ranked, verified: Ranked, gallery: Searchable, settings: ExpandSettings
+) -> Ranked:
     """Declare the expansion; a ranking, with the expanded query as column `descriptor`.
 
     Scores are similarities to the expanded query plus the weighted logarithm of the votes. Confident matches
     stand at the head whatever their score; column `confident` says how many.
+
+    Parameters
+    ----------
+    queries
+        The queries' descriptors.
+    ranked
+        What the global search found.
+    verified
+        What the local search found, confident matches first.
+    gallery
+        What the global search searched: it is searched again.
+    settings
+        The settings.
     """
-    return Step(
+    found = gallery.cost(ranked.per_shard, ranked.depth)
+    row_bytes = ranking_bytes(ranked.depth) + 4.0 + 2.0 * queries.dimension
+    averaged = settings.top + verified.depth
+    step = Step(
         name="expand",
         folder="expanded",
         make=expand_shard,
         settings=settings,
         inputs={
-            "described": Each(described_queries),
-            "ranked": Each(ranked),
-            "verified": Each(verified),
-            "gallery": Whole(augmented),
-            # What the global search was made with serves again.
-            **{name: source for name, source in ranked.inputs.items() if name == "index"},
+            "described": Each(queries.source),
+            "ranked": Each(ranked.step),
+            "verified": Each(verified.step),
+            **gallery.inputs(),
         },
-        shards=ranked.shards,
-        rows=ranked.rows,
-        bytes_per_row=ranked.bytes_per_row + 2.0 * dimension_of(described_queries),
-        peak_bytes=PROCESS_BYTES
-        + opening_bytes(ranked.inputs)
-        + rows_per_shard(ranked) * (24 * dimension_of(described_queries) + 8 * ranked.bytes_per_row),
+        shards=ranked.step.shards,
+        role="queries",
+        cost=Cost(
+            rows=ranked.queries,
+            bytes_per_row=row_bytes,
+            # The photos that are averaged in, in float64; both searches' lists as read, merged and written.
+            task_bytes=found.task_bytes
+            + ranked.per_shard * (8.0 * averaged * 3.0 + 24.0 * queries.dimension)
+            + 4.0 * verified.depth * queries.dimension * min(ranked.per_shard, GATHERED)
+            + ranked.per_shard * (8.0 * row_bytes + 16.0 * verified.depth),
+            work=ranked.queries,
+            unit="vector",
+            mapped_bytes=found.mapped_bytes,
+        ),
     )
+    return Ranked(step, ranked.depth)
 
 
 def expand_shard(

@@ -14,10 +14,44 @@ from numpy.typing import NDArray
 from lmr.retrieval.diffusion.online import after_diffusion
 from lmr.retrieval.expansion.expand import order_with_verified
 from lmr.retrieval.expansion.fuse import add_evidence
+from lmr.runtime.steps import Step
+from lmr.steps.sizes import rows_per_shard
 from lmr.storage.arrow import column, table
 from lmr.storage.datasets import Dataset
 
-__all__ = ["Ranking", "Reached", "merge", "read_ranking", "with_head"]
+__all__ = ["Ranked", "Ranking", "Reached", "merge", "ranking_bytes", "read_ranking", "with_head"]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A step that ranks gallery photos for every query.
+
+    Attributes
+    ----------
+    step
+        Columns as of `Ranking`.
+    depth
+        How many photos it ranks per query.
+    """
+
+    step: Step
+    depth: int
+
+    @property
+    def queries(self) -> int:
+        """How many queries it ranks for."""
+        return self.step.rows
+
+    @property
+    def per_shard(self) -> int:
+        """Most queries of a shard."""
+        return rows_per_shard(self.step)
+
+
+def ranking_bytes(depth: int) -> float:
+    """Return the size of a query's list: rows and scores."""
+    return 4.0 + 8.0 * depth
+
 
 Reached = tuple[NDArray[np.integer[Any]], NDArray[np.float64]]
 """The photos that diffusion from one query has reached, without repeats, and how much mass reached each."""

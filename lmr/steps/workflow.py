@@ -1,91 +1,77 @@
-"""What a workflow is made of."""
+"""What a workflow is made of, whatever its steps."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
-from lmr.runtime.steps import Given, Source, Step
+from lmr.runtime.steps import Source, Step
+from lmr.steps.both import Both
+from lmr.steps.features.columns import Described
+from lmr.steps.features.local import Extracted
 from lmr.steps.features.weights import Weights
-from lmr.steps.photos.listing import Photos
+from lmr.steps.inputs import Inputs
 from lmr.steps.photos.unusable import check_photos
+from lmr.steps.ranking import Ranked
 from lmr.steps.results.scores import score_rankings
 from lmr.steps.results.submission import name_submission
+from lmr.steps.verification.verify import Verified
 
 __all__ = ["Inputs", "Weights", "Workflow"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inputs:
-    """What a run starts from.
-
-    Attributes
-    ----------
-    gallery, queries
-        The photos.
-    solution
-        Which photos are right for which query, if known.
-    weights, local_weights
-        Of the global descriptor's and of the local features' network, where they are networks.
-    device
-        Where networks run: "cpu", "cuda".
-    """
-
-    gallery: Photos
-    queries: Photos
-    solution: Given | None = None
-    weights: Weights | None = None
-    local_weights: Weights | None = None
-    device: str = "cpu"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workflow:
     """The steps that a run ends in.
 
+    A workflow needs photos and one ranking. The rest is optional: what is not there is left out of the report
+    and of the results.
+
     Attributes
     ----------
     inputs
         What it starts from.
     images
-        The ingested gallery and queries.
-    local
-        Their local features.
-    pairs
-        The verified pairs.
+        The ingested photos.
     rankings
-        A ranking after each step, in order; the last one is submitted.
-    photos_per_shard
-        As ingested.
+        A ranking after each stage, in order; the last one is submitted.
+    labels
+        What people read in place of a ranking's name.
+    local
+        Local features, for pictures of matches.
+    verified
+        Pairs that were verified, and the candidates in the order that follows from them.
+    described
+        Global descriptors.
     """
 
     inputs: Inputs
-    images: tuple[Source, Source]
-    local: tuple[Source, Source]
-    pairs: Step
-    rankings: Mapping[str, Step]
-    photos_per_shard: int
+    images: Both[Source]
+    rankings: Mapping[str, Ranked]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    local: Both[Extracted] | None = None
+    verified: Verified | None = None
+    described: Both[Described] | None = None
 
     @cached_property
     def submission(self) -> Step:
         """The step that names the photos of the last ranking."""
         last = list(self.rankings.values())[-1]
-        return name_submission(last, self.inputs.gallery, self.inputs.queries, self.photos_per_shard)
+        return name_submission(last, self.inputs.photos)
 
     @cached_property
     def unusable(self) -> Step:
         """The step that lists photos that cannot be used."""
-        return check_photos(*self.images)
+        return check_photos(self.images)
 
     @cached_property
     def scores(self) -> Step | None:
         """The step that scores every ranking; None without a solution."""
         if self.inputs.solution is None:
             return None
-        photos = self.inputs.gallery, self.inputs.queries
-        return score_rankings(self.rankings, self.inputs.solution, *photos, self.photos_per_shard)
+        return score_rankings(self.rankings, self.inputs.solution, self.inputs.photos)
 
     @property
     def targets(self) -> list[Step]:
         """The steps to run; all others are run because these need them."""
-        ends = [self.unusable, *self.rankings.values(), self.submission]
+        ends = [self.unusable, *(ranked.step for ranked in self.rankings.values()), self.submission]
         return ends if self.scores is None else [*ends, self.scores]

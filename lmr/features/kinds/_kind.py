@@ -18,9 +18,11 @@ __all__ = [
     "GlobalRequest",
     "LocalKind",
     "LocalRequest",
+    "TORCH",
     "needs_torch",
 ]
 
+TORCH = ("torch",)
 Recommended = Mapping[str, Mapping[str, Any]]
 """Values by step and setting, such as {"verify": {"min_inliers": 20}}."""
 
@@ -91,8 +93,12 @@ class LocalKind:
         Makes the extractor.
     stored
         The type of a descriptor's numbers.
-    needs_weights, needs_torch
-        Whether a file of weights has to be given, and torch installed.
+    needs_weights
+        Whether a file of weights has to be given.
+    modules
+        What has to be installed beside lmr's base.
+    on_gpus
+        Whether it can use a GPU; the others run on CPUs wherever networks run.
     settings
         The settings of `local` that it heeds beside `max_features` and `max_side_px`.
     recommended
@@ -105,7 +111,8 @@ class LocalKind:
     open: Callable[[LocalRequest], "LocalExtractor"]
     stored: Literal["uint8", "float16"] = "float16"
     needs_weights: bool = True
-    needs_torch: bool = True
+    modules: tuple[str, ...] = TORCH
+    on_gpus: bool = True
     settings: tuple[str, ...] = ()
     recommended: Recommended = field(default_factory=dict)
 
@@ -146,8 +153,14 @@ class GlobalKind:
         Returns how local features are aggregated, in place of `open`.
     weights
         The address of weights that come in an installed package; empty: none do.
-    needs_weights, needs_torch
-        Whether a file of weights has to be given, and torch installed.
+    needs_weights
+        Whether a file of weights has to be given.
+    dimension
+        Numbers of a network's descriptor before whitening; None: its weights decide.
+    modules
+        What has to be installed beside lmr's base.
+    on_gpus
+        What has to be installed where it uses a GPU; None: it cannot use one.
     settings
         The settings of `describe` that it heeds beside those of whitening.
     recommended
@@ -160,7 +173,9 @@ class GlobalKind:
     aggregation: Callable[[], Aggregation] | None = None
     weights: str = ""
     needs_weights: bool = False
-    needs_torch: bool = False
+    dimension: int | None = None
+    modules: tuple[str, ...] = ()
+    on_gpus: tuple[str, ...] | None = None
     settings: tuple[str, ...] = ()
     recommended: Recommended = field(default_factory=dict)
 

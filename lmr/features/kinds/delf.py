@@ -1,12 +1,16 @@
 """DELF."""
 
-from lmr.features.interfaces import LocalExtractor
+from typing import TYPE_CHECKING
+
 from lmr.features.kinds._kind import LocalKind, LocalRequest, needs_torch
+
+if TYPE_CHECKING:
+    from lmr.features.interfaces import LocalExtractor
 
 __all__ = ["KINDS"]
 
 
-def _open(request: LocalRequest) -> LocalExtractor:
+def _open(request: LocalRequest) -> "LocalExtractor":
     with needs_torch():
         from lmr.features.local.delf import load_delf
 

@@ -1,13 +1,17 @@
 """XFeat and ALIKED: small learned features."""
 
+from typing import TYPE_CHECKING
+
 from lmr.errors import LmrError
-from lmr.features.interfaces import LocalExtractor
 from lmr.features.kinds._kind import LocalKind, LocalRequest, needs_torch
+
+if TYPE_CHECKING:
+    from lmr.features.interfaces import LocalExtractor
 
 __all__ = ["KINDS"]
 
 
-def _xfeat(request: LocalRequest) -> LocalExtractor:
+def _xfeat(request: LocalRequest) -> "LocalExtractor":
     with needs_torch():
         from lmr.features.local.learned import load_xfeat
 
@@ -20,7 +24,7 @@ def _xfeat(request: LocalRequest) -> LocalExtractor:
     )
 
 
-def _aliked(variant: str, request: LocalRequest) -> LocalExtractor:
+def _aliked(variant: str, request: LocalRequest) -> "LocalExtractor":
     with needs_torch():
         from lmr.features.local.learned import load_aliked
 

@@ -1,15 +1,19 @@
 """Global descriptors of networks: GeM by torch, EfficientNet-Lite0 without torch, anyone's ONNX model."""
 
+from typing import TYPE_CHECKING
+
 from lmr.errors import LmrError
-from lmr.features.interfaces import GlobalExtractor
-from lmr.features.kinds._kind import GlobalKind, GlobalRequest, needs_torch
+from lmr.features.kinds._kind import TORCH, GlobalKind, GlobalRequest, needs_torch
 from lmr.features.settings import GemSettings
 from lmr.features.weights.packaged import LITE0
+
+if TYPE_CHECKING:
+    from lmr.features.interfaces import GlobalExtractor
 
 __all__ = ["KINDS"]
 
 
-def _gem(request: GlobalRequest) -> GlobalExtractor:
+def _gem(request: GlobalRequest) -> "GlobalExtractor":
     with needs_torch():
         from lmr.features.networks.gem import load_gem
 
@@ -27,7 +31,7 @@ def _gem(request: GlobalRequest) -> GlobalExtractor:
     )
 
 
-def _lite0(request: GlobalRequest) -> GlobalExtractor:
+def _lite0(request: GlobalRequest) -> "GlobalExtractor":
     gem = request.gem
     if request.device != "cpu":  # torch has GPUs, with the same numbers
         gem = GemSettings(
@@ -52,9 +56,7 @@ def _sizes(gem: GemSettings) -> tuple[int, ...]:
     return tuple(round(scale * largest) for scale in gem.scales) or gem.sizes_px
 
 
-def _onnx(request: GlobalRequest) -> GlobalExtractor:
-    if request.device != "cpu":
-        raise LmrError("ONNX models run on CPUs", got=f"--device {request.device}", fix="leave --device out")
+def _onnx(request: GlobalRequest) -> "GlobalExtractor":
     from lmr.features.networks.onnx_models import load_onnx
 
     return load_onnx(request.weights or "", request.onnx)
@@ -66,7 +68,8 @@ KINDS = (
         what="GeM over a network of --weights: cnnimageretrieval-pytorch, deep-image-retrieval, torchvision",
         open=_gem,
         needs_weights=True,
-        needs_torch=True,
+        modules=TORCH,
+        on_gpus=TORCH,
         settings=("gem",),
     ),
     GlobalKind(
@@ -74,6 +77,8 @@ KINDS = (
         what="GeM over EfficientNet-Lite0, whose weights come with lmr; needs no torch on CPUs",
         open=_lite0,
         weights=LITE0.url,
+        dimension=1280,
+        on_gpus=TORCH,
         settings=("gem",),
     ),
     GlobalKind(
@@ -81,6 +86,7 @@ KINDS = (
         what="your own network, an ONNX model of --weights; needs no torch",
         open=_onnx,
         needs_weights=True,
+        modules=("onnxruntime",),
         settings=("onnx",),
     ),
 )

@@ -1,12 +1,16 @@
 """RootSIFT."""
 
-from lmr.features.interfaces import LocalExtractor
+from typing import TYPE_CHECKING
+
 from lmr.features.kinds._kind import LocalKind, LocalRequest
+
+if TYPE_CHECKING:
+    from lmr.features.interfaces import LocalExtractor
 
 __all__ = ["KINDS"]
 
 
-def _open(request: LocalRequest) -> LocalExtractor:
+def _open(request: LocalRequest) -> "LocalExtractor":
     from lmr.features.local.rootsift import RootSift
 
     return RootSift(max_features=request.max_features, max_side_px=request.max_side_px)
@@ -20,7 +24,8 @@ KINDS = (
         stored="uint8",
         open=_open,
         needs_weights=False,
-        needs_torch=False,
+        modules=(),
+        on_gpus=False,
         recommended={"verify": {"min_inliers": 10}},
     ),
 )

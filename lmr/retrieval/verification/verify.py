@@ -15,7 +15,7 @@ from lmr.errors import LmrError, SettingsError
 from lmr.retrieval.verification._ransac import agree, estimate
 from lmr.retrieval.verification.match import matchable, nearest_features, room
 
-__all__ = ["Features", "Model", "Recipe", "Verification", "verify_pairs"]
+__all__ = ["DELF_RECIPE", "Features", "Model", "Recipe", "Verification", "verify_pairs"]
 
 Model = Literal["affine", "similarity", "homography", "fundamental"]
 
@@ -65,7 +65,7 @@ class Features:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How pairs are matched and verified; the defaults are DELF's (`match_images.py`), with more trials.
+    """How pairs are matched and verified; `DELF_RECIPE` is the one that DELF was published with.
 
     Attributes
     ----------
@@ -90,12 +90,12 @@ class Recipe:
         Of each pair's own random numbers.
     """
 
-    max_distance: float | None = 0.8
-    max_ratio: float | None = None
-    mutual: bool = False
+    max_distance: float | None = None
+    max_ratio: float | None = 0.9
+    mutual: bool = True
     weak_geometry: bool = False
     model: Model = "affine"
-    max_residual_px: float = 20.0
+    max_residual_px: float = 8.0
     min_tentative: int = 4
     max_trials: int = 2000
     confidence: float = 0.999
@@ -122,6 +122,10 @@ class Recipe:
     def needed(self) -> int:
         """The fewest matches with which a model is looked for."""
         return max(self.min_tentative, _SAMPLE[self.model] + 1)
+
+
+DELF_RECIPE = Recipe(max_distance=0.8, max_ratio=None, mutual=False, max_residual_px=20.0)
+"""The recipe of DELF's `match_images.py`, with more trials."""
 
 
 @dataclass(frozen=True, kw_only=True)

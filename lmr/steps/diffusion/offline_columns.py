@@ -22,16 +22,18 @@ from lmr.retrieval.diffusion.affinity import graph_of_edges, transition_rows
 from lmr.retrieval.diffusion.offline import columns_matrix, neighbourhoods, neighbourly_order, offline_columns
 from lmr.retrieval.global_search.exact import spans
 from lmr.runtime.settings import Settings
-from lmr.runtime.steps import PROCESS_BYTES, Source, Step, Whole
+from lmr.runtime.steps import Cost, Step, Whole
 from lmr.runtime.threads import threads
-from lmr.steps.diffusion.region_graph import EdgeSettings, mutual_edges
-from lmr.steps.global_search.knn_graph import find_neighbours
-from lmr.steps.sizes import dimension_of, rows_per_shard
+from lmr.steps.both import Both
+from lmr.steps.diffusion.region_graph import mutual_edges
+from lmr.steps.features.columns import Described
+from lmr.steps.global_search.knn_graph import KnnGraph, find_neighbours
+from lmr.steps.sizes import rows_per_shard
 from lmr.storage.arrow import Ragged, column, table
 from lmr.storage.datasets import Dataset
 from lmr.storage.mapped import map_rows, stack, stack_ragged, unpack, write_rows
 
-__all__ = ["ColumnSettings", "columns_shard", "nodes_shard", "solve_columns"]
+__all__ = ["ColumnSettings", "OfflineColumns", "columns_shard", "nodes_shard", "solve_columns"]
 
 ROWS_AT_ONCE = 65_536  # of the graph, while it is normalised
 
@@ -56,42 +58,65 @@ class ColumnSettings(Settings):
     gallery and queries make one graph (searched for that), and columns are compared."""
 
 
-def solve_columns(described: tuple[Source, Source], neighbours: Step, settings: ColumnSettings) -> Step:
-    """Declare the steps that solve a column per photo of the gallery (and per query, if they are nodes).
+@dataclass(frozen=True)
+class OfflineColumns:
+    """Diffusion from every photo of the gallery, solved ahead of time.
 
-    Columns, a row per node: `node`, and its column as the lists `ids` (nodes) and `values`.
+    Attributes
+    ----------
+    step
+        A row per node: `node`, and its column as the lists `ids` (nodes) and `values`.
+    longest
+        Most entries of a column.
+    queries_are_nodes
+        Whether the queries are nodes too, after the photos of the gallery.
+    """
+
+    step: Step
+    longest: int
+    queries_are_nodes: bool
+
+
+def solve_columns(described: Both[Described], graph: KnnGraph, settings: ColumnSettings) -> OfflineColumns:
+    """Declare the steps that solve a column per photo of the gallery (and per query, if they are nodes).
 
     Raises
     ------
     SettingsError
         If the graph asks for more neighbours than were searched.
     """
-    if settings.neighbours > neighbours.settings.neighbours:
+    if settings.neighbours > graph.neighbours:
         raise SettingsError(
             "the photos' graph asks for more neighbours than are searched",
-            got=f"columns.neighbours = {settings.neighbours}, "
-            f"neighbours.neighbours = {neighbours.settings.neighbours}",
+            got=f"columns.neighbours = {settings.neighbours}, neighbours.neighbours = {graph.neighbours}",
             fix="raise neighbours.neighbours, or lower columns.neighbours",
         )
     if settings.queries_are_nodes:
-        neighbours = find_neighbours(_join(*described), neighbours.settings)
-    kept = EdgeSettings(neighbours=settings.neighbours, gamma=settings.gamma)
-    each = rows_per_shard(neighbours)
-    return Step(
+        graph = find_neighbours(_join(described), graph.searched)
+    lists = graph.step
+    step = Step(
         name="columns",
         folder="columns",
         make=columns_shard,
         settings=settings,
         inputs={
-            "edges": Whole(mutual_edges("photo_graph", neighbours, kept, each)),
-            "neighbours": Whole(neighbours),
+            "edges": Whole(mutual_edges("photo_graph", lists, settings.neighbours, settings.gamma)),
+            "neighbours": Whole(lists),
         },
-        shards=neighbours.shards,
-        rows=neighbours.rows,
-        bytes_per_row=4.0 + 8.0 * settings.truncation,
-        # Lists, cuts and scores, then the columns as arrays and as a file; 16 bytes per node of the graph.
-        peak_bytes=PROCESS_BYTES + each * settings.truncation * 36.0 + neighbours.rows * 16.0,
+        shards=lists.shards,
+        role="gallery",
+        cost=Cost(
+            rows=lists.rows,
+            bytes_per_row=12.0 + 8.0 * settings.truncation,
+            # Lists, cuts and scores, then the columns as arrays and as a file; 16 bytes per node of the
+            # graph.
+            task_bytes=rows_per_shard(lists) * settings.truncation * 36.0 + lists.rows * 16.0,
+            work=lists.rows,
+            unit="node",
+            mapped_bytes=lists.rows * (lists.bytes_per_row + 8.0 * settings.neighbours),
+        ),
     )
+    return OfflineColumns(step, settings.truncation, settings.queries_are_nodes)
 
 
 def columns_shard(shard: int, settings: ColumnSettings, *, edges: Dataset, neighbours: Dataset) -> pa.Table:
@@ -136,20 +161,26 @@ def _graph(edges: Dataset, data: NDArray[np.float32]) -> csr_array:
     return graph_of_edges(data, columns.values[:, 0], columns.offsets)
 
 
-def _join(gallery: Source, queries: Source) -> Step:
+def _join(described: Both[Described]) -> Described:
     """Declare gallery and queries as one gallery: the rows of the queries follow those of the gallery."""
-    return Step(
+    gallery, queries = described.gallery, described.queries
+    step = Step(
         name="join_nodes",
         folder="nodes",
         make=nodes_shard,
         settings=Settings(),
-        inputs={"gallery": Whole(gallery), "queries": Whole(queries)},
+        inputs={"gallery": Whole(gallery.source), "queries": Whole(queries.source)},
         shards=gallery.shards + queries.shards,
-        rows=gallery.rows + queries.rows,
-        bytes_per_row=4.0 + 2.0 * dimension_of(gallery),
-        peak_bytes=PROCESS_BYTES + rows_per_shard(gallery) * 8.0 * dimension_of(gallery),
-        placement={"gallery_rows": gallery.rows},
+        cost=Cost(
+            rows=gallery.rows + queries.rows,
+            bytes_per_row=4.0 + 2.0 * gallery.dimension,
+            task_bytes=max(gallery.per_shard, queries.per_shard) * 10.0 * gallery.dimension,
+            work=gallery.rows + queries.rows,
+            unit="vector",
+        ),
+        implied={"gallery_rows": gallery.rows},
     )
+    return Described(step, gallery.dimension)
 
 
 def nodes_shard(

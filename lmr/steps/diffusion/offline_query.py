@@ -1,6 +1,5 @@
 """Step 5 with columns solved ahead of time: a query costs a sparse product (Yang et al., AAAI 2019)."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,55 +9,62 @@ from scipy.sparse import csr_array
 
 from lmr.retrieval.diffusion.offline import compare_columns, search_columns
 from lmr.retrieval.global_search.exact import spans
-from lmr.runtime.settings import Settings
-from lmr.runtime.steps import PROCESS_BYTES, Each, Source, Step, Whole
-from lmr.steps.ranking import Ranking, Reached, merge, read_ranking
-from lmr.steps.sizes import rows_per_shard
+from lmr.runtime.settings import Part
+from lmr.runtime.steps import Cost, Each, Step, Whole
+from lmr.steps.diffusion.offline_columns import OfflineColumns
+from lmr.steps.features.columns import Described
+from lmr.steps.ranking import Ranked, Ranking, Reached, merge, ranking_bytes, read_ranking
 from lmr.storage.datasets import Dataset
 from lmr.storage.mapped import stack, stack_ragged
 
-__all__ = ["OnlineSettings", "diffuse_offline", "diffuse_offline_shard", "first_photos"]
+__all__ = ["diffuse_offline", "diffuse_offline_shard", "first_photos"]
 
 QUERIES_AT_ONCE = 128  # whose columns are gathered at a time
 
 
-@dataclass(frozen=True, kw_only=True)
-class OnlineSettings(Settings):
-    """What the online part depends on, of the settings of `diffuse`."""
+def diffuse_offline(gallery: Described, columns: OfflineColumns, expanded: Ranked, settings: Part) -> Ranked:
+    """Declare the online part; the final ranking. What diffusion does not reach keeps the order of step 4.
 
-    starts: int
-    gamma: float
-    weight: float | None
-
-
-def diffuse_offline(described: Source, columns: Step, expanded: Step, settings: OnlineSettings) -> Step:
-    """Declare the online part; the final ranking. What diffusion does not reach keeps the order of step 4."""
-    longest = columns.settings.truncation
-    gathered = longest if columns.settings.queries_are_nodes else settings.starts
-    return Step(
+    Parameters
+    ----------
+    gallery
+        The gallery's descriptors: their number tells gallery photos from queries among the nodes.
+    columns
+        What was solved ahead of time.
+    expanded
+        The ranking of step 4.
+    settings
+        `starts`, `gamma` and `weight` of `DiffuseSettings`.
+    """
+    gathered = columns.longest if columns.queries_are_nodes else settings.starts * QUERIES_AT_ONCE
+    row_bytes = ranking_bytes(expanded.depth)
+    step = Step(
         name="diffuse",
         folder="final",
         make=diffuse_offline_shard,
         settings=settings,
-        inputs={"expanded": Each(expanded), "columns": Whole(columns)},
-        shards=expanded.shards,
-        rows=expanded.rows,
-        bytes_per_row=expanded.bytes_per_row,
-        # Gathered columns, what they add up to, the rankings, and 8 bytes per node.
-        peak_bytes=PROCESS_BYTES
-        + (1 if columns.settings.queries_are_nodes else QUERIES_AT_ONCE) * gathered * longest * 24.0
-        + rows_per_shard(expanded) * (16.0 * longest + 4 * expanded.bytes_per_row)
-        + columns.rows * 24.0,
-        placement={
-            "gallery_rows": described.rows,
-            "queries_are_nodes": columns.settings.queries_are_nodes,
-        },
+        inputs={"expanded": Each(expanded.step), "columns": Whole(columns.step)},
+        shards=expanded.step.shards,
+        role="queries",
+        cost=Cost(
+            rows=expanded.queries,
+            bytes_per_row=row_bytes,
+            # Gathered columns, what they add up to, the rankings, and 24 bytes per node.
+            task_bytes=gathered * columns.longest * 24.0
+            + expanded.per_shard * (16.0 * columns.longest + 4 * expanded.step.bytes_per_row)
+            + columns.step.rows * 24.0,
+            work=expanded.queries,
+            unit="vector",
+            mapped_bytes=columns.step.rows * columns.step.bytes_per_row,
+        ),
+        implied={"gallery_rows": gallery.rows, "queries_are_nodes": columns.queries_are_nodes},
     )
+    return Ranked(step, expanded.depth)
 
 
 def diffuse_offline_shard(
     shard: int,
-    settings: OnlineSettings,
+    settings: Part,
     *,
     expanded: Dataset,
     columns: Dataset,

@@ -17,13 +17,15 @@ from lmr.retrieval.diffusion import online as diffusion
 from lmr.retrieval.diffusion.affinity import graph_of_edges
 from lmr.retrieval.global_search.exact import spans, top_k
 from lmr.runtime.settings import Settings
-from lmr.runtime.steps import PROCESS_BYTES, Each, Source, Step, Whole
+from lmr.runtime.steps import Cost, Each, Step, Whole
 from lmr.runtime.threads import threads
-from lmr.steps.diffusion.offline_query import OnlineSettings, diffuse_offline, first_photos
-from lmr.steps.diffusion.region_graph import GRID_REGIONS, RegionGraph
-from lmr.steps.global_search.search import search_gallery
-from lmr.steps.ranking import Ranking, Reached, merge, read_ranking
-from lmr.steps.sizes import dimension_of, opening_bytes, rows_per_shard
+from lmr.steps.both import Both
+from lmr.steps.diffusion.offline_columns import OfflineColumns
+from lmr.steps.diffusion.offline_query import diffuse_offline, first_photos
+from lmr.steps.diffusion.region_graph import RegionGraph
+from lmr.steps.features.columns import GRID_REGIONS, Described
+from lmr.steps.global_search.search import Searchable, search_gallery
+from lmr.steps.ranking import Ranked, Ranking, Reached, merge, ranking_bytes, read_ranking
 from lmr.storage.arrow import Ragged, column, ragged
 from lmr.storage.datasets import Dataset
 from lmr.storage.mapped import stack, stack_ragged
@@ -60,46 +62,74 @@ class DiffuseSettings(Settings):
 
 
 def diffuse(
-    described: tuple[Source, Source],
+    described: Both[Described],
     graph: RegionGraph,
-    columns: Step,
-    expanded: Step,
-    augmented: Step,
+    columns: OfflineColumns,
+    expanded: Ranked,
+    augmented: Searchable,
     settings: DiffuseSettings,
-) -> Step:
-    """Declare the diffusion; the final ranking. Photos that it does not reach keep the order of step 4."""
+) -> Ranked:
+    """Declare the diffusion; the final ranking. Photos that it does not reach keep the order of step 4.
+
+    Parameters
+    ----------
+    described
+        Descriptors and regions.
+    graph
+        The graph of the gallery's regions.
+    columns
+        What is solved ahead of time for `method` "offline".
+    expanded
+        The ranking of step 4.
+    augmented
+        What the global search searched: a query's system is solved on the regions of the photos nearest to
+        it.
+    settings
+        The settings.
+    """
     if settings.method == "none":
         return expanded
     if settings.method == "offline":
-        online = OnlineSettings(starts=settings.starts, gamma=settings.gamma, weight=settings.weight)
-        return diffuse_offline(described[0], columns, expanded, online)
-    each, dimension = rows_per_shard(expanded), dimension_of(described[1])
-    # What the global search was made with serves again.
-    index = {name: source for name, source in expanded.inputs.items() if name == "index"}
+        own = settings.only("starts", "gamma", "weight", kind="OnlineSettings")
+        return diffuse_offline(described.gallery, columns, expanded, own)
+    each, dimension = expanded.per_shard, described.queries.dimension
+    found = augmented.cost(min(each, QUERIES_AT_ONCE), settings.truncation)
     # Of a block of queries: the nodes of each cut, their scores, and those of the same sorted for lanes.
-    cuts = min(each, QUERIES_AT_ONCE) * settings.truncation * GRID_REGIONS * 16.0
-    return Step(
+    photos = min(settings.truncation, described.gallery.rows)
+    cuts = min(each, QUERIES_AT_ONCE) * photos * graph.per_photo * 16.0
+    pooling = 0.0
+    if settings.pooling == "gmp":
+        # Generalised max pooling solves a system per photo: its regions as floats and in float64.
+        pooling = graph.edges.rows * (12.0 * dimension + 8.0 * graph.per_photo)
+    step = Step(
         name="diffuse",
         folder="final",
         make=diffuse_shard,
         settings=settings,
         inputs={
-            "described": Each(described[1]),
-            "expanded": Each(expanded),
-            "gallery": Whole(graph.nodes),
-            "augmented": Whole(augmented),
+            "described": Each(described.queries.source),
+            "expanded": Each(expanded.step),
+            **augmented.inputs("augmented"),
+            "gallery": Whole(graph.nodes.source),
             "graph": Whole(graph.edges),
-            **index,
         },
-        shards=expanded.shards,
-        rows=expanded.rows,
-        bytes_per_row=expanded.bytes_per_row,
-        peak_bytes=PROCESS_BYTES
-        + cuts
-        + opening_bytes(index)
-        + graph.edges.rows * 40.0
-        + each * (2.0 * GRID_REGIONS * dimension + 4 * expanded.bytes_per_row),
+        shards=expanded.step.shards,
+        role="queries",
+        cost=Cost(
+            rows=expanded.queries,
+            bytes_per_row=ranking_bytes(expanded.depth),
+            task_bytes=cuts
+            + found.task_bytes
+            + pooling
+            + graph.edges.rows * 40.0
+            + each * (4.0 * GRID_REGIONS * dimension + 4 * expanded.step.bytes_per_row),
+            work=expanded.queries,
+            unit="vector",
+            mapped_bytes=found.mapped_bytes
+            + graph.edges.rows * (graph.edges.bytes_per_row + 2.0 * dimension),
+        ),
     )
+    return Ranked(step, expanded.depth)
 
 
 def diffuse_shard(

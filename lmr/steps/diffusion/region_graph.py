@@ -10,16 +10,16 @@ from annotated_types import Ge
 from lmr.retrieval.descriptors import to_float
 from lmr.retrieval.diffusion.affinity import affinity_rows
 from lmr.retrieval.diffusion.mixture import reduce_regions
-from lmr.runtime.settings import Settings
-from lmr.runtime.steps import PROCESS_BYTES, Each, Source, Step, Whole
-from lmr.steps.global_search.search import KnnSettings, index_if_large, search_gallery
-from lmr.steps.sizes import dimension_of, opening_bytes, rows_per_shard
+from lmr.runtime.settings import Part
+from lmr.runtime.steps import Cost, Each, Step, Whole
+from lmr.steps.features.columns import GRID_REGIONS, Described
+from lmr.steps.global_search.search import KnnSettings, search_gallery, searchable
+from lmr.steps.sizes import rows_per_shard
 from lmr.storage.arrow import Ragged, column, ragged, table
 from lmr.storage.datasets import Dataset
 from lmr.storage.mapped import stack, stack_ragged
 
 __all__ = [
-    "EdgeSettings",
     "GraphSettings",
     "RegionGraph",
     "region_graph",
@@ -28,8 +28,6 @@ __all__ = [
     "mutual_edges",
     "reduce_shard",
 ]
-
-GRID_REGIONS = 20  # cells of the R-MAC grid of a 4:3 photo at three scales, for the plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,21 +43,6 @@ class GraphSettings(KnnSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EdgeSettings(Settings):
-    """What the edges of a graph depend on."""
-
-    neighbours: int
-    gamma: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReduceSettings(Settings):
-    """What reduced regions depend on."""
-
-    regions: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class RegionGraph:
     """The steps that make the graph.
 
@@ -67,70 +50,99 @@ class RegionGraph:
     ----------
     nodes
         Column `regions`: the nodes' descriptors, a list per photo.
+    per_photo
+        Nodes of a photo.
     edges
         Columns `columns` and `values`: the edges of each node, a row per node.
     """
 
-    nodes: Source
+    nodes: Described
+    per_photo: int
     edges: Step
 
 
-def region_graph(described: Source, settings: GraphSettings) -> RegionGraph:
+def region_graph(described: Described, settings: GraphSettings) -> RegionGraph:
     """Declare the steps that join the gallery's regions to a graph."""
     nodes = _reduced(described, settings) if settings.regions else described
     per_photo = settings.regions or GRID_REGIONS
-    count, each = described.rows * per_photo, rows_per_shard(described) * per_photo
-    dimension = dimension_of(described)
-    index = index_if_large(nodes, settings, column="regions", rows=count)
+    count, each = described.rows * per_photo, described.per_shard * per_photo
+    gallery = searchable(nodes, settings, column="regions", count=count)
+    found = gallery.cost(each, settings.neighbours)
     links = Step(
         name="link_regions",
         folder="links",
         make=link_shard,
         settings=settings,
-        inputs={
-            "described": Each(nodes),
-            "gallery": Whole(nodes),
-            **index,
-        },
+        inputs={"described": Each(nodes.source), **gallery.inputs()},
         shards=described.shards,
-        rows=count,
-        bytes_per_row=8.0 * settings.neighbours,
-        peak_bytes=PROCESS_BYTES + opening_bytes(index) + each * (12 * dimension + 40 * settings.neighbours),
+        role="gallery",
+        cost=Cost(
+            rows=count,
+            bytes_per_row=8.0 * settings.neighbours,
+            task_bytes=found.task_bytes,
+            work=count,
+            unit="vector",
+            mapped_bytes=found.mapped_bytes,
+        ),
     )
-    kept = EdgeSettings(neighbours=settings.neighbours, gamma=settings.gamma)
-    return RegionGraph(nodes=nodes, edges=mutual_edges("graph", links, kept, each))
+    edges = mutual_edges("graph", links, settings.neighbours, settings.gamma)
+    return RegionGraph(nodes=nodes, per_photo=per_photo, edges=edges)
 
 
-def mutual_edges(name: str, links: Step, settings: EdgeSettings, nodes_per_shard: int) -> Step:
-    """Declare the step that keeps what is mutual of the links (columns `ids` and `sims`) between nodes."""
+def mutual_edges(name: str, links: Step, neighbours: int, gamma: float) -> Step:
+    """Declare the step that keeps what is mutual of the links (columns `ids` and `sims`) between nodes.
+
+    Parameters
+    ----------
+    name
+        Of the step and of its folder.
+    links
+        The nearest nodes of each node.
+    neighbours
+        How many of them count.
+    gamma
+        Exponent of the similarity as weight of an edge.
+    """
     return Step(
         name=name,
         folder=name,
         make=edges_shard,
-        settings=settings,
+        settings=Part("EdgeSettings", {"neighbours": neighbours, "gamma": gamma}),
         inputs={"links": Whole(links)},
         shards=links.shards,
-        rows=links.rows,
-        bytes_per_row=4.0 * settings.neighbours,
-        peak_bytes=PROCESS_BYTES + nodes_per_shard * 40.0 * settings.neighbours,
+        role=links.role,
+        cost=Cost(
+            rows=links.rows,
+            bytes_per_row=8.0 + 8.0 * neighbours,
+            task_bytes=rows_per_shard(links) * 60.0 * neighbours,
+            work=links.rows,
+            unit="node",
+            mapped_bytes=links.rows * links.bytes_per_row,
+        ),
     )
 
 
-def _reduced(described: Source, settings: GraphSettings) -> Step:
-    return Step(
+def _reduced(described: Described, settings: GraphSettings) -> Described:
+    step = Step(
         name="reduce_regions",
         folder="reduced",
         make=reduce_shard,
-        settings=ReduceSettings(regions=settings.regions),
-        inputs={"described": Each(described)},
+        settings=settings.only("regions", kind="ReduceSettings"),
+        inputs={"described": Each(described.source)},
         shards=described.shards,
-        rows=described.rows,
-        bytes_per_row=4.0 + 2.0 * dimension_of(described) * settings.regions,
-        peak_bytes=PROCESS_BYTES + rows_per_shard(described) * GRID_REGIONS * 8.0 * dimension_of(described),
+        role="gallery",
+        cost=Cost(
+            rows=described.rows,
+            bytes_per_row=8.0 + 2.0 * described.dimension * settings.regions,
+            task_bytes=described.per_shard * GRID_REGIONS * 16.0 * described.dimension,
+            work=described.rows,
+            unit="photo",
+        ),
     )
+    return Described(step, described.dimension)
 
 
-def reduce_shard(shard: int, settings: ReduceSettings, *, described: Dataset) -> pa.Table:
+def reduce_shard(shard: int, settings: Part, *, described: Dataset) -> pa.Table:
     """Reduce the regions of one shard's photos: columns `photo` and `regions`."""
     rows = described.read(shard, ["photo", "regions"])
     regions = ragged(rows, "regions")
@@ -160,7 +172,7 @@ def link_shard(
     return table({"ids": ids, "sims": sims})
 
 
-def edges_shard(shard: int, settings: EdgeSettings, *, links: Dataset) -> pa.Table:
+def edges_shard(shard: int, settings: Part, *, links: Dataset) -> pa.Table:
     """Keep the mutual links of one shard's nodes: columns `columns`, `values`, a list per node."""
     k = settings.neighbours
     ids, sims = stack(links, "ids")[:, :k], stack(links, "sims")[:, :k]

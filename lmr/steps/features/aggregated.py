@@ -1,20 +1,21 @@
 """Global descriptors that are aggregated from local features: VLAD and triangulation embedding."""
 
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lmr.features.aggregate import triangulation, vlad
+from lmr.features.extractors import Aggregation, global_kind
 from lmr.features.regions import rmac_boxes
 from lmr.features.whiten import Whitening, learn_whitening
 from lmr.retrieval.descriptors import to_float
-from lmr.runtime.steps import Each, Source, Step, Whole, per_part
-from lmr.steps.features.columns import bytes_per_photo, described_table, present
+from lmr.runtime.steps import Cost, Each, Source, Step, Whole, of_role, per_part
+from lmr.steps.both import Both
+from lmr.steps.features.columns import GRID_REGIONS, Described, describe_cost, described_table, present
+from lmr.steps.features.local import Extracted
 from lmr.steps.features.settings import DescribeSettings
 from lmr.steps.local_search.index import sample_rows
 from lmr.steps.photos.generations import learned_from
+from lmr.steps.sizes import rows_per_shard
 from lmr.storage.arrow import array_table, column
 from lmr.storage.datasets import Dataset
 from lmr.storage.mapped import named_arrays
@@ -23,39 +24,60 @@ __all__ = ["aggregate_shard", "describe_by_aggregation", "learn_words_shard"]
 
 
 def describe_by_aggregation(
-    images: tuple[Source, Source], local: tuple[Source, Source], settings: DescribeSettings
-) -> tuple[Source, Source]:
+    images: Both[Source], local: Both[Extracted], settings: DescribeSettings
+) -> Both[Described]:
+    """Declare the steps that describe photos by what their local features add up to."""
+    learned = learned_from(local.gallery.source)
+    # Words, and a vector of so many numbers per photo before it is whitened.
+    long = settings.words * local.gallery.dimension
+    sample = min(settings.sample_features, learned.rows) * local.gallery.dimension
+    photos = min(settings.sample_photos, learned.rows)
     model = Step(
         name="learn_words",
         folder="vocabulary",
         make=learn_words_shard,
         settings=settings,
-        inputs={"local": Whole(learned_from(local[0]))},
+        inputs={"local": Whole(learned)},
         shards=1,
+        cost=Cost(
+            rows=8,
+            bytes_per_row=4.0 * long * settings.dimension,
+            # The sample as stored and as floats; photos' vectors, their centred copy, and the whitening's
+            # own.
+            task_bytes=10.0 * sample
+            + 8.0 * long * (3.0 * photos + 2.0 * settings.dimension + min(photos, long))
+            + 8.0 * local.gallery.per_shard * local.gallery.dimension,
+            work=min(settings.sample_features, learned.rows),
+            unit="feature",
+        ),
     )
 
-    def described(images: Step, local: Step) -> Step:
-        name = images.folder.rsplit("/", 1)[-1]
+    def described(images: Step, features: Step) -> Step:
+        held = 8.0 * rows_per_shard(features) * local.gallery.dimension + 4.0 * long * (
+            2.0 * settings.dimension + 3.0 * GRID_REGIONS
+        )
         return Step(
-            name="extract_global" if name == "gallery" else f"extract_global_{name}",
-            folder=f"global/{name}",
+            name=of_role("extract_global", images),
+            folder=f"global/{images.role}",
+            role=images.role,
             make=aggregate_shard,
             settings=settings,
-            inputs={"images": Each(images), "local": Each(local), "model": Whole(model)},
+            inputs={"images": Each(images), "local": Each(features), "model": Whole(model)},
             shards=images.shards,
-            rows=images.rows,
-            bytes_per_row=bytes_per_photo(settings),
+            cost=describe_cost(images, settings, held),
         )
 
-    return per_part(described, images[0], local[0]), per_part(described, images[1], local[1])
+    return images.zip(local).map(
+        lambda side: Described(per_part(described, side[0], side[1].source), settings.dimension)
+    )
 
 
 def learn_words_shard(shard: int, settings: DescribeSettings, *, local: Dataset) -> pa.Table:
     """Learn visual words, then the whitening of whole photos' vectors, from samples of the gallery."""
-    learn, describe_photos, _, _ = _aggregation(settings)
+    aggregation = _aggregation(settings)
     counts = [local.facts(i)["rows"] for i in range(local.shards)]
     sample = sample_rows(local, "descriptor", settings.sample_features, sum(counts), settings.seed)
-    vocabulary = learn(to_float(sample), settings.words, settings.seed)
+    vocabulary = aggregation.learn(to_float(sample), settings.words, settings.seed)
     described: list[NDArray[np.float32]] = []
     for i in np.random.default_rng(settings.seed).permutation(local.shards).tolist():
         if sum(map(len, described)) >= settings.sample_photos:
@@ -63,18 +85,17 @@ def learn_words_shard(shard: int, settings: DescribeSettings, *, local: Dataset)
         features = local.read(i, ["photo", "descriptor"])
         _, per_photo = np.unique(column(features, "photo"), return_counts=True)
         if len(per_photo):
-            described.append(describe_photos(to_float(column(features, "descriptor")), per_photo, vocabulary))
+            descriptors = to_float(column(features, "descriptor"))
+            described.append(aggregation.photos(descriptors, per_photo, vocabulary))
     whitening = learn_whitening(np.concatenate(described), settings.dimension, power=settings.power)
     learned = {f"vocabulary_{name}": array for name, array in vars(vocabulary).items()}
     return array_table({**learned, "mean": whitening.mean, "projection": whitening.projection})
 
 
-def _aggregation(settings: DescribeSettings) -> tuple[Any, Any, Any, Any]:
-    """Return what learns a vocabulary, describes photos and regions by it, and holds it."""
-    if settings.descriptor == "vlad":
-        return vlad.train_vocabulary, vlad.vlad_photos, vlad.vlad_regions, vlad.Vocabulary
-    names = triangulation
-    return names.train_vocabulary, names.triangulate_photos, names.triangulate_regions, names.Vocabulary
+def _aggregation(settings: DescribeSettings) -> Aggregation:
+    opened = global_kind(settings.descriptor).aggregation
+    assert opened is not None  # extract_global asks
+    return opened()
 
 
 def aggregate_shard(
@@ -82,9 +103,11 @@ def aggregate_shard(
 ) -> pa.Table:
     """Describe the photos of one shard by what their local features add up to."""
     arrays = named_arrays(model)
-    _, _, describe_regions, kind = _aggregation(settings)
+    aggregation = _aggregation(settings)
     prefix = "vocabulary_"
-    vocabulary = kind(**{k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)})
+    vocabulary = aggregation.vocabulary(
+        **{k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+    )
     whitening = Whitening(arrays["mean"], arrays["projection"])
     photos = images.read(shard, ["photo", "width", "height"])
     features = _by_photo(local.read(shard, ["photo", "xy", "descriptor"]))
@@ -96,7 +119,7 @@ def aggregate_shard(
             continue
         xy, descriptors = features[photo]
         boxes = rmac_boxes(int(width), int(height), scales=settings.region_scales)
-        vectors = whitening.apply(describe_regions(xy, descriptors, vocabulary, boxes))
+        vectors = whitening.apply(aggregation.regions(xy, descriptors, vocabulary, boxes))
         described.append(vectors[:1])  # the grid's first box is the whole photo
         regions.append(present(vectors))
     return described_table(column(photos, "photo"), np.concatenate(described), regions)

@@ -1,6 +1,7 @@
-"""Global descriptors of a network (GeM), whitened by what the gallery or the checkpoint teaches."""
+"""Global descriptors of a network, whitened by what the gallery or the checkpoint teaches."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -9,121 +10,199 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lmr.errors import SettingsError
-from lmr.features.extractors import GemSettings, global_extractor
+from lmr.features.extractors import (
+    GemSettings,
+    GlobalRequest,
+    OnnxSettings,
+    OwnCode,
+    global_extractor,
+    global_kind,
+    is_own,
+)
 from lmr.features.interfaces import GlobalExtractor
 from lmr.features.pipeline import extract_photos
+from lmr.features.weights.fetch import weights_folder
 from lmr.features.whiten import Whitening, learn_whitening
 from lmr.retrieval.descriptors import to_float
-from lmr.runtime.steps import Each, Source, Step, Whole, per_part
-from lmr.steps.features.columns import bytes_per_photo, described_table, present
+from lmr.runtime.settings import Part
+from lmr.runtime.steps import Cost, Each, Source, Step, Whole, of_role, per_part
+from lmr.steps.both import Both
+from lmr.steps.features.chosen import ChosenExtractor
+from lmr.steps.features.columns import GRID_REGIONS, Described, describe_cost, described_table, present
+from lmr.steps.features.local import EXTRACTION_BYTES
+from lmr.steps.features.model_file import with_file_beside
 from lmr.steps.features.settings import DescribeSettings
 from lmr.steps.features.weights import Weights
+from lmr.steps.inputs import Inputs
 from lmr.steps.local_search.index import sample_rows
 from lmr.steps.photos.generations import learned_from
 from lmr.steps.photos.ingest import read_usable
-from lmr.steps.workflow import Inputs
+from lmr.steps.sizes import rows_per_shard
 from lmr.storage.arrow import Ragged, array_table, column, ragged, table
 from lmr.storage.datasets import Dataset
 from lmr.storage.mapped import named_arrays
 
 __all__ = [
     "describe_by_network",
-    "open_gem",
+    "open_network",
     "network_shard",
     "whitened_network_shard",
     "learn_whitening_shard",
     "whiten_shard",
 ]
 
+RAW_DIMENSION = 2048
+"""Most numbers that a known network gives before whitening; the weights, which know, are not opened to
+plan."""
 
-def describe_by_network(
-    images: tuple[Source, Source], settings: DescribeSettings, inputs: Inputs
-) -> tuple[Source, Source]:
-    if inputs.weights is None:
-        raise SettingsError(
-            "GeM needs the weights of its network",
-            got="no --weights",
-            fix="give --weights FILE, or use --global vlad",
-        )
-    network: Mapping[str, Any] = {
-        "weights": inputs.weights.digest,
-        "resources": {"CPU": 1} if inputs.device == "cpu" else {"GPU": 1},
-        "placement": {"weights": inputs.weights, "device": inputs.device},
-        "check": inputs.weights.check,
-    }
+
+def describe_by_network(images: Both[Source], settings: DescribeSettings, inputs: Inputs) -> Both[Described]:
+    """Declare the steps that describe photos by a network, whitened.
+
+    Raises
+    ------
+    SettingsError
+        If there are no weights.
+    LmrError
+        If an ONNX model or one's own code is no such extractor.
+    """
+    settings, chosen, dimension = _chosen(settings, inputs)
+    network = chosen.of_step()
+    # GeM's steps hang on its own settings alone; runs made before the other networks came stay valid.
+    parts = {"gem": settings.gem, "onnx": settings.only("descriptor", "onnx", kind="NetworkSettings")}
+    own = parts.get(settings.descriptor, settings.only("descriptor", "gem", kind="NetworkSettings"))
+
+    def held(images: Step) -> float:
+        return EXTRACTION_BYTES + 2.0 * images.bytes_per_row * rows_per_shard(images)
 
     def raw(images: Step) -> Step:
-        name = images.folder.rsplit("/", 1)[-1]
+        row_bytes = 12.0 + 2.0 * dimension * (1 + GRID_REGIONS)
         return Step(
-            name="network" if name == "gallery" else f"network_{name}",
-            folder=f"network/{name}",
+            name=of_role("network", images),
+            folder=f"network/{images.role}",
+            role=images.role,
             make=network_shard,
-            settings=settings.gem,
+            settings=own,
             inputs={"images": Each(images)},
             shards=images.shards,
-            rows=images.rows,
+            cost=Cost(
+                rows=images.rows,
+                bytes_per_row=row_bytes,
+                task_bytes=held(images) + 6.0 * row_bytes * rows_per_shard(images),
+                work=images.rows,
+                unit="photo",
+            ),
             **network,
         )
 
     def whitened(images: Step) -> Step:
-        name = images.folder.rsplit("/", 1)[-1]
         return Step(
-            name="extract_global" if name == "gallery" else f"extract_global_{name}",
-            folder=f"global/{name}",
+            name=of_role("extract_global", images),
+            folder=f"global/{images.role}",
+            role=images.role,
             make=whitened_network_shard,
             settings=settings,
             inputs={"images": Each(images)},
             shards=images.shards,
-            rows=images.rows,
-            bytes_per_row=bytes_per_photo(settings),
+            cost=describe_cost(images, settings, held(images)),
             **network,
         )
 
+    def described(sources: Source) -> Described:
+        return Described(sources, settings.dimension)
+
     if settings.whitening == "checkpoint":
-        return per_part(whitened, images[0]), per_part(whitened, images[1])
-    raws = per_part(raw, images[0]), per_part(raw, images[1])
+        return images.map(lambda source: described(per_part(whitened, source)))
+    raws = images.map(lambda source: per_part(raw, source))
+    learned = learned_from(raws.gallery)
+    sample = min(settings.sample_photos, learned.rows)
     model = Step(
         name="learn_whitening",
         folder="whitening",
         make=learn_whitening_shard,
         settings=settings,
-        inputs={"raw": Whole(learned_from(raws[0]))},
+        inputs={"raw": Whole(learned)},
         shards=1,
+        cost=Cost(
+            rows=2,
+            bytes_per_row=8.0 * dimension * settings.dimension,
+            # The sample, its centred copy in float64, and matrices of its dimension.
+            task_bytes=dimension * (20.0 * sample + 32.0 * dimension)
+            + 2.0 * rows_per_shard(raws.gallery) * raws.gallery.bytes_per_row,
+            work=sample,
+            unit="vector",
+        ),
     )
 
-    def described(raw: Step) -> Step:
-        name = raw.folder.rsplit("/", 1)[-1]
+    def white(raw: Step) -> Step:
         return Step(
-            name="extract_global" if name == "gallery" else f"extract_global_{name}",
-            folder=f"global/{name}",
+            name=of_role("extract_global", raw),
+            folder=f"global/{raw.role}",
+            role=raw.role,
             make=whiten_shard,
             settings=settings,
             inputs={"raw": Each(raw), "model": Whole(model)},
             shards=raw.shards,
-            rows=raw.rows,
-            bytes_per_row=bytes_per_photo(settings),
+            cost=describe_cost(raw, settings, 6.0 * raw.bytes_per_row * rows_per_shard(raw)),
         )
 
-    return per_part(described, raws[0]), per_part(described, raws[1])
+    return raws.map(lambda source: described(per_part(white, source)))
 
 
-def open_gem(settings: GemSettings, weights: Weights, device: str) -> GlobalExtractor:
-    """Return the extractor of these settings, ready on this machine."""
-    return global_extractor(settings, str(weights.here()), device)
+def open_network(
+    settings: GemSettings | Part | DescribeSettings,
+    weights: Weights | None,
+    device: str,
+    code: OwnCode | None = None,
+) -> GlobalExtractor:
+    """Return the network's extractor, ready on this machine.
+
+    Parameters
+    ----------
+    settings
+        GeM's own, those of `extract_global`, or the part of them that another network hangs on.
+    weights, device, code
+        As the step has them.
+    """
+    if isinstance(settings, GemSettings):
+        kind, gem, onnx = "gem", settings, OnnxSettings()
+    else:
+        kind = settings.descriptor
+        gem, onnx = getattr(settings, "gem", GemSettings()), getattr(settings, "onnx", OnnxSettings())
+    request = GlobalRequest(
+        gem=gem,
+        onnx=onnx,
+        weights=weights.here() if weights else None,
+        device=device,
+        cache=weights_folder() / "onnx",
+    )
+    return global_extractor(code or kind, request)
 
 
 def network_shard(
-    shard: int, settings: GemSettings, *, images: Dataset, weights: Weights, device: str
+    shard: int,
+    settings: GemSettings | Part,
+    *,
+    images: Dataset,
+    weights: Weights | None,
+    device: str,
+    code: OwnCode | None = None,
 ) -> pa.Table:
     """Describe the photos of one shard by a network, before whitening."""
-    return _by_network(shard, images, open_gem(settings, weights, device), lambda rows: rows)
+    return _by_network(shard, images, open_network(settings, weights, device, code), lambda rows: rows)
 
 
 def whitened_network_shard(
-    shard: int, settings: DescribeSettings, *, images: Dataset, weights: Weights, device: str
+    shard: int,
+    settings: DescribeSettings,
+    *,
+    images: Dataset,
+    weights: Weights | None,
+    device: str,
+    code: OwnCode | None = None,
 ) -> pa.Table:
     """Describe the photos of one shard by a network and the whitening that came with it."""
-    extractor = open_gem(settings.gem, weights, device)
+    extractor = open_network(settings, weights, device, code)
     whiten = partial(extractor.whitening(settings.whitening_name), dimension=settings.dimension)
     return _by_network(shard, images, extractor, whiten)
 
@@ -164,3 +243,34 @@ def whiten_shard(shard: int, settings: DescribeSettings, *, raw: Dataset, model:
     white = Ragged(whitening.apply(to_float(regions.values)).astype(np.float16), regions.offsets)
     vectors = whitening.apply(to_float(column(rows, "descriptor")))
     return table({"photo": column(rows, "photo"), "descriptor": vectors.astype(np.float16), "regions": white})
+
+
+def _chosen(settings: DescribeSettings, inputs: Inputs) -> tuple[DescribeSettings, ChosenExtractor, int]:
+    """Return the settings by which shards are made, the extractor, and most numbers that it returns.
+
+    One's own code and models are opened here, so that what they lack is told before anything runs.
+    """
+    if is_own(settings.descriptor):
+        code = OwnCode.read(settings.descriptor)
+        settings = replace(settings, descriptor=code.name)  # wherever the file lies
+        chosen = ChosenExtractor(name=code.name, weights=inputs.weights, code=code, device=inputs.device)
+        return settings, chosen, open_network(settings, inputs.weights, "cpu", code).dimension
+    kind = global_kind(settings.descriptor)
+    weights = Weights.of(kind.weights) if kind.weights else inputs.weights
+    if kind.needs_weights and weights is None:
+        raise SettingsError(
+            f"{kind.name} needs the weights of its network",
+            got="no --weights",
+            fix="give --weights FILE, or use --global lite0 or vlad",
+        )
+    gpu = inputs.device != "cpu" and kind.on_gpus is not None
+    chosen = ChosenExtractor(
+        name=kind.name,
+        weights=weights,
+        device=inputs.device if gpu else "cpu",
+        modules=(kind.on_gpus or ()) if gpu else kind.modules,
+    )
+    if kind.name == "onnx" and weights is not None:
+        settings = replace(settings, onnx=with_file_beside(settings.onnx, weights.url))
+        return settings, chosen, open_network(settings, weights, chosen.device).dimension
+    return settings, chosen, kind.dimension or RAW_DIMENSION

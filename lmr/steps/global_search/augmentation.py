@@ -9,8 +9,9 @@ from annotated_types import Ge
 
 from lmr.retrieval.global_search import augmentation as dba
 from lmr.runtime.settings import Settings
-from lmr.runtime.steps import PROCESS_BYTES, Each, Source, Step, Whole
-from lmr.steps.sizes import dimension_of, rows_per_shard
+from lmr.runtime.steps import Cost, Each, Step, Whole
+from lmr.steps.features.columns import Described
+from lmr.steps.global_search.knn_graph import KnnGraph
 from lmr.storage.arrow import column, table
 from lmr.storage.datasets import Dataset
 from lmr.storage.mapped import stack
@@ -28,20 +29,31 @@ class AugmentSettings(Settings):
     """Exponent of the similarity as weight; 0 is the plain mean."""
 
 
-def augment(described: Source, neighbours: Step, settings: AugmentSettings) -> Step:
+def augment(described: Described, graph: KnnGraph, settings: AugmentSettings) -> Described:
     """Declare the step that augments the gallery's descriptors: columns `photo`, `descriptor` (float16)."""
-    return Step(
+    step = Step(
         name="augment",
         folder="augmented",
         make=augment_shard,
         settings=settings,
-        inputs={"described": Each(described), "gallery": Whole(described), "neighbours": Each(neighbours)},
+        inputs={
+            "described": Each(described.source),
+            "gallery": Whole(described.source),
+            "neighbours": Each(graph.step),
+        },
         shards=described.shards,
-        rows=described.rows,
-        bytes_per_row=4.0 + 2.0 * dimension_of(described),
-        # Descriptors as stored, in float64 and as written; all lists of the shard are read, and few used.
-        peak_bytes=PROCESS_BYTES + rows_per_shard(described) * (12.0 * dimension_of(described) + 16 * 50),
+        role="gallery",
+        cost=Cost(
+            rows=described.rows,
+            bytes_per_row=4.0 + 2.0 * described.dimension,
+            # Descriptors as stored, in float64 and as written; all lists of the shard are read, and few used.
+            task_bytes=described.per_shard * (24.0 * described.dimension + 16.0 * graph.neighbours),
+            work=described.rows * (1 + settings.neighbours),
+            unit="vector",
+            mapped_bytes=2.0 * described.rows * described.dimension,
+        ),
     )
+    return Described(step, described.dimension)
 
 
 def augment_shard(

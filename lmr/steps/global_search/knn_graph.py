@@ -7,14 +7,14 @@ import pyarrow as pa
 from annotated_types import Ge
 
 from lmr.retrieval.descriptors import to_float
-from lmr.runtime.steps import PROCESS_BYTES, Each, Source, Step, Whole
-from lmr.steps.global_search.search import KnnSettings, index_if_large, search_gallery
-from lmr.steps.sizes import dimension_of, opening_bytes, rows_per_shard
+from lmr.runtime.steps import Cost, Each, Step
+from lmr.steps.features.columns import Described
+from lmr.steps.global_search.search import KnnSettings, search_gallery, searchable
 from lmr.storage.arrow import column, table
 from lmr.storage.datasets import Dataset
 from lmr.storage.mapped import stack
 
-__all__ = ["NeighbourSettings", "find_neighbours", "neighbours_shard"]
+__all__ = ["KnnGraph", "NeighbourSettings", "find_neighbours", "neighbours_shard"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,30 +25,47 @@ class NeighbourSettings(KnnSettings):
     """Neighbours per gallery photo, itself not counted."""
 
 
-def find_neighbours(described: Source, settings: NeighbourSettings) -> Step:
-    """Declare the step that finds the nearest gallery photos of every gallery photo.
+@dataclass(frozen=True)
+class KnnGraph:
+    """The nearest gallery photos of every gallery photo.
 
-    Columns: `photo`, `ids` (gallery rows, -1 padded), `sims`.
+    Attributes
+    ----------
+    step
+        Columns `photo`, `ids` (gallery rows, -1 padded), `sims`.
+    neighbours
+        Length of a photo's list.
+    searched
+        What was searched for them, and how: a larger graph is searched in the same way.
     """
-    index = index_if_large(described, settings)
-    return Step(
+
+    step: Step
+    neighbours: int
+    searched: "NeighbourSettings"
+
+
+def find_neighbours(described: Described, settings: NeighbourSettings) -> KnnGraph:
+    """Declare the step that finds the nearest gallery photos of every gallery photo."""
+    gallery = searchable(described, settings)
+    found = gallery.cost(described.per_shard, settings.neighbours)
+    step = Step(
         name="neighbours",
         folder="neighbours",
         make=neighbours_shard,
         settings=settings,
-        inputs={
-            "described": Each(described),
-            "gallery": Whole(described),
-            **index,
-        },
+        inputs={"described": Each(described.source), **gallery.inputs()},
         shards=described.shards,
-        rows=described.rows,
-        bytes_per_row=4.0 + 8.0 * settings.neighbours,
-        # Descriptors as stored and as floats; lists as found, sorted and written.
-        peak_bytes=PROCESS_BYTES
-        + opening_bytes(index)
-        + rows_per_shard(described) * (12 * dimension_of(described) + 40 * settings.neighbours),
+        role="gallery",
+        cost=Cost(
+            rows=described.rows,
+            bytes_per_row=4.0 + 8.0 * settings.neighbours,
+            task_bytes=found.task_bytes,
+            work=described.rows,
+            unit="vector",
+            mapped_bytes=found.mapped_bytes,
+        ),
     )
+    return KnnGraph(step, settings.neighbours, settings)
 
 
 def neighbours_shard(

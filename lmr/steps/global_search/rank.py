@@ -7,10 +7,10 @@ import pyarrow as pa
 from annotated_types import Ge
 
 from lmr.retrieval.descriptors import to_float
-from lmr.runtime.steps import PROCESS_BYTES, Each, Source, Step, Whole
-from lmr.steps.global_search.search import KnnSettings, index_if_large, search_gallery
-from lmr.steps.ranking import Ranking
-from lmr.steps.sizes import dimension_of, opening_bytes, rows_per_shard
+from lmr.runtime.steps import Cost, Each, Step
+from lmr.steps.features.columns import Described
+from lmr.steps.global_search.search import KnnSettings, Searchable, search_gallery
+from lmr.steps.ranking import Ranked, Ranking, ranking_bytes
 from lmr.storage.arrow import column
 from lmr.storage.datasets import Dataset
 from lmr.storage.mapped import stack
@@ -26,26 +26,27 @@ class RankSettings(KnnSettings):
     """Gallery photos kept per query, here and in every later ranking."""
 
 
-def rank(described_queries: Source, augmented: Step, settings: RankSettings) -> Step:
+def rank(queries: Described, gallery: Searchable, settings: RankSettings) -> Ranked:
     """Declare the global search; a ranking by inner product."""
-    index = index_if_large(augmented, settings)
-    return Step(
+    found = gallery.cost(queries.per_shard, settings.depth)
+    step = Step(
         name="rank",
         folder="ranked",
         make=rank_shard,
         settings=settings,
-        inputs={
-            "described": Each(described_queries),
-            "gallery": Whole(augmented),
-            **index,
-        },
-        shards=described_queries.shards,
-        rows=described_queries.rows,
-        bytes_per_row=4.0 + 8.0 * settings.depth,
-        peak_bytes=PROCESS_BYTES
-        + opening_bytes(index)
-        + rows_per_shard(described_queries) * (12 * dimension_of(described_queries) + 40 * settings.depth),
+        inputs={"described": Each(queries.source), **gallery.inputs()},
+        shards=queries.shards,
+        role="queries",
+        cost=Cost(
+            rows=queries.rows,
+            bytes_per_row=ranking_bytes(settings.depth),
+            task_bytes=found.task_bytes,
+            work=queries.rows,
+            unit="vector",
+            mapped_bytes=found.mapped_bytes,
+        ),
     )
+    return Ranked(step, settings.depth)
 
 
 def rank_shard(

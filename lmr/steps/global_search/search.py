@@ -5,7 +5,7 @@ target needs on a sample of the gallery; what it reaches there is printed and st
 finds is scored again exactly, so that ties are broken by row and similarities are those of the exact search.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,27 +17,27 @@ from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 
 from lmr.retrieval.global_search import approximate
-from lmr.retrieval.global_search.exact import Descriptors, top_k
+from lmr.retrieval.global_search.exact import GALLERY_TILE, QUERY_TILE, Descriptors, top_k
 from lmr.retrieval.local_search.inverted_file import open_index
-from lmr.runtime.settings import Settings
-from lmr.runtime.steps import PROCESS_BYTES, Source, Step, Whole
+from lmr.runtime.settings import Part, Settings
+from lmr.runtime.steps import Cost, Step, Whole
 from lmr.runtime.threads import threads
-from lmr.steps.sizes import dimension_of, opening_bytes, rows_per_shard
+from lmr.steps.features.columns import Described
 from lmr.storage.arrow import array_table, arrays_of, with_note
 from lmr.storage.datasets import Dataset
 from lmr.storage.mapped import stack, stack_ragged, unpack
 
 __all__ = [
     "KnnSettings",
-    "dimension_of",
-    "index_if_large",
+    "SearchCost",
+    "Searchable",
     "index_descriptors_shard",
     "search_gallery",
-    "opening_bytes",
-    "rows_per_shard",
+    "searchable",
     "vectors",
 ]
 
+TRAINED_ON = 1_000_000  # descriptors that an index is trained from at most
 MEASURED_NEIGHBOURS = 50  # that recall is measured for: a graph's usual k; one index serves all searches
 
 Column = Literal["descriptor", "regions"]
@@ -57,55 +57,116 @@ class KnnSettings(Settings):
     """Of the samples that the index is trained and measured on."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _IndexSettings(KnnSettings):
-    """What the index depends on."""
+@dataclass(frozen=True)
+class Searchable:
+    """Descriptors that can be searched: exactly, or through an index where there is one.
 
-    column: Column
+    Attributes
+    ----------
+    vectors
+        The photos; column `descriptor` or `regions` is searched.
+    count
+        How many descriptors there are: photos, or regions.
+    index
+        The step of one shard that holds the index; None where the search is exact.
+    """
+
+    vectors: Described
+    count: int
+    index: Step | None
+
+    def inputs(self, name: str = "gallery") -> dict[str, Whole]:
+        """Return what a step reads that searches them: the descriptors by this name, and the index if any."""
+        found = {name: Whole(self.vectors.source)}
+        return found if self.index is None else {**found, "index": Whole(self.index)}
+
+    def cost(self, queries: int, depth: int) -> "SearchCost":
+        """Return what searching them costs a task.
+
+        Parameters
+        ----------
+        queries
+            Descriptors that a task searches with.
+        depth
+            Neighbours that it keeps of each.
+        """
+        dimension = self.vectors.dimension
+        held = queries * (12.0 * dimension + 40.0 * depth)
+        if self.index is None:
+            # A block of products, and one of the gallery's descriptors as floats.
+            return SearchCost(
+                task_bytes=held + 4.0 * GALLERY_TILE * (min(queries, QUERY_TILE) + dimension),
+                mapped_bytes=2.0 * self.count * dimension,
+            )
+        index_bytes = self.index.rows * self.index.bytes_per_row
+        # The first task of a machine unpacks the index.
+        return SearchCost(
+            task_bytes=held + 4.0 * index_bytes, mapped_bytes=2.0 * self.count * dimension + index_bytes
+        )
 
 
-def index_if_large(
-    gallery: Source, settings: KnnSettings, *, column: Column = "descriptor", rows: int = 0
-) -> dict[str, Whole]:
-    """Declare the index over a gallery of at least `settings.exact_below` descriptors.
+@dataclass(frozen=True)
+class SearchCost:
+    """Memory that a search takes.
+
+    Attributes
+    ----------
+    task_bytes
+        Of the task's own.
+    mapped_bytes
+        Of files that all processes of a machine map.
+    """
+
+    task_bytes: float
+    mapped_bytes: float
+
+
+def searchable(
+    vectors: Described, settings: KnnSettings, *, column: Column = "descriptor", count: int | None = None
+) -> Searchable:
+    """Declare the index over a gallery of at least `settings.exact_below` descriptors; none below.
 
     Parameters
     ----------
-    gallery
-        Has the column `column`.
+    vectors
+        Have the column `column`.
     settings
         Which search.
     column
         "descriptor" (one per photo) or "regions".
-    rows
+    count
         Descriptors to expect, where they are more than photos.
-
-    Returns
-    -------
-    The input `index` to add to a step; empty where the search is exact.
     """
-    rows = rows or gallery.rows
-    if rows < settings.exact_below:
-        return {}
-    own = {name: getattr(settings, name) for name in KnnSettings.__dataclass_fields__}
-    size = 8.0 + 0.5 * dimension_of(gallery)
+    count = vectors.rows if count is None else count
+    if count < settings.exact_below:
+        return Searchable(vectors, count, None)
+    own = Part("_IndexSettings", {f.name: getattr(settings, f.name) for f in fields(KnnSettings)})
+    row_bytes = 8.0 + 0.5 * vectors.dimension
+    made_of = vectors.source.parts[0].folder.split("/")[0]
     index = Step(
-        name=f"index_{gallery.parts[0].folder.split('/')[0]}" if column == "descriptor" else "index_regions",
+        name=f"index_{made_of}" if column == "descriptor" else "index_regions",
         folder="knn_index",
         make=index_descriptors_shard,
         revision=2,  # codes of 4 bits
-        settings=_IndexSettings(**own, column=column),
-        inputs={"gallery": Whole(gallery)},
+        settings=own.also(column=column),
+        inputs={"gallery": Whole(vectors.source)},
         shards=1,
-        rows=rows,
-        bytes_per_row=size,
-        # The index, its bytes, the table of them, the file before and after compression.
-        peak_bytes=PROCESS_BYTES + 5 * min(rows * size, settings.index_bytes),
+        role="gallery",
+        cost=Cost(
+            rows=count,
+            bytes_per_row=row_bytes,
+            # The index, its bytes, the table of them, the file before and after compression; the sample.
+            task_bytes=5 * min(count * row_bytes, settings.index_bytes)
+            + 8.0 * min(count, TRAINED_ON) * vectors.dimension,
+            work=count,
+            unit="vector",
+            mapped_bytes=2.0 * count * vectors.dimension,
+        ),
     )
-    return {"index": Whole(index)}
+    return Searchable(vectors, count, index)
 
 
-def index_descriptors_shard(shard: int, settings: _IndexSettings, *, gallery: Dataset) -> pa.Table:
+def index_descriptors_shard(shard: int, settings: Part, *, gallery: Dataset) -> pa.Table:
     """Train, fill and measure the index of a gallery: named arrays `index` and `probes`."""
     rows = vectors(gallery, settings.column)
     name = approximate.choose_index(len(rows), rows.shape[1], settings.index_bytes)

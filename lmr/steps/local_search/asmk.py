@@ -27,12 +27,20 @@ from lmr.retrieval.local_search.asmk_index import (
     search_asmk,
 )
 from lmr.retrieval.local_search.codebook import default_words, open_codebook, train_codebook
-from lmr.runtime.settings import Settings
-from lmr.runtime.steps import Each, Source, Step, Whole, per_part
+from lmr.runtime.settings import Part, Settings
+from lmr.runtime.steps import Cost, Each, Source, Step, Whole, per_part
 from lmr.runtime.threads import threads
-from lmr.steps.local_search.index import descriptors_of, feature_count, sample_descriptors
+from lmr.steps.features.local import Extracted
+from lmr.steps.local_search.index import (
+    IndexSettings,
+    LocalIndex,
+    descriptors_of,
+    feature_count,
+    sample_descriptors,
+)
 from lmr.steps.photos.generations import learned_from
-from lmr.steps.ranking import Ranking
+from lmr.steps.ranking import Ranked, Ranking, ranking_bytes
+from lmr.steps.sizes import rows_per_shard
 from lmr.storage.arrow import array_table, arrays_of, column
 from lmr.storage.datasets import Dataset
 from lmr.storage.mapped import named_arrays, unpack
@@ -46,6 +54,7 @@ __all__ = [
     "train_codebook_shard",
 ]
 
+ENTRY_BYTES = 24.0  # of a photo's feature in an inverted file: its code, its photo, its word's share
 SAMPLE_PER_WORD = 32  # of 65,536 words: two million descriptors, a gigabyte as float32
 
 
@@ -67,78 +76,64 @@ class AsmkSettings(Settings):
     idf: bool = False
     """Whether words that many photos have count less."""
 
-    def of_index(self, gallery_shards_per_index: int, seed: int) -> "CodebookSettings":
-        """What the codebook and the inverted files depend on."""
-        return CodebookSettings(
-            words=self.words,
-            rotate=self.rotate,
-            gallery_shards_per_index=gallery_shards_per_index,
-            seed=seed,
-        )
 
-    def of_search(self, candidates: int) -> "AsmkSearchSettings":
-        """What a search depends on besides the index."""
-        return AsmkSearchSettings(
-            candidates=candidates,
-            words_per_feature=self.words_per_feature,
-            alpha=self.alpha,
-            threshold=self.threshold,
-            idf=self.idf,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class CodebookSettings(Settings):
-    """Part of `AsmkSettings` and of `IndexSettings`: what the codebook and the inverted files depend on."""
-
-    words: int
-    rotate: bool
-    gallery_shards_per_index: int
-    seed: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class AsmkSearchSettings(Settings):
-    """Part of `SearchSettings` and of `AsmkSettings`: what a search depends on besides the index."""
-
-    candidates: int
-    words_per_feature: int
-    alpha: float
-    threshold: float
-    idf: bool
-
-
-def index_asmk(local_gallery: Source, settings: CodebookSettings) -> Source:
+def index_asmk(local: Extracted, settings: AsmkSettings, index: IndexSettings) -> LocalIndex:
     """Declare the steps that index the gallery's local features for ASMK.
 
     The dataset `codebook` holds the words and the rotation; each shard of `asmk_index` is an inverted file
     over a group of gallery shards. Both are named arrays, see `lmr.storage.arrow.array_table`.
     """
+    learned = learned_from(local.source)
+    words = settings.words or default_words(max(learned.rows, 1))
+    sample = min(SAMPLE_PER_WORD * words, learned.rows)
+    # What the codebook and the inverted files depend on, and no more.
+    own = settings.only("words", "rotate", kind="CodebookSettings").also(
+        gallery_shards_per_index=index.gallery_shards_per_index, seed=index.seed
+    )
     codebook = Step(
         name="train_codebook",
         folder="codebook",
         make=train_codebook_shard,
-        settings=settings,
-        inputs={"local": Whole(learned_from(local_gallery))},
+        settings=own,
+        inputs={"local": Whole(learned)},
         shards=1,
+        cost=Cost(
+            rows=2,
+            bytes_per_row=4.0 * words * local.dimension,
+            task_bytes=sample * local.dimension * (local.itemsize + 12.0)
+            + 2.0 * local.per_shard * local.dimension * local.itemsize
+            + 16.0 * words * local.dimension,
+            work=sample,
+            unit="feature",
+        ),
     )
 
-    def indexed(local: Step) -> Step:
+    def indexed(part: Step) -> Step:
+        group = index.gallery_shards_per_index * rows_per_shard(part)
         return Step(
             name="index_asmk",
             folder="asmk_index",
             make=index_asmk_shard,
-            settings=settings,
-            inputs={"local": Whole(local), "codebook": Whole(codebook)},
-            shards=-(-local.shards // settings.gallery_shards_per_index),
-            rows=local.rows,
-            bytes_per_row=20.0,
+            settings=own,
+            inputs={"local": Whole(part), "codebook": Whole(codebook)},
+            shards=-(-part.shards // index.gallery_shards_per_index),
+            cost=Cost(
+                rows=part.rows,
+                bytes_per_row=ENTRY_BYTES,
+                # Entries as found, joined, sorted, in the table and in the shard; the words three times; one
+                # shard's descriptors as stored, as floats and less their words.
+                task_bytes=6.0 * group * ENTRY_BYTES
+                + 12.0 * words * local.dimension
+                + rows_per_shard(part) * local.dimension * (local.itemsize + 16.0),
+                work=part.rows,
+                unit="feature",
+            ),
         )
 
-    return per_part(indexed, local_gallery)
+    return LocalIndex(per_part(indexed, local.source), codebook)
 
 
-def train_codebook_shard(shard: int, settings: CodebookSettings, *, local: Dataset) -> pa.Table:
+def train_codebook_shard(shard: int, settings: Part, *, local: Dataset) -> pa.Table:
     """Train the visual words on a sample of the gallery's descriptors."""
     total = feature_count(local)
     words = settings.words or default_words(total)
@@ -149,9 +144,7 @@ def train_codebook_shard(shard: int, settings: CodebookSettings, *, local: Datas
     return array_table(trained)
 
 
-def index_asmk_shard(
-    shard: int, settings: CodebookSettings, *, local: Dataset, codebook: Dataset
-) -> pa.Table:
+def index_asmk_shard(shard: int, settings: Part, *, local: Dataset, codebook: Dataset) -> pa.Table:
     """Aggregate the photos of one group of gallery shards and invert them."""
     trained = named_arrays(codebook)
     n_words = open_codebook(trained["codebook"].tobytes()).ntotal
@@ -181,28 +174,47 @@ def _aggregate(
     )
 
 
-def search_by_asmk(images: Source, local: Source, index: Source, settings: AsmkSearchSettings) -> Step:
+def search_by_asmk(
+    images: Source, local: Extracted, index: LocalIndex, settings: AsmkSettings, candidates: int
+) -> Ranked:
     """Declare the step that searches the gallery by ASMK; a ranking by its similarity, at most 1."""
-    return Step(
+    per_query = local.per_photo * settings.words_per_feature
+    queries, gallery = rows_per_shard(images), index.parts.rows / max(local.per_photo, 1)
+    step = Step(
         name="search",
         folder="candidates",
         make=search_asmk_shard,
-        settings=settings,
+        # What a search depends on besides the index.
+        settings=settings.only(
+            "words_per_feature", "alpha", "threshold", "idf", kind="AsmkSearchSettings"
+        ).also(candidates=candidates),
         inputs={
             "images": Each(images),
-            "local": Each(local),
-            "index": Whole(index),
-            "codebook": index.parts[0].inputs["codebook"],
+            "local": Each(local.source),
+            "index": Whole(index.parts),
+            "codebook": Whole(index.trained),
         },
         shards=images.shards,
-        rows=images.rows,
-        bytes_per_row=4.0 + 8.0 * settings.candidates,
+        role="queries",
+        cost=Cost(
+            rows=images.rows,
+            bytes_per_row=ranking_bytes(candidates),
+            # Descriptors as stored, as floats and less each of their words; a score per gallery photo.
+            task_bytes=queries * local.per_photo * local.dimension * (local.itemsize + 8.0)
+            + queries * per_query * (12.0 * local.dimension + 40.0)
+            + 24.0 * gallery
+            + 4.0 * queries * ranking_bytes(candidates),
+            work=images.rows * per_query,
+            unit="feature",
+            mapped_bytes=index.parts.rows * ENTRY_BYTES,
+        ),
     )
+    return Ranked(step, candidates)
 
 
 def search_asmk_shard(
     shard: int,
-    settings: AsmkSearchSettings,
+    settings: Part,
     *,
     images: Dataset,
     local: Dataset,

@@ -23,14 +23,17 @@ from lmr.retrieval.local_search.inverted_file import (
     train_quantiser,
 )
 from lmr.runtime.settings import Settings
-from lmr.runtime.steps import Source, Step, Whole, per_part
+from lmr.runtime.steps import Cost, Source, Step, Whole, per_part
+from lmr.steps.features.local import Extracted
 from lmr.steps.photos.generations import learned_from
+from lmr.steps.sizes import rows_per_shard
 from lmr.storage.arrow import array_table, arrays_of, column
 from lmr.storage.datasets import Dataset
 from lmr.storage.mapped import unpack
 
 __all__ = [
     "IndexSettings",
+    "LocalIndex",
     "descriptors_of",
     "entries_per_list",
     "feature_count",
@@ -59,34 +62,78 @@ class IndexSettings(Settings):
     """Of the sample and the k-means."""
 
 
-def index_local(local_gallery: Source, settings: IndexSettings) -> Source:
+@dataclass(frozen=True)
+class LocalIndex:
+    """The gallery's local features, indexed.
+
+    Attributes
+    ----------
+    parts
+        A shard is a sub-index over a group of gallery shards; they are searched together.
+    trained
+        The step of one shard that all parts share: a quantiser, or a codebook.
+    """
+
+    parts: Source
+    trained: Step
+
+
+def index_local(local: Extracted, settings: IndexSettings) -> LocalIndex:
     """Declare the steps that index the gallery's local features.
 
     The dataset `quantiser` holds a trained, empty index; each shard of `index` a sub-index that is searched
     together with the others. Both are named arrays, see `lmr.storage.arrow.array_table`.
     """
+    learned = learned_from(local.source)
+    lists = settings.lists or default_lists(max(learned.rows, 1))
+    sample = min(_sample_size(lists), learned.rows)
     trained = Step(
         name="train_quantiser",
         folder="quantiser",
         make=train_shard,
         settings=settings,
-        inputs={"local": Whole(learned_from(local_gallery))},
+        inputs={"local": Whole(learned)},
         shards=1,
+        cost=Cost(
+            rows=1,
+            bytes_per_row=4.0 * lists * local.dimension,
+            # The sample as stored and as floats, twice for those that are of use, and k-means' own copy.
+            task_bytes=sample * local.dimension * (local.itemsize + 12.0)
+            + 2.0 * local.per_shard * local.dimension * local.itemsize
+            + 16.0 * lists * local.dimension,
+            work=sample,
+            unit="feature",
+        ),
     )
+    code_bytes = settings.code_bytes or (local.dimension if learned.rows <= settings.pq_above else 16)
 
-    def indexed(local: Step) -> Step:
+    def indexed(part: Step) -> Step:
+        group = settings.gallery_shards_per_index * rows_per_shard(part)
         return Step(
             name="index",
             folder="index",
             make=index_features_shard,
             settings=settings,
-            inputs={"local": Whole(local), "trained": Whole(trained)},
-            shards=-(-local.shards // settings.gallery_shards_per_index),
-            rows=local.rows,
-            bytes_per_row=8.0 + (settings.code_bytes or 128),
+            inputs={"local": Whole(part), "trained": Whole(trained)},
+            shards=-(-part.shards // settings.gallery_shards_per_index),
+            cost=Cost(
+                rows=part.rows,
+                bytes_per_row=8.0 + code_bytes,
+                # Lists that grow by doubling, their bytes, the table of them, and the shard as it is sent;
+                # the quantiser three times; one shard's descriptors as stored and as floats.
+                task_bytes=5.0 * group * (8.0 + code_bytes)
+                + 12.0 * lists * local.dimension
+                + rows_per_shard(part) * local.dimension * (local.itemsize + 8.0),
+                work=part.rows,
+                unit="feature",
+            ),
         )
 
-    return per_part(indexed, local_gallery)
+    return LocalIndex(per_part(indexed, local.source), trained)
+
+
+def _sample_size(lists: int) -> int:
+    return max(SAMPLE_PER_CENTROID * lists, 65_536)
 
 
 def train_shard(shard: int, settings: IndexSettings, *, local: Dataset) -> pa.Table:
@@ -94,7 +141,7 @@ def train_shard(shard: int, settings: IndexSettings, *, local: Dataset) -> pa.Ta
     total = feature_count(local)
     lists = settings.lists or default_lists(total)
     code_bytes = settings.code_bytes or (16 if total > settings.pq_above else None)
-    sample = sample_descriptors(local, max(SAMPLE_PER_CENTROID * lists, 65_536), total, settings.seed)
+    sample = sample_descriptors(local, _sample_size(lists), total, settings.seed)
     trained = train_quantiser(sample, lists=lists, code_bytes=code_bytes, seed=settings.seed)
     return array_table({"trained": trained})
 

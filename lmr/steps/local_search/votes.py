@@ -15,11 +15,20 @@ from lmr.retrieval.descriptors import to_float
 from lmr.retrieval.local_search.inverted_file import nearest_lists, search_sub_index
 from lmr.retrieval.local_search.votes import inverse_frequency, vote
 from lmr.runtime.settings import Settings
-from lmr.runtime.steps import Each, Source, Step, Whole
+from lmr.runtime.steps import Cost, Each, Source, Step, Whole
 from lmr.runtime.threads import threads
+from lmr.steps.both import Both
+from lmr.steps.features.local import Extracted
 from lmr.steps.local_search.asmk import AsmkSettings, index_asmk, search_by_asmk
-from lmr.steps.local_search.index import IndexSettings, entries_per_list, index_local, open_sub_indexes
-from lmr.steps.ranking import Ranking
+from lmr.steps.local_search.index import (
+    IndexSettings,
+    LocalIndex,
+    entries_per_list,
+    index_local,
+    open_sub_indexes,
+)
+from lmr.steps.ranking import Ranked, Ranking, ranking_bytes
+from lmr.steps.sizes import rows_per_shard
 from lmr.storage.arrow import column
 from lmr.storage.datasets import Dataset
 
@@ -47,40 +56,54 @@ class SearchSettings(Settings):
 
 def search(
     images: Source,
-    local: tuple[Source, Source],
+    local: Both[Extracted],
     settings: SearchSettings,
     index: IndexSettings,
     asmk: AsmkSettings,
-) -> Step:
-    """Declare the index of the gallery and its search with the queries; a ranking.
+) -> Ranked:
+    """Declare the index of the gallery and its search with the queries.
 
     Parameters
     ----------
     images
-        Of the queries.
+        The query photos.
     local
         Local features of gallery and queries.
     settings, index, asmk
         Settings of the search, of its index, and of ASMK where `settings.method` asks for it.
     """
     if settings.method == "asmk":
-        inverted = index_asmk(local[0], asmk.of_index(index.gallery_shards_per_index, index.seed))
-        return search_by_asmk(images, local[1], inverted, asmk.of_search(settings.candidates))
-    return search_by_votes(images, local[1], index_local(local[0], index), settings)
+        inverted = index_asmk(local.gallery, asmk, index)
+        return search_by_asmk(images, local.queries, inverted, asmk, settings.candidates)
+    return search_by_votes(images, local.queries, index_local(local.gallery, index), settings)
 
 
-def search_by_votes(images: Source, local: Source, index: Source, settings: SearchSettings) -> Step:
+def search_by_votes(images: Source, local: Extracted, index: LocalIndex, settings: SearchSettings) -> Ranked:
     """Declare the step that searches the gallery by votes; they are the ranking's scores."""
-    return Step(
+    features = rows_per_shard(images) * local.per_photo
+    step = Step(
         name="search",
         folder="candidates",
         make=search_votes_shard,
         settings=settings,
-        inputs={"images": Each(images), "local": Each(local), "index": Whole(index)},
+        inputs={"images": Each(images), "local": Each(local.source), "index": Whole(index.parts)},
         shards=images.shards,
-        rows=images.rows,
-        bytes_per_row=4.0 + 8.0 * settings.candidates,
+        role="queries",
+        cost=Cost(
+            rows=images.rows,
+            bytes_per_row=ranking_bytes(settings.candidates),
+            # Descriptors as stored and as floats; the neighbours found so far, those of the next sub-index,
+            # their merge, and what voting sorts. The first task of a machine unpacks one sub-index at a time.
+            task_bytes=features * local.dimension * (local.itemsize + 8.0)
+            + features * settings.neighbours * 60.0
+            + 3.0 * index.parts.rows * index.parts.bytes_per_row / max(index.parts.shards, 1)
+            + 4.0 * rows_per_shard(images) * ranking_bytes(settings.candidates),
+            work=images.rows * local.per_photo,
+            unit="feature",
+            mapped_bytes=index.parts.rows * index.parts.bytes_per_row,
+        ),
     )
+    return Ranked(step, settings.candidates)
 
 
 def search_votes_shard(

@@ -8,11 +8,11 @@ indexed per generation, and nothing of an earlier one is made again.
 import itertools
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lmr import storage
 from lmr.errors import ShardError, StorageError
-from lmr.runtime.steps import Source, concat
+from lmr.runtime.steps import Role, Source, concat
 from lmr.steps.photos.listing import Photos, stored_list
 
 __all__ = ["LEARN_AGAIN", "Recalled", "learned_from", "recall", "remember"]
@@ -62,35 +62,35 @@ def recall(listed: Photos, root: str) -> Recalled:
     the longest that is wholly there counts; when there is none, because photos are gone or have changed, the
     run begins anew with all of them.
     """
-    histories = sorted(_histories(listed.name, root), key=lambda known: -sum(known.values()))
+    histories = sorted(_histories(listed.role, root), key=lambda known: -sum(known.values()))
     if not histories:
         return Recalled(listed, "")
     row_of = {identity: row for row, identity in enumerate(_identities(listed))}
     lost = []
     for history in histories:
-        generations = [_generation(listed.name, root, fingerprint) for fingerprint in history]
+        generations = [_generation(listed.role, root, fingerprint) for fingerprint in history]
         rows = [[row_of[known] for known in some if known in row_of] for some in generations]
         if [len(some) for some in rows] == list(history.values()):
             return _grown(listed, rows)
         lost.append(sum(history.values()) - sum(map(len, rows)))
     knew = sum(histories[0].values())
     news = (
-        f"{lost[0]:,} of the {knew:,} photos of the {listed.name} that this run knows are gone or have "
+        f"{lost[0]:,} of the {knew:,} photos of the {listed.role} that this run knows are gone or have "
         f"changed: it begins anew with the {len(listed):,} that are there; nothing that was made is deleted"
     )
     return Recalled(listed, news)
 
 
-def remember(photos: Photos, root: str, rows_per_group: int) -> None:
+def remember(photos: Photos, root: str) -> None:
     """Store the generations of some photos in a run's folder, for `recall`."""
-    lists = [generation.given(rows_per_group) for generation in photos.generations()]
+    lists = [generation.given() for generation in photos.generations()]
     history = {given.fingerprint: given.rows.num_rows for given in lists}
-    histories = _histories(photos.name, root)
+    histories = _histories(photos.role, root)
     if history in histories:
         return
     for given in lists:
         given.store(root)
-    storage.put(_url(photos.name, root), json.dumps([*histories, history], indent=2).encode())
+    storage.put(_url(photos.role, root), json.dumps([*histories, history], indent=2).encode())
 
 
 def _grown(listed: Photos, rows: list[list[int]]) -> Recalled:
@@ -102,8 +102,10 @@ def _grown(listed: Photos, rows: list[list[int]]) -> Recalled:
     ids, paths, stamps = (
         tuple(column[row] for row in order) for column in (listed.ids, listed.paths, listed.stamps)
     )
-    photos = Photos(listed.name, listed.url, ids, paths, stamps, starts=tuple(starts if new else starts[:-1]))
-    news = f"{len(new):,} photos of the {listed.name} are new to this run, which knows {len(known):,}"
+    photos = replace(
+        listed, ids=ids, paths=paths, stamps=stamps, starts=tuple(starts if new else starts[:-1])
+    )
+    news = f"{len(new):,} photos of the {listed.role} are new to this run, which knows {len(known):,}"
     return Recalled(photos, news if new else "")
 
 
@@ -111,13 +113,13 @@ def _identities(photos: Photos) -> Iterator[_Identity]:
     return zip(photos.ids, photos.paths, photos.stamps, strict=True)
 
 
-def _url(name: str, root: str) -> str:
-    return storage.join(root, "photos", name, "generations.json")
+def _url(role: Role, root: str) -> str:
+    return storage.join(root, "photos", role, "generations.json")
 
 
-def _histories(name: str, root: str) -> list[_History]:
+def _histories(role: Role, root: str) -> list[_History]:
     """Read what a run has seen: of each list, the generations' fingerprints and numbers of photos."""
-    url = _url(name, root)
+    url = _url(role, root)
     if not storage.exists(url):
         return []
     try:
@@ -129,10 +131,10 @@ def _histories(name: str, root: str) -> list[_History]:
     return histories
 
 
-def _generation(name: str, root: str, fingerprint: str) -> list[_Identity]:
+def _generation(role: Role, root: str, fingerprint: str) -> list[_Identity]:
     """Read the photos of one generation; none when its list is no longer there."""
     try:
-        rows = stored_list(name, root, fingerprint).read(0, ["id", "path", "stamp"])
+        rows = stored_list(role, root, fingerprint).read(0, ["id", "path", "stamp"])
     except ShardError:
         return []
     return list(zip(*(rows.column(name).to_pylist() for name in rows.column_names), strict=True))

@@ -12,21 +12,24 @@ from numpy.typing import NDArray
 
 from lmr import storage
 from lmr.errors import PhotoError, StorageError
-from lmr.features.decode import probe_photo
+from lmr.features.decode import MAX_PIXELS, probe_photo
 from lmr.runtime.settings import Settings
-from lmr.runtime.steps import Source, Step, concat
-from lmr.steps.photos.listing import Photos
+from lmr.runtime.steps import Cost, Source, Step, concat
+from lmr.steps.photos.listing import PHOTOS_PER_SHARD, Photos
 from lmr.storage.arrow import column, table
 from lmr.storage.datasets import Dataset
 
-__all__ = ["IngestSettings", "UsablePhotos", "ingest", "ingest_shard", "read_usable"]
+__all__ = ["DECODED_BYTES", "IngestSettings", "UsablePhotos", "ingest", "ingest_shard", "read_usable"]
+
+DECODED_BYTES = 4.0 * MAX_PIXELS
+"""What the largest photo takes that is decoded at all."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class IngestSettings(Settings):
     """Settings of `ingest`."""
 
-    photos_per_shard: Annotated[int, Ge(1)] = 128
+    photos_per_shard: Annotated[int, Ge(1)] = PHOTOS_PER_SHARD
     """Photos in a shard; 128 keeps two workers busy on a thousand photos, 1000 suits a million."""
 
 
@@ -36,19 +39,20 @@ def ingest(photos: Photos, settings: IngestSettings) -> Source:
     Each row is a photo: `photo` (its row), `id`, `image` (the file's bytes, as they are), `width` and
     `height` (upright, pixels), `reason` (empty, or why the photo cannot be used; such a row has no image).
     """
+    photos = photos.in_shards_of(settings.photos_per_shard)
     return concat(_ingest(generation, settings) for generation in photos.generations())
 
 
 def _ingest(photos: Photos, settings: IngestSettings) -> Step:
     return Step(
-        name="ingest" if photos.name == "gallery" else f"ingest_{photos.name}",
-        folder=f"images/{photos.name}",
+        name="ingest" if photos.role == "gallery" else f"ingest_{photos.role}",
+        folder=f"images/{photos.role}",
+        role=photos.role,
         make=ingest_shard,
         settings=settings,
-        inputs={"photos": photos.given(settings.photos_per_shard)},
-        shards=-(-len(photos) // settings.photos_per_shard),
-        rows=len(photos),
-        bytes_per_row=_mean_size(photos),
+        inputs={"photos": photos.given()},
+        shards=photos.shards,
+        cost=_ingest_cost(photos),
         placement={"url": photos.url},
         check=partial(_check_reachable, storage.join(photos.url, photos.paths[0])),
     )
@@ -119,5 +123,14 @@ def _check_reachable(url: str) -> None:
         )
 
 
-def _mean_size(photos: Photos) -> float:
-    return float(np.mean([int(stamp.split(" ")[0]) for stamp in photos.stamps]))
+def _ingest_cost(photos: Photos) -> Cost:
+    sizes = np.array([int(stamp.split(" ")[0]) for stamp in photos.stamps])
+    per_shard = np.add.reduceat(sizes, np.arange(0, len(sizes), photos.per_shard))
+    return Cost(
+        rows=len(photos),
+        bytes_per_row=float(sizes.mean()) + 40.0,
+        # The files as they are read, in the table, in the shard and in what is sent; one photo decoded.
+        task_bytes=4.0 * float(per_shard.max()) + DECODED_BYTES,
+        work=len(photos),
+        unit="photo",
+    )

@@ -1,7 +1,7 @@
 """The photos that a run starts from: a folder's list, checked before any work."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
@@ -11,12 +11,40 @@ import pyarrow as pa
 from lmr import storage
 from lmr.errors import LmrError, StorageError
 from lmr.runtime.settings import digest
-from lmr.runtime.steps import Given
+from lmr.runtime.steps import Given, Role
 from lmr.storage.datasets import Dataset
 
-__all__ = ["Photos", "list_photos", "place", "stored_list"]
+__all__ = ["PHOTOS_PER_SHARD", "Layout", "Photos", "list_photos", "stored_list"]
+
+PHOTOS_PER_SHARD = 128
+"""How many photos lie in a shard unless `ingest.photos_per_shard` says otherwise."""
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"})
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How rows of photos lie in shards; no shard crosses generations.
+
+    Attributes
+    ----------
+    starts
+        The rows at which generations begin.
+    per_shard
+        Photos in a shard.
+    """
+
+    starts: tuple[int, ...]
+    per_shard: int
+
+    def place(self, row: int) -> tuple[int, int]:
+        """Return the shard that a photo lies in, and its place there."""
+        shard = 0
+        for start, stop in itertools.pairwise([*self.starts, row + 1]):
+            if row < stop:
+                return shard + (row - start) // self.per_shard, (row - start) % self.per_shard
+            shard += -(-(stop - start) // self.per_shard)
+        raise IndexError(f"row {row} before the first generation")
 
 
 @dataclass(frozen=True)
@@ -29,7 +57,7 @@ class Photos:
 
     Attributes
     ----------
-    name
+    role
         "gallery" or "queries".
     url
         The folder.
@@ -43,18 +71,38 @@ class Photos:
         The rows at which generations begin.
     first_row
         Row of the first of these photos, in one generation of several.
+    per_shard
+        How many of them lie in a shard.
     """
 
-    name: str
+    role: Role
     url: str
     ids: tuple[str, ...]
     paths: tuple[str, ...]
     stamps: tuple[str, ...]
     starts: tuple[int, ...] = (0,)
     first_row: int = 0
+    per_shard: int = PHOTOS_PER_SHARD
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def shards(self) -> int:
+        """How many shards they fill; no shard crosses generations."""
+        stops = [*self.starts[1:], len(self)]
+        return sum(
+            -(-(stop - start) // self.per_shard) for start, stop in zip(self.starts, stops, strict=True)
+        )
+
+    @property
+    def layout(self) -> Layout:
+        """How they lie in shards."""
+        return Layout(self.starts, self.per_shard)
+
+    def in_shards_of(self, per_shard: int) -> "Photos":
+        """Return the same photos, so many in a shard."""
+        return replace(self, per_shard=per_shard)
 
     def first(self, count: int) -> "Photos":
         """Return the first photos only."""
@@ -68,12 +116,15 @@ class Photos:
 
     def _slice(self, start: int, stop: int) -> "Photos":
         columns = self.ids[start:stop], self.paths[start:stop], self.stamps[start:stop]
-        return Photos(self.name, self.url, *columns, first_row=self.first_row + start)
+        ids, paths, stamps = columns
+        return replace(
+            self, ids=ids, paths=paths, stamps=stamps, starts=(0,), first_row=self.first_row + start
+        )
 
-    def given(self, rows_per_group: int) -> Given:
-        """Return the list as a dataset of one shard, one row group per `rows_per_group` photos."""
+    def given(self) -> Given:
+        """Return the list as a dataset of one shard, a row group for each shard of photos."""
         # The folder is not part of what it is: photos that moved are the same photos.
-        identity = [self.name, self.ids, self.paths, self.stamps]
+        identity = [self.role, self.ids, self.paths, self.stamps]
         rows = pa.table(
             {
                 "photo": np.arange(self.first_row, self.first_row + len(self), dtype=np.int32),
@@ -83,40 +134,20 @@ class Photos:
             }
         )
         return Given(
-            name=f"photos_{self.name}",
-            folder=f"photos/{self.name}",
+            name=f"photos_{self.role}",
+            folder=f"photos/{self.role}",
             rows=rows,
             fingerprint=digest([*identity, self.first_row] if self.first_row else identity),
-            row_group_rows=rows_per_group,
+            row_group_rows=self.per_shard,
         )
 
 
-def place(row: int, starts: Sequence[int], photos_per_shard: int) -> tuple[int, int]:
-    """Return the shard that a photo lies in, and its place there; no shard crosses generations.
-
-    Parameters
-    ----------
-    row
-        The photo's row.
-    starts
-        The rows at which generations begin.
-    photos_per_shard
-        Photos in a shard.
-    """
-    shard = 0
-    for start, stop in itertools.pairwise([*starts, row + 1]):
-        if row < stop:
-            return shard + (row - start) // photos_per_shard, (row - start) % photos_per_shard
-        shard += -(-(stop - start) // photos_per_shard)
-    raise IndexError(f"row {row} before the first generation")
-
-
-def stored_list(name: str, root: str, fingerprint: str) -> Dataset:
+def stored_list(role: Role, root: str, fingerprint: str) -> Dataset:
     """Return the dataset as which `Photos.given` stores the list of this fingerprint."""
-    return Dataset(storage.join(root, "photos", name, fingerprint), f"photos_{name}", fingerprint, 1)
+    return Dataset(storage.join(root, "photos", role, fingerprint), f"photos_{role}", fingerprint, 1)
 
 
-def list_photos(name: str, url: str) -> Photos:
+def list_photos(role: Role, url: str) -> Photos:
     """List the photos below a folder.
 
     Raises
@@ -124,15 +155,15 @@ def list_photos(name: str, url: str) -> Photos:
     LmrError
         If the folder is missing or holds no photo, or if two photos have the same id.
     """
-    option = "--gallery" if name == "gallery" else "--queries"
+    option = "--gallery" if role == "gallery" else "--queries"
     files = _files(url)
     if not files:
         if not storage.exists(url):
             raise StorageError(
-                f"the folder of the {name} does not exist", got=url, fix=f"give {option} a folder or URL"
+                f"the folder of the {role} does not exist", got=url, fix=f"give {option} a folder or URL"
             )
         raise LmrError(
-            f"the folder of the {name} holds no photo",
+            f"the folder of the {role} holds no photo",
             got=url,
             fix=f"photos end in {', '.join(sorted(SUFFIXES))}",
         )
@@ -141,20 +172,20 @@ def list_photos(name: str, url: str) -> Photos:
         identity = PurePosixPath(path).stem
         if identity in by_id:
             raise LmrError(
-                f"two photos of the {name} have the id {identity!r}",
+                f"two photos of the {role} have the id {identity!r}",
                 got=f"{by_id[identity]} and {path}",
                 fix="file names without suffix are ids and must differ: rename or remove one",
             )
         if not identity or any(c in identity for c in ' ,"\n\r\t'):
             raise LmrError(
-                f"the name of a photo of the {name} cannot be an id",
+                f"the name of a photo of the {role} cannot be an id",
                 got=repr(path),
                 fix="rename it: ids hold no space, comma or quote, which submission files separate by",
             )
         by_id[identity] = path
     ids = sorted(by_id)
     paths = tuple(by_id[i] for i in ids)
-    return Photos(name, url, tuple(ids), paths, tuple(files[p] for p in paths))
+    return Photos(role, url, tuple(ids), paths, tuple(files[p] for p in paths))
 
 
 def _files(url: str) -> Mapping[str, str]:

@@ -4,22 +4,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lmr.runtime.settings import Settings
-from lmr.runtime.steps import Source, Step, Whole
+from lmr.runtime.steps import Cost, Source, Step, Whole
+from lmr.steps.both import Both
 from lmr.storage.datasets import Dataset
 
 __all__ = ["check_photos", "check_photos_shard"]
 
 
-def check_photos(gallery: Source, queries: Source) -> Step:
+def check_photos(images: Both[Source]) -> Step:
     """Declare the step that lists unusable photos: columns `set`, `id`, `reason`."""
+    photos = images.gallery.rows + images.queries.rows
     return Step(
         name="check_photos",
         folder="unusable",
         make=check_photos_shard,
         settings=Settings(),
-        inputs={"gallery": Whole(gallery), "queries": Whole(queries)},
+        inputs={role: Whole(source) for role, source in images.items()},
         shards=1,
-        bytes_per_row=40.0,
+        # A bad photo takes a row; a gallery may hold nothing else.
+        cost=Cost(rows=photos, bytes_per_row=100.0, task_bytes=1000.0 * photos, work=photos, unit="photo"),
     )
 
 

@@ -10,7 +10,7 @@ from lmr import storage
 from lmr.errors import LmrError
 from lmr.evaluation.calibrate import Curve
 from lmr.evaluation.curve_picture import curve_svg
-from lmr.steps.results.results import read_record
+from lmr.steps.results.datasets import open_datasets
 from lmr.steps.results.submission import ids_of
 from lmr.storage.arrow import column
 
@@ -52,8 +52,13 @@ def labelled_pairs(root: str, solution: Mapping[str, Sequence[str]]) -> Labelled
     LmrError
         If the solution names none of its queries.
     """
-    record = read_record(root)
-    queries, gallery = (ids_of(record[name]).to_pylist() for name in ("queries", "gallery"))
+    run = open_datasets(root)
+    if run.pairs is None:
+        raise LmrError(
+            "this run verified no pairs", got=root, fix="give a run of a workflow with verification"
+        )
+    ids = run.photos.map(lambda photos: ids_of(photos).to_pylist())
+    queries, gallery = ids.queries, ids.gallery
     labelled = np.array([query in solution for query in queries])
     if not labelled.any():
         raise LmrError(
@@ -62,7 +67,7 @@ def labelled_pairs(root: str, solution: Mapping[str, Sequence[str]]) -> Labelled
             fix="give the solution that belongs to the run's queries",
         )
     truth = [frozenset(solution.get(query, ())) for query in queries]
-    dataset = record["pairs"]
+    dataset = run.pairs
     inliers, right, asked = [], [], set()
     for shard in range(dataset.shards):
         rows = dataset.read(shard, ["query", "photo", "inliers"])
@@ -72,7 +77,7 @@ def labelled_pairs(root: str, solution: Mapping[str, Sequence[str]]) -> Labelled
         names = zip(query[kept].tolist(), photo[kept].tolist(), strict=True)
         right.append(np.array([gallery[p] in truth[q] for q, p in names], dtype=np.bool_))
         asked.update(np.unique(query[kept]).tolist())
-    features = record["settings"]["local"]["features"]
+    features = run.settings["local"]["features"]
     return LabelledPairs(features, np.concatenate(inliers), np.concatenate(right), len(asked))
 
 

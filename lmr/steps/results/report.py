@@ -21,29 +21,31 @@ from lmr.evaluation.report import (
     render_report,
 )
 from lmr.evaluation.scorers import Scores
-from lmr.steps.photos.listing import place
+from lmr.runtime.steps import Role
+from lmr.steps.both import Both
 from lmr.steps.ranking import read_ranking
-from lmr.steps.results.results import Finished, read_unusable, store_record, store_scores, store_submission
+from lmr.steps.results.datasets import RunDatasets, store_datasets
+from lmr.steps.results.files import read_unusable, store_scores, store_submission
 from lmr.steps.results.submission import ids_of, named
 from lmr.steps.verification.verify import inliers_of_pair
 from lmr.storage.datasets import Dataset
 
-__all__ = ["close_run", "costs_of", "store_report"]
+__all__ = ["costs_of", "finish_run", "store_report"]
 
 EXAMPLES = 9
 PAIRS = 4
 BLANK = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
 
 
-def close_run(run: Finished) -> None:
+def finish_run(run: RunDatasets) -> None:
     """Write all that people read of a run into its folder: submission, scores, report."""
-    store_record(run)
+    store_datasets(run)
     store_submission(run)
     store_scores(run)
     store_report(run)
 
 
-def store_report(run: Finished) -> str:
+def store_report(run: RunDatasets) -> str:
     """Write `report/index.html` into the run's folder; return its URL."""
     photos = _Photos(run)
     scores = _scores(run)
@@ -53,7 +55,7 @@ def store_report(run: Finished) -> str:
         run=run.root.rstrip("/").rsplit("/", 1)[-1],
         about="; ".join(
             [
-                f"{len(photos.rows['queries']):,} queries in {len(photos.rows['gallery']):,} gallery photos",
+                f"{len(photos.rows.queries):,} queries in {len(photos.rows.gallery):,} gallery photos",
                 *_machines(run.root),
             ]
         ),
@@ -100,7 +102,7 @@ def _cost(dataset: Dataset, pool: ThreadPoolExecutor) -> StepCost:
     )
 
 
-def _scores(run: Finished) -> list[StepScore]:
+def _scores(run: RunDatasets) -> list[StepScore]:
     if run.scores is None:
         return []
     rows = run.scores.read(0)
@@ -111,11 +113,11 @@ def _scores(run: Finished) -> list[StepScore]:
     ]
 
 
-def _examples(run: Finished, scores: Sequence[StepScore], photos: "_Photos") -> list[QueryExample]:
+def _examples(run: RunDatasets, scores: Sequence[StepScore], photos: "_Photos") -> list[QueryExample]:
     if scores:
         chosen = pick_queries(scores[0].scores, scores[-1].scores, n_each=EXAMPLES // 3)
     else:
-        queries = list(photos.rows["queries"])
+        queries = list(photos.rows.queries)
         picks = np.linspace(0, len(queries) - 1, min(EXAMPLES, len(queries))).astype(int)
         chosen = [(queries[i], "one of many") for i in picks]
     truth: Mapping[str, Sequence[str]] = {}
@@ -134,15 +136,20 @@ def _examples(run: Finished, scores: Sequence[StepScore], photos: "_Photos") -> 
     ]
 
 
-def _pairs(run: Finished, examples: Iterable[QueryExample], photos: "_Photos") -> list[VerifiedPair]:
-    """Draw the best verified pair of each example until there are enough."""
+def _pairs(run: RunDatasets, examples: Iterable[QueryExample], photos: "_Photos") -> list[VerifiedPair]:
+    """Draw the best verified pair of each example until there are enough; none without verification."""
     pairs: list[VerifiedPair] = []
+    if run.pairs is None or run.local is None or run.verified is None:
+        return pairs
     for example in examples:
-        if len(pairs) == PAIRS or not example.rankings["verify"]:
+        if len(pairs) == PAIRS or not example.rankings[run.verified]:
             break
-        gallery = example.rankings["verify"][0]
-        places = photos.place("queries", example.query_id), photos.place("gallery", gallery)
-        xy_query, xy_gallery = inliers_of_pair(run.pairs, run.local, *places)
+        gallery = example.rankings[run.verified][0]
+        query_place, gallery_place = (
+            photos.place("queries", example.query_id),
+            photos.place("gallery", gallery),
+        )
+        xy_query, xy_gallery = inliers_of_pair(run.pairs, run.local, query_place, gallery_place)
         if not len(xy_query):
             continue
         images = photos.image("queries", example.query_id), photos.image("gallery", gallery)
@@ -161,42 +168,39 @@ def _pairs(run: Finished, examples: Iterable[QueryExample], photos: "_Photos") -
 class _Photos:
     """Reads single photos and single lists out of a run's shards."""
 
-    def __init__(self, run: Finished) -> None:
-        self.per_shard = run.photos_per_shard
-        self.starts = dict(zip(("gallery", "queries"), run.starts, strict=True))
-        self.ids = [ids_of(photos) for photos in run.photos]
-        self.rows = {
-            name: {i: row for row, i in enumerate(ids.to_pylist())}
-            for name, ids in zip(("gallery", "queries"), self.ids, strict=True)
-        }
-        self.images = dict(zip(("gallery", "queries"), run.images, strict=True))
+    def __init__(self, run: RunDatasets) -> None:
+        self.layouts, self.images = run.layouts, run.images
+        self.ids = run.photos.map(ids_of)
+        self.rows: Both[dict[str, int]] = self.ids.map(
+            lambda ids: {photo_id: row for row, photo_id in enumerate(ids.to_pylist())}
+        )
 
-    def place(self, name: str, photo_id: str) -> tuple[int, int]:
+    def place(self, role: Role, photo_id: str) -> tuple[int, int]:
         """Return the shard of a photo, and its row."""
-        row = self.rows[name][photo_id]
-        return self.inside(name, row)[0], row
+        row = self.rows.of(role)[photo_id]
+        return self.layouts.of(role).place(row)[0], row
 
-    def inside(self, name: str, row: int) -> tuple[int, int]:
-        """Return the shard of a row, and its place there."""
-        return place(row, self.starts[name], self.per_shard)
+    def inside(self, role: Role, photo_id: str) -> tuple[int, int]:
+        """Return the shard of a photo, and its place there."""
+        return self.layouts.of(role).place(self.rows.of(role)[photo_id])
 
-    def image(self, name: str, photo_id: str) -> bytes:
+    def image(self, role: Role, photo_id: str) -> bytes:
         """Return the bytes of a photo."""
-        shard, inside = self.inside(name, self.rows[name][photo_id])
-        images = self.images[name].read(shard, ["image"]).column("image")
+        shard, inside = self.inside(role, photo_id)
+        images = self.images.of(role).read(shard, ["image"]).column("image")
         content: bytes = images[inside].as_py()
         return content
 
-    def thumbnail(self, name: str, photo_id: str) -> str:
+    def thumbnail(self, role: Role, photo_id: str) -> str:
         """Return a small picture of a photo; a blank where it cannot be decoded."""
         try:
-            return thumbnail(self.image(name, photo_id))
+            return thumbnail(self.image(role, photo_id))
         except PhotoError:
             return BLANK
 
     def ranked(self, ranking: Dataset, query_id: str) -> list[str]:
         """Return a query's list of gallery ids in one ranking."""
-        shard, inside = self.inside("queries", self.rows["queries"][query_id])
-        rows = named(read_ranking(ranking, shard), *self.ids)
+        shard, inside = self.inside("queries", query_id)
+        rows = named(read_ranking(ranking, shard), self.ids.gallery, self.ids.queries)
         images: list[str] = rows.column("images")[inside].as_py()
         return images

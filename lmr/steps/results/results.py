@@ -1,180 +1,322 @@
-"""What a finished run leaves for people to read, made from what is in storage."""
+"""The results of a run as tables: who was found for whom, by which stage, and how surely."""
 
-import dataclasses
-import json
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from lmr import storage
-from lmr.errors import StorageError
-from lmr.evaluation.kaggle import submission_csv
-from lmr.runtime.steps import closure, grouped
-from lmr.steps.workflow import Workflow
-from lmr.storage.datasets import Dataset
+from lmr.errors import LmrError
+from lmr.runtime.steps import Role
+from lmr.steps.ranking import read_ranking
+from lmr.steps.results.datasets import RunDatasets, open_datasets
+from lmr.steps.results.files import read_scores
+from lmr.steps.results.report import costs_of, store_report
+from lmr.storage.arrow import column
+from lmr.storage.mapped import stack
 
-__all__ = [
-    "Finished",
-    "Unusable",
-    "read_record",
-    "read_scores",
-    "read_unusable",
-    "store_record",
-    "store_scores",
-    "store_submission",
-]
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
-RECORD = "datasets.json"
+__all__ = ["Results", "open_run"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Finished:
-    """The datasets of a workflow in a run's folder.
+def open_run(url: str | os.PathLike[str]) -> "Results":
+    """Open the results of a finished run.
 
-    It travels to the worker that closes the run, and so names datasets only: it is small, whatever the
-    number of photos.
-
-    Attributes
+    Parameters
     ----------
-    root
-        The run's folder.
-    photos, images, local
-        Lists of photos, their contents and their local features: gallery, queries.
-    starts
-        The rows at which generations of photos begin: gallery, queries.
-    pairs
-        The verified pairs.
-    rankings
-        A ranking after each step, in order.
-    submission, unusable
-        What is submitted; photos that could not be used.
-    scores, solution
-        Scores of every ranking and what they were scored by; None without a solution.
-    steps
-        The datasets of all steps, for what they cost.
-    photos_per_shard
-        As ingested.
-    settings
-        Settings of every step, as plain values.
-    """
-
-    root: str
-    photos: tuple[Dataset, Dataset]
-    starts: tuple[tuple[int, ...], tuple[int, ...]]
-    images: tuple[Dataset, Dataset]
-    local: tuple[Dataset, Dataset]
-    pairs: Dataset
-    rankings: Mapping[str, Dataset]
-    submission: Dataset
-    unusable: Dataset
-    scores: Dataset | None
-    solution: Dataset | None
-    steps: tuple[Dataset, ...]
-    photos_per_shard: int
-    settings: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, flow: Workflow, root: str, settings: Any) -> "Finished":
-        """Name the datasets of a workflow below a folder; `settings` is a dataclass of dataclasses."""
-        inputs, per_shard = flow.inputs, flow.photos_per_shard
-        return cls(
-            root=root,
-            photos=(
-                inputs.gallery.given(per_shard).dataset(root),
-                inputs.queries.given(per_shard).dataset(root),
-            ),
-            starts=(inputs.gallery.starts, inputs.queries.starts),
-            images=(flow.images[0].dataset(root), flow.images[1].dataset(root)),
-            local=(flow.local[0].dataset(root), flow.local[1].dataset(root)),
-            pairs=flow.pairs.dataset(root),
-            rankings={name: step.dataset(root) for name, step in flow.rankings.items()},
-            submission=flow.submission.dataset(root),
-            unusable=flow.unusable.dataset(root),
-            scores=flow.scores.dataset(root) if flow.scores else None,
-            solution=inputs.solution.dataset(root) if inputs.solution else None,
-            steps=tuple(source.dataset(root) for source in grouped(closure(flow.targets))),
-            photos_per_shard=per_shard,
-            settings=dataclasses.asdict(settings),
-        )
-
-
-@dataclass(frozen=True)
-class Unusable:
-    """A photo that could not be used, and why."""
-
-    set: str
-    id: str
-    reason: str
-
-
-def store_record(run: Finished) -> None:
-    """Write `datasets.json` into the run's folder: the settings, and which datasets hold photos and pairs.
-
-    For commands that look at a run afterwards and do not know how it was made.
-    """
-
-    def place(dataset: Dataset) -> dict[str, Any]:
-        folder = dataset.url[len(run.root.rstrip("/")) + 1 :]
-        return {**dataclasses.asdict(dataset), "url": folder}
-
-    record = {
-        "settings": run.settings,
-        "gallery": place(run.photos[0]),
-        "queries": place(run.photos[1]),
-        "pairs": place(run.pairs),
-    }
-    storage.put(storage.join(run.root, RECORD), (json.dumps(record, indent=2) + "\n").encode())
-
-
-def read_record(root: str) -> dict[str, Any]:
-    """Return what `store_record` wrote, its datasets opened.
+    url
+        The run's folder: a path, or any fsspec URL such as `s3://bucket/runs/first`.
 
     Raises
     ------
     StorageError
-        If the folder holds no finished run.
+        If there is no finished run.
     """
-    url = storage.join(root, RECORD)
-    if not storage.exists(url):
-        raise StorageError(
-            "there is no finished run here",
-            got=f"no {url}",
-            fix="give the folder that lmr run had as --out; if an older lmr made it, run it once more",
+    return Results(open_datasets(storage.absolute(os.fspath(url))))
+
+
+class Results:
+    """The results of a run.
+
+    Tables are pandas frames, a row per photo of a list, with ids and paths. They need pandas:
+    `pip install "lmr[dataframes]"`. Descriptors are NumPy arrays.
+
+    Parameters
+    ----------
+    datasets
+        Which datasets the run consists of.
+    """
+
+    def __init__(self, datasets: RunDatasets) -> None:
+        self.datasets = datasets
+
+    def __repr__(self) -> str:
+        scores = "".join(
+            f"\n  {self.label(name)}: mAP@100 {score:.4f}" for name, score in self.scores.items()
         )
-    record: dict[str, Any] = json.loads(storage.read(url))
-    for name in ("gallery", "queries", "pairs"):
-        record[name] = Dataset(**{**record[name], "url": storage.join(root, record[name]["url"])})
-    return record
+        return f"Results of {self.root}{scores}"
+
+    @property
+    def root(self) -> str:
+        """The run's folder."""
+        return self.datasets.root
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The settings of every step, as plain values."""
+        return self.datasets.settings
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The names of the rankings, one after each stage, in order."""
+        return tuple(self.datasets.rankings)
+
+    def label(self, stage: str) -> str:
+        """Return what people read in place of a stage's name."""
+        return self.datasets.labels.get(stage, stage)
+
+    @cached_property
+    def scores(self) -> dict[str, float]:
+        """mAP@100 after each stage, by the stage's name; empty without a solution."""
+        return read_scores(self.datasets)
+
+    def query_scores(self) -> "DataFrame":
+        """Return every query's AP@100 after each stage; NaN for a query without a right photo.
+
+        Returns
+        -------
+        frame
+            Columns `query`, and one for each stage; no rows without a solution.
+        """
+        if self.datasets.scores is None:
+            return _frame({name: [] for name in ("query", *self.stages)})
+        rows = self.datasets.scores.read(0)
+        return _frame({"query": rows.column("id"), **{name: rows.column(name) for name in self.stages}})
+
+    def photos(self, role: Role = "gallery") -> "DataFrame":
+        """Return the photos of one side, in order of their rows: columns `id`, `path`."""
+        rows = self._photos[role]
+        return _frame({"id": rows.column("id"), "path": rows.column("path")})
+
+    def matches(self) -> "DataFrame":
+        """Return the final list of every query, best first.
+
+        Returns
+        -------
+        frame
+            Columns `query`, `query_path`, `rank` (from 1), `photo`, `photo_path`, `score` (of the last
+            stage), `inliers` (0 where the pair was not verified), `confident` (more inliers than the
+            threshold), `stage` (the first stage whose list holds the photo). Verified columns are left out
+            of a workflow without verification.
+        """
+        query, rank, photo, score = self._exploded(self.stages[-1])
+        columns = self._named(query, photo)
+        columns = {**columns, "rank": rank + 1, "score": score}
+        if self.datasets.pairs is not None and self.datasets.verified is not None:
+            inliers, sure = self._verified
+            keys = _key(query, photo)
+            columns |= {"inliers": _look_up(keys, *inliers), "confident": np.isin(keys, sure)}
+        columns["stage"] = self._first_stage(query, photo)
+        order = (
+            "query",
+            "query_path",
+            "rank",
+            "photo",
+            "photo_path",
+            "score",
+            "inliers",
+            "confident",
+            "stage",
+        )
+        return _frame({name: columns[name] for name in order if name in columns})
+
+    def ranking(self, stage: str) -> "DataFrame":
+        """Return the list of every query after a stage, best first.
+
+        Parameters
+        ----------
+        stage
+            One of `stages`.
+
+        Returns
+        -------
+        frame
+            Columns `query`, `query_path`, `rank` (from 1), `photo`, `photo_path`, `score`.
+
+        Raises
+        ------
+        LmrError
+            If the workflow has no such stage.
+        """
+        if stage not in self.datasets.rankings:
+            raise LmrError("there is no such stage", got=stage, fix=f"one of: {', '.join(self.stages)}")
+        query, rank, photo, score = self._exploded(stage)
+        columns = self._named(query, photo) | {"rank": rank + 1, "score": score}
+        return _frame(
+            {n: columns[n] for n in ("query", "query_path", "rank", "photo", "photo_path", "score")}
+        )
+
+    def pairs(self) -> "DataFrame":
+        """Return every pair that was verified.
+
+        Returns
+        -------
+        frame
+            Columns `query`, `query_path`, `photo`, `photo_path`, `inliers`, `tentative` (matches before
+            RANSAC), `confident`; most inliers first.
+
+        Raises
+        ------
+        LmrError
+            If the workflow verifies nothing.
+        """
+        dataset = self.datasets.pairs
+        if dataset is None:
+            raise LmrError("this workflow verifies no pairs", got=self.root, fix="see `matches` or `ranking`")
+        names = ("query", "photo", "inliers", "tentative")
+        query, photo, inliers, tentative = (np.asarray(stack(dataset, name)) for name in names)
+        order = np.lexsort((photo, query, -inliers))
+        query, photo = query[order], photo[order]
+        _, sure = self._verified
+        return _frame(
+            {
+                **self._named(query, photo),
+                "inliers": inliers[order],
+                "tentative": tentative[order],
+                "confident": np.isin(_key(query, photo), sure),
+            }
+        )
+
+    def unusable(self) -> "DataFrame":
+        """Return the photos that could not be used: columns `set`, `id`, `path`, `reason`."""
+        rows = self.datasets.unusable.read(0)
+        sets, ids = rows.column("set").to_pylist(), rows.column("id").to_pylist()
+        paths: dict[tuple[str, str], str] = {}
+        for role, listed in self._photos.items():
+            bad = {i for s, i in zip(sets, ids, strict=True) if s == role}
+            for photo_id, path in zip(*(listed.column(n).to_pylist() for n in ("id", "path")), strict=True):
+                if photo_id in bad:
+                    paths[role, photo_id] = path
+        found = [paths.get(key, "") for key in zip(sets, ids, strict=True)]
+        return _frame({"set": sets, "id": ids, "path": found, "reason": rows.column("reason")})
+
+    def costs(self) -> "DataFrame":
+        """Return what each step took, whichever run made its shards.
+
+        Returns
+        -------
+        frame
+            Columns `step`, `shards`, `rows`, `bytes`, `seconds` (of all workers together), `peak_bytes`.
+        """
+        costs = costs_of(self.datasets.steps)
+        return _frame(
+            {
+                "step": [c.step for c in costs],
+                "shards": [c.shards_made for c in costs],
+                "rows": [c.rows for c in costs],
+                "bytes": [c.n_bytes for c in costs],
+                "seconds": [c.seconds for c in costs],
+                "peak_bytes": [c.peak_memory_bytes for c in costs],
+            }
+        )
+
+    def descriptors(self, role: Role = "gallery") -> NDArray[np.float16]:
+        """Return the global descriptors of one side, (n, d) float16 unit rows, in order of `photos`.
+
+        A photo without a descriptor has zeros. The array is mapped from this machine's disk and read-only.
+
+        Raises
+        ------
+        LmrError
+            If the workflow describes no photos.
+        """
+        if self.datasets.described is None:
+            raise LmrError("this workflow has no global descriptors", got=self.root)
+        found: NDArray[np.float16] = stack(self.datasets.described.of(role), "descriptor")
+        return found
+
+    def report(self) -> str:
+        """Write the report page anew, and return where it lies."""
+        return store_report(self.datasets)
+
+    @cached_property
+    def _photos(self) -> dict[str, pa.Table]:
+        return {role: rows.read(0, ["id", "path"]) for role, rows in self.datasets.photos.items()}
+
+    def _named(self, query: NDArray[Any], photo: NDArray[Any]) -> dict[str, Any]:
+        """Return ids and paths of queries and gallery photos that are given by row."""
+        queries, gallery = self._photos["queries"], self._photos["gallery"]
+        q, p = pa.array(query), pa.array(photo)
+        return {
+            "query": pc.take(queries.column("id"), q),
+            "query_path": pc.take(queries.column("path"), q),
+            "photo": pc.take(gallery.column("id"), p),
+            "photo_path": pc.take(gallery.column("path"), p),
+        }
+
+    def _exploded(self, stage: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Return query, rank, photo and score of every entry of a stage's lists."""
+        dataset = self.datasets.rankings[stage]
+        parts = [read_ranking(dataset, shard) for shard in range(dataset.shards)]
+        found = []
+        for part in parts:
+            row, rank = np.nonzero(part.photos >= 0)
+            found.append((part.queries[row], rank, part.photos[row, rank], part.scores[row, rank]))
+        query, rank, photo, score = (np.concatenate(one) for one in zip(*found, strict=True))
+        return query, rank, photo, score
+
+    @cached_property
+    def _verified(self) -> tuple[tuple[NDArray[np.int64], NDArray[Any]], NDArray[np.int64]]:
+        """Return the inliers of all verified pairs by key, sorted, and the keys of the confident ones."""
+        assert self.datasets.pairs is not None
+        names = ("query", "photo", "inliers")
+        query, photo, inliers = (np.asarray(stack(self.datasets.pairs, name)) for name in names)
+        keys = _key(query, photo)
+        order = np.argsort(keys)
+        sure: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+        if self.datasets.verified is not None:
+            ranking = self.datasets.rankings[self.datasets.verified]
+            for shard in range(ranking.shards):
+                part = read_ranking(ranking, shard)
+                count = column(ranking.read(shard, ["confident"]), "confident")
+                row, rank = np.nonzero(np.arange(part.photos.shape[1]) < count[:, None])
+                sure.append(_key(part.queries[row], part.photos[row, rank]))
+        return (keys[order], inliers[order]), np.concatenate(sure)
+
+    def _first_stage(self, query: NDArray[Any], photo: NDArray[Any]) -> NDArray[np.object_]:
+        """Return the first stage whose lists hold each pair."""
+        keys, first = _key(query, photo), np.full(len(query), "", object)
+        for stage in self.stages:
+            q, _, p, _ = self._exploded(stage)
+            first[(first == "") & np.isin(keys, _key(q, p))] = stage
+        return first
 
 
-def store_submission(run: Finished) -> str:
-    """Write `submission.csv` into the run's folder, a line per query; return its URL."""
-    predictions: dict[str, list[str]] = {}
-    for shard in range(run.submission.shards):
-        rows = run.submission.read(shard).to_pydict()
-        predictions.update(zip(rows["id"], rows["images"], strict=True))
-    url = storage.join(run.root, "submission.csv")
-    storage.put(url, submission_csv(predictions))
-    return url
+def _key(query: NDArray[Any], photo: NDArray[Any]) -> NDArray[np.int64]:
+    return (query.astype(np.int64) << 32) | photo.astype(np.int64)
 
 
-def store_scores(run: Finished) -> None:
-    """Write `scores.json` into the run's folder; nothing without a solution."""
-    if scores := read_scores(run):
-        facts: dict[str, Any] = {**scores, "protocol": "map_at_100"}
-        storage.put(storage.join(run.root, "scores.json"), (json.dumps(facts, indent=2) + "\n").encode())
+def _look_up(keys: NDArray[np.int64], known: NDArray[np.int64], values: NDArray[Any]) -> NDArray[np.int32]:
+    """Return the values of keys among sorted known ones; 0 where a key is not known."""
+    if not len(known):
+        return np.zeros(len(keys), np.int32)
+    places = np.searchsorted(known, keys).clip(max=len(known) - 1)
+    return np.where(known[places] == keys, values[places], 0).astype(np.int32)
 
 
-def read_scores(run: Finished) -> dict[str, float]:
-    """Return mAP@100 after each step; empty without a solution."""
-    if run.scores is None:
-        return {}
-    rows = run.scores.read(0)
-    return {name: float(np.nanmean(rows.column(name).to_numpy())) for name in run.rankings}
-
-
-def read_unusable(run: Finished) -> list[Unusable]:
-    """Return the photos that could not be used."""
-    return [Unusable(**row) for row in run.unusable.read(0).to_pylist()]
+def _frame(columns: Mapping[str, Any]) -> "DataFrame":
+    try:
+        import pandas as pd
+    except ModuleNotFoundError as error:
+        raise LmrError(
+            "tables of results need pandas", got=str(error), fix='pip install "lmr[dataframes]"'
+        ) from error
+    plain = {n: v.to_pylist() if isinstance(v, pa.ChunkedArray | pa.Array) else v for n, v in columns.items()}
+    return pd.DataFrame(plain)

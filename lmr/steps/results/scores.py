@@ -8,17 +8,18 @@ import pyarrow as pa
 from lmr.errors import LmrError
 from lmr.evaluation.scorers import map_at_100
 from lmr.runtime.settings import Settings, digest
-from lmr.runtime.steps import Given, Step, Whole
+from lmr.runtime.steps import Cost, Given, Step, Whole
+from lmr.steps.both import Both
 from lmr.steps.photos.listing import Photos
-from lmr.steps.ranking import read_ranking
-from lmr.steps.results.submission import ids_of, named
+from lmr.steps.ranking import Ranked, read_ranking
+from lmr.steps.results.submission import ID_BYTES, MAX_PHOTOS, ids_of, named
 from lmr.storage.datasets import Dataset
 
 __all__ = ["score_rankings", "evaluate_shard", "solution_for"]
 
 
 def solution_for(
-    solution: Mapping[str, Sequence[str]], gallery: Photos, queries: Photos, *, pruned: bool = False
+    solution: Mapping[str, Sequence[str]], photos: Both[Photos], *, pruned: bool = False
 ) -> Given:
     """Check a solution against the photos and return it as a dataset.
 
@@ -26,7 +27,7 @@ def solution_for(
     ----------
     solution
         Query id to the ids of its right photos.
-    gallery, queries
+    photos
         The photos of the run.
     pruned
         Whether these are the first shards only: then what the solution says of other photos is left out.
@@ -36,6 +37,7 @@ def solution_for(
     LmrError
         If the solution names a query or a gallery photo that is not there.
     """
+    gallery, queries = photos.gallery, photos.queries
     have_gallery, have_queries = set(gallery.ids), set(queries.ids)
     kept: dict[str, list[str]] = {}
     for query, images in solution.items():
@@ -65,9 +67,7 @@ def solution_for(
     return Given(name="solution", folder="solution", rows=rows, fingerprint=digest(kept))
 
 
-def score_rankings(
-    rankings: Mapping[str, Step], solution: Given, gallery: Photos, queries: Photos, photos_per_shard: int
-) -> Step:
+def score_rankings(rankings: Mapping[str, Ranked], solution: Given, photos: Both[Photos]) -> Step:
     """Declare the step that scores every ranking: columns `id` and, per ranking, the query's AP@100.
 
     Queries without a right photo are left out of the mean and have NaN.
@@ -79,13 +79,20 @@ def score_rankings(
         settings=Settings(),
         inputs={
             "solution": solution,
-            "gallery": gallery.given(photos_per_shard),
-            "queries": queries.given(photos_per_shard),
-            **{f"ranking_{name}": Whole(step) for name, step in rankings.items()},
+            **{role: side.given() for role, side in photos.items()},
+            **{f"ranking_{name}": Whole(ranked.step) for name, ranked in rankings.items()},
         },
         shards=1,
-        rows=len(queries),
-        bytes_per_row=17.0 + 8.0 * len(rankings),
+        cost=Cost(
+            rows=len(photos.queries),
+            bytes_per_row=ID_BYTES + 8.0 * len(rankings),
+            # The ids of all photos, one ranking as lists of Python's strings, and the solution.
+            task_bytes=2.0 * ID_BYTES * (len(photos.gallery) + len(photos.queries))
+            + len(photos.queries) * MAX_PHOTOS * 3.0 * ID_BYTES
+            + 4.0 * solution.rows.nbytes,
+            work=len(photos.queries) * len(rankings),
+            unit="vector",
+        ),
     )
 
 

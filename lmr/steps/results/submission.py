@@ -4,9 +4,10 @@ import numpy as np
 import pyarrow as pa
 
 from lmr.runtime.settings import Settings
-from lmr.runtime.steps import Each, Step
+from lmr.runtime.steps import Cost, Each, Step
+from lmr.steps.both import Both
 from lmr.steps.photos.listing import Photos
-from lmr.steps.ranking import Ranking, read_ranking
+from lmr.steps.ranking import Ranked, Ranking, read_ranking
 from lmr.storage.datasets import Dataset
 
 __all__ = ["ids_of", "named", "name_submission", "submit_shard"]
@@ -14,22 +15,29 @@ __all__ = ["ids_of", "named", "name_submission", "submit_shard"]
 MAX_PHOTOS = 100
 """Photos per query in a submission, as the challenge has it."""
 
+ID_BYTES = 40.0
+"""Of a long file name with its place in a column."""
 
-def name_submission(ranked: Step, gallery: Photos, queries: Photos, photos_per_shard: int) -> Step:
+
+def name_submission(ranked: Ranked, photos: Both[Photos]) -> Step:
     """Declare the step that names the ranked photos: columns `id`, `images` (list of up to 100 ids)."""
     return Step(
         name="submit",
         folder="submission",
         make=submit_shard,
         settings=Settings(),
-        inputs={
-            "ranked": Each(ranked),
-            "gallery": gallery.given(photos_per_shard),
-            "queries": queries.given(photos_per_shard),
-        },
-        shards=ranked.shards,
-        rows=ranked.rows,
-        bytes_per_row=17.0 * MAX_PHOTOS,
+        inputs={"ranked": Each(ranked.step), **{role: side.given() for role, side in photos.items()}},
+        shards=ranked.step.shards,
+        role="queries",
+        cost=Cost(
+            rows=ranked.queries,
+            bytes_per_row=ID_BYTES * (1 + MAX_PHOTOS),
+            # The ids of all photos, and the lists as rows, as ids and as written.
+            task_bytes=2.0 * ID_BYTES * (len(photos.gallery) + len(photos.queries))
+            + 6.0 * ranked.per_shard * ID_BYTES * (1 + MAX_PHOTOS),
+            work=ranked.queries,
+            unit="vector",
+        ),
     )
 
 

@@ -10,35 +10,53 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lmr.retrieval.expansion.expand import order_with_verified
-from lmr.runtime.steps import Each, Step, Whole
-from lmr.steps.ranking import Ranking, read_ranking
+from lmr.runtime.settings import Part
+from lmr.runtime.steps import Cost, Each, Step, Whole
+from lmr.steps.ranking import Ranked, Ranking, read_ranking
 from lmr.steps.verification.verify import VerifySettings
 from lmr.storage.datasets import Dataset
 from lmr.storage.mapped import stack
 
 __all__ = ["rerank", "rerank_shard"]
 
+# Of the settings these have named the folder from the first version on; a recipe's others name that of the
+# pairs.
+HASHED = (
+    *("min_inliers", "model", "max_residual_px", "frame_side_px", "max_distance", "max_ratio", "mutual"),
+    *("weak_geometry", "max_trials", "seed"),
+)
 
-def rerank(candidates: Step, verified: Step, settings: VerifySettings) -> Step:
+
+def rerank(candidates: Ranked, pairs: Step, settings: VerifySettings) -> Ranked:
     """Declare the step that reorders candidates by what verification found.
 
     The ranking's scores are the votes; confident matches stand at the head whatever theirs. It has two more
     columns: `inliers` (per ranked photo, 0 where RANSAC found no model) and `confident` (how many photos at
     the head have more than `settings.min_inliers`).
     """
-    return Step(
+    row_bytes = 8.0 + 12.0 * candidates.depth
+    step = Step(
         name="rerank",
         folder="verified",
         make=rerank_shard,
-        settings=settings,
-        inputs={"candidates": Each(candidates), "verified": Whole(verified)},
-        shards=candidates.shards,
-        rows=candidates.rows,
-        bytes_per_row=candidates.bytes_per_row * 1.5,
+        settings=settings.only(*HASHED),
+        inputs={"candidates": Each(candidates.step), "verified": Whole(pairs)},
+        shards=candidates.step.shards,
+        role="queries",
+        cost=Cost(
+            rows=candidates.queries,
+            bytes_per_row=row_bytes,
+            # Which of all pairs are of the shard's queries; its lists as read, as made and as written.
+            task_bytes=4.0 * pairs.rows + candidates.per_shard * (8.0 * row_bytes + 60.0 * candidates.depth),
+            work=candidates.queries * candidates.depth,
+            unit="pair",
+            mapped_bytes=12.0 * pairs.rows,
+        ),
     )
+    return Ranked(step, candidates.depth)
 
 
-def rerank_shard(shard: int, settings: VerifySettings, *, candidates: Dataset, verified: Dataset) -> pa.Table:
+def rerank_shard(shard: int, settings: Part, *, candidates: Dataset, verified: Dataset) -> pa.Table:
     """Reorder the candidates of the queries of one shard."""
     ranking = read_ranking(candidates, shard)
     inliers = _inliers_of(ranking, verified)

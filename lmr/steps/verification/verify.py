@@ -5,78 +5,64 @@ once and verifies every pair that falls into it. The pairs themselves are 40 MB,
 are unpacked once per machine: both are mapped by all its workers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
 from lmr.retrieval.descriptors import to_float
-from lmr.retrieval.verification.verify import Features, Model, Recipe, verify_pairs
-from lmr.runtime.settings import Settings
-from lmr.runtime.steps import Each, Source, Step, Whole
+from lmr.retrieval.verification.verify import Features, Recipe, verify_pairs
+from lmr.runtime.settings import Part, Settings
+from lmr.runtime.steps import Cost, Each, Source, Step, Whole
+from lmr.steps.both import Both
+from lmr.steps.features.local import Extracted
+from lmr.steps.ranking import Ranked
+from lmr.steps.sizes import rows_per_shard
 from lmr.storage.arrow import Ragged, column, ragged, table
 from lmr.storage.datasets import Dataset
 from lmr.storage.mapped import stack
 
-__all__ = ["VerifySettings", "inliers_of_pair", "verify", "verify_shard"]
+__all__ = ["Verified", "VerifySettings", "inliers_of_pair", "verify", "verify_shard"]
+
+PAIR_BYTES = 56.0 + 4.0 * 60  # a pair with as many inliers as a good one has
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifySettings(Settings):
-    """Settings of `verify` and `rerank`."""
+class VerifySettings(Recipe, Settings):
+    """Settings of `verify` and `rerank`: how a pair is verified, and from when on it is a confident match."""
 
-    min_inliers: Annotated[int, Ge(0)] = 10
+    min_inliers: Annotated[int, Ge(0), Le(65_535)] = 10
     """A pair with more inliers is a confident match. The paper's 40 is for DELF."""
-    model: Model = "affine"
-    """What maps one photo onto the other."""
-    max_residual_px: Annotated[float, Gt(0)] = 8.0
-    """An inlier's residual is below it, in pixels of the query photo at `frame_side_px`."""
-    frame_side_px: Annotated[int, Ge(1)] = 800
+    frame_side_px: Annotated[int, Ge(16), Le(65_535)] = 800
     """Long side to which coordinates are scaled before residuals are measured; smaller photos stay."""
-    max_distance: float | None = None
-    """Most distance of two descriptors; none: no such test."""
-    max_ratio: float | None = 0.9
-    """Most ratio of the distances to the nearest and the second descriptor; none: no such test."""
-    mutual: bool = True
-    """Whether two features must be each other's nearest."""
-    weak_geometry: bool = False
-    """Whether matches must agree on scale and rotation before RANSAC."""
-    max_trials: Annotated[int, Ge(1)] = 2000
-    """Samples that RANSAC draws at most."""
-    seed: Annotated[int, Ge(0)] = 0
-    """Of each pair's own random numbers."""
 
     @property
-    def of_pairs(self) -> "PairSettings":
-        """What the verification of a pair depends on: all but `min_inliers`."""
-        recipe = Recipe(
-            model=self.model,
-            max_residual_px=self.max_residual_px,
-            max_distance=self.max_distance,
-            max_ratio=self.max_ratio,
-            mutual=self.mutual,
-            weak_geometry=self.weak_geometry,
-            max_trials=self.max_trials,
-            seed=self.seed,
-        )
-        return PairSettings(recipe=recipe, frame_side_px=self.frame_side_px)
+    def recipe(self) -> Recipe:
+        """How a pair is matched and verified."""
+        return Recipe(**{f.name: getattr(self, f.name) for f in fields(Recipe)})
 
 
-@dataclass(frozen=True, kw_only=True)
-class PairSettings(Settings):
-    """Settings of the step `verify`; another `min_inliers` does not verify anything again."""
+@dataclass(frozen=True)
+class Verified:
+    """Candidates that were verified.
 
-    recipe: Recipe
-    """How a pair is matched and verified."""
-    frame_side_px: int
-    """As in `VerifySettings`."""
+    Attributes
+    ----------
+    pairs
+        A row per pair, columns as of `verify`.
+    ranking
+        The candidates, confident matches first.
+    """
+
+    pairs: Step
+    ranking: Ranked
 
 
 def verify(
-    candidates: Step, local: tuple[Source, Source], images: tuple[Source, Source], settings: VerifySettings
+    candidates: Ranked, local: Both[Extracted], images: Both[Source], settings: VerifySettings
 ) -> Step:
     """Declare the verification of all candidates; a row per pair, a shard per gallery shard.
 
@@ -87,35 +73,50 @@ def verify(
     Parameters
     ----------
     candidates
-        A ranking of gallery photos per query.
+        Gallery photos per query.
     local, images
-        Gallery and queries.
+        Local features and photos.
     settings
         The settings; `min_inliers` is read later, by `rerank`.
     """
-    gallery_local, query_local = local
-    gallery_images, query_images = images
+    shards = local.gallery.source.shards
+    pairs = candidates.queries * candidates.depth
+    in_shard = min(-(-pairs // shards), candidates.queries * rows_per_shard(images.gallery))
+    queries = min(in_shard, candidates.queries)
+    feature_bytes = local.gallery.dimension * (local.gallery.itemsize + 8.0) + 60.0
     return Step(
         name="verify",
         folder="pairs",
         make=verify_shard,
-        settings=settings.of_pairs,
+        # Another `min_inliers` verifies nothing again.
+        settings=settings.only("frame_side_px", kind="PairSettings").also(recipe=settings.recipe),
         inputs={
-            "candidates": Whole(candidates),
-            "local_gallery": Each(gallery_local),
-            "local_queries": Whole(query_local),
-            "images_gallery": Each(gallery_images),
-            "images_queries": Whole(query_images),
+            "candidates": Whole(candidates.step),
+            "local_gallery": Each(local.gallery.source),
+            "local_queries": Whole(local.queries.source),
+            "images_gallery": Each(images.gallery),
+            "images_queries": Whole(images.queries),
         },
-        shards=gallery_local.shards,
-        rows=candidates.rows * 100,
-        bytes_per_row=80.0,
+        shards=shards,
+        role="gallery",
+        cost=Cost(
+            rows=pairs,
+            bytes_per_row=PAIR_BYTES,
+            # The features of the shard's photos and of all queries that meet them, as stored and as floats;
+            # which of all candidates fall into the shard; the pairs as found, joined and written.
+            task_bytes=(queries * local.queries.per_photo + local.gallery.per_shard) * feature_bytes
+            + 3.0 * pairs
+            + 5.0 * in_shard * PAIR_BYTES,
+            work=pairs,
+            unit="pair",
+            mapped_bytes=local.queries.source.rows * local.queries.source.bytes_per_row + 4.0 * pairs,
+        ),
     )
 
 
 def verify_shard(
     shard: int,
-    settings: PairSettings,
+    settings: Part,
     *,
     candidates: Dataset,
     local_gallery: Dataset,
@@ -189,7 +190,7 @@ def _zoom(width: NDArray[np.int32], height: NDArray[np.int32], side_px: int) -> 
 
 
 def inliers_of_pair(
-    verified: Dataset, local: tuple[Dataset, Dataset], query: tuple[int, int], photo: tuple[int, int]
+    verified: Dataset, local: Both[Dataset], query: tuple[int, int], photo: tuple[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the places of a verified pair's inliers in the two photos, for a picture.
 
@@ -213,7 +214,9 @@ def inliers_of_pair(
         return np.empty((0, 2), np.float32), np.empty((0, 2), np.float32)
     matches = ragged(pairs, "matches")[int(found[0])]
     sides = []
-    for (shard, row), dataset, chosen in zip((photo, query), local, matches.T[::-1], strict=True):
+    for (shard, row), dataset, chosen in zip(
+        (photo, query), (local.gallery, local.queries), matches.T[::-1], strict=True
+    ):
         rows = dataset.read(shard, ["photo", "xy"])
         sides.append(column(rows, "xy")[column(rows, "photo") == row][chosen])
     return sides[1], sides[0]

@@ -1,0 +1,172 @@
+"""Run a workflow from Python, as the command line does."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from lmr.api.prepare import Choices, Prepared, prepare
+from lmr.api.progress import progress_bars
+from lmr.cluster.client import Where
+from lmr.errors import SettingsError
+from lmr.features.gpus import local_gpus
+from lmr.scheduler.run import Listener
+from lmr.scheduler.run import run as run_steps
+from lmr.steps.results.results import Results
+
+__all__ = ["place_of", "retrieve", "run_prepared", "run_workflow"]
+
+Path = str | os.PathLike[str]
+
+
+def retrieve(
+    gallery: Path,
+    queries: Path,
+    out: Path,
+    *,
+    solution: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    scheduler: str | None = None,
+    tls: Path | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+    **more: Any,
+) -> Results:
+    """Find, for every query, the gallery's photos of the same landmark, by the five steps of `retrieval`.
+
+    What was finished before is not made again: call it once more to go on, with more photos or other
+    settings.
+
+    Parameters
+    ----------
+    gallery, queries
+        Folders of photos: paths, or any fsspec URL such as `s3://bucket/photos`.
+    out
+        Folder of the run, at any fsspec URL that all workers reach.
+    solution
+        Kaggle's CSV file `id,images`, to score every stage.
+    settings
+        Settings of the steps: `{"verify": {"min_inliers": 20}}`, or `{"verify.min_inliers": 20}`.
+    scheduler
+        Address of a Dask scheduler; None: worker processes on this machine.
+    tls
+        Folder of the client's certificate, for a `tls://` address.
+    workers
+        Worker processes on this machine: 0 runs in this process; None: one for each core.
+    progress
+        Whether bars show the progress, in a terminal or in a notebook.
+    **more
+        Further choices: `preset`, `config`, `local`, `local_weights`, `descriptor`, `weights`, `device`,
+        `prune`.
+
+    Returns
+    -------
+    results
+        Matches, rankings, pairs, scores and costs as tables.
+
+    Raises
+    ------
+    LmrError
+        If something is missing or does not fit; the message says what, what was got, and the fix.
+    RunFailed
+        If shards could not be made; every other shard was, and is kept.
+
+    Examples
+    --------
+    >>> import lmr
+    >>> run = lmr.retrieve("gallery/", "queries/", out="run/")  # doctest: +SKIP
+    >>> run.matches().head()  # doctest: +SKIP
+    """
+    return run_workflow(
+        "retrieval",
+        gallery=gallery,
+        queries=queries,
+        out=out,
+        solution=solution,
+        settings=settings,
+        scheduler=scheduler,
+        tls=tls,
+        workers=workers,
+        progress=progress,
+        **more,
+    )
+
+
+def run_workflow(
+    workflow: Path,
+    *,
+    scheduler: str | None = None,
+    tls: Path | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+    **choices: Any,
+) -> Results:
+    """Run any workflow; the choices are those of `retrieve`.
+
+    Parameters
+    ----------
+    workflow
+        The workflow's file, or its name.
+    scheduler, tls, workers, progress
+        As of `retrieve`.
+    **choices
+        `gallery`, `queries`, `out` and the further choices of `retrieve`.
+
+    Raises
+    ------
+    LmrError
+        As of `retrieve`.
+    """
+    unknown = choices.keys() - Choices.__dataclass_fields__.keys()
+    if unknown:
+        raise SettingsError(
+            "there is no such choice",
+            got=", ".join(sorted(unknown)),
+            fix=f"one of: {', '.join(sorted(Choices.__dataclass_fields__))}",
+        )
+    plain = {name: os.fspath(one) if isinstance(one, os.PathLike) else one for name, one in choices.items()}
+    plain["settings"] = _by_step(plain.get("settings") or {})
+    prepared = prepare(os.fspath(workflow), Choices(**plain))
+    device = prepared.flow.inputs.device
+    where = place_of(device, scheduler, None if tls is None else os.fspath(tls), workers)
+    with progress_bars(progress) as listener:
+        return run_prepared(prepared, where, listener)
+
+
+def run_prepared(prepared: Prepared, where: Where, listener: Listener | None = None) -> Results:
+    """Run a prepared workflow to its end and return its results."""
+    prepared.remember()
+    run_steps(
+        prepared.flow.targets,
+        prepared.root,
+        where,
+        listener,
+        workflow=prepared.name,
+        finalizer=prepared.finalizer,
+    )
+    return Results(prepared.datasets)
+
+
+def place_of(device: str, scheduler: str | None, tls: str | None, workers: int | None) -> Where:
+    """Return where a run's tasks run; see `retrieve`."""
+    if scheduler:
+        return Where(scheduler=scheduler, tls=tls)
+    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    return Where(workers=workers, gpus=local_gpus(device))
+
+
+def _by_step(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return settings by step and field, however they were given."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, value in settings.items():
+        step, dot, field = name.partition(".")
+        if dot:
+            found.setdefault(step, {})[field] = value
+        elif isinstance(value, Mapping):
+            found.setdefault(step, {}).update(value)
+        else:
+            raise SettingsError(
+                f"the setting {name} names no field",
+                got=repr(value),
+                fix='for example {"verify": {"min_inliers": 20}}',
+            )
+    return found

@@ -1,0 +1,10 @@
+"""`lmr cluster`, whole: what is done anywhere, in a lab, and on AWS."""
+
+from lmr.cli import aws
+from lmr.cli.cluster import cluster_app
+from lmr.cli.lab import lab_app
+
+__all__ = ["cluster_app"]
+
+cluster_app.add_typer(lab_app, name="lab")
+aws.add_to(cluster_app)

@@ -1,0 +1,59 @@
+"""`lmr run`: a workflow to its end."""
+
+import time
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from lmr.api.prepare import Prepared
+from lmr.api.progress import ProgressBars
+from lmr.api.retrieve import place_of
+from lmr.cli import tables
+from lmr.cli.cluster import Tls
+from lmr.cli.notices import tell_of_networks
+from lmr.cli.runs import Scheduler
+from lmr.cli.workflow import show_results, with_workflow
+from lmr.runtime.graph import make_plan
+from lmr.scheduler.run import run as run_steps
+
+__all__ = ["run"]
+
+out = Console(highlight=False)
+
+
+@with_workflow
+def run(
+    prepared: Prepared,
+    scheduler: Scheduler = None,
+    tls: Tls = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Worker processes on this machine; 0: none. Default: one per core.")
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print steps, shards, sizes and what networks take, and stop.")
+    ] = False,
+) -> None:
+    """Run a workflow, or go on with one: only what is missing is made."""
+    started = time.perf_counter()
+    for news in prepared.news:
+        out.print(news)
+    flow, root = prepared.flow, prepared.root
+    where = place_of(flow.inputs.device, scheduler, tls, workers)
+    processes = None if scheduler else where.workers
+    if plan:
+        out.print(tables.plan_table(make_plan(flow.targets, root)))
+        tell_of_networks(flow, root, processes, out)
+        return
+    prepared.remember()
+    tell_of_networks(flow, root, processes, out)
+    with ProgressBars(out) as bars:
+        report = run_steps(
+            flow.targets, root, where, bars, workflow=prepared.name, finalizer=prepared.finalizer
+        )
+    if report.summaries:
+        out.print(tables.summary_table(report.summaries))
+    else:
+        out.print("nothing was left to do: every shard is there")
+    show_results(prepared, out)
+    out.print(f"{time.perf_counter() - started:.1f} s")

@@ -1,0 +1,37 @@
+"""What a run starts from."""
+
+from dataclasses import dataclass, replace
+
+from lmr.runtime.steps import Given
+from lmr.steps.both import Both
+from lmr.steps.features.weights import Weights
+from lmr.steps.photos.listing import Photos
+
+__all__ = ["Inputs"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What a run starts from.
+
+    Attributes
+    ----------
+    photos
+        Gallery and queries.
+    solution
+        Which photos are right for which query, if known.
+    weights, local_weights
+        Of the global descriptor's and of the local features' network, where they are networks.
+    device
+        Where networks run: "cpu", "cuda".
+    """
+
+    photos: Both[Photos]
+    solution: Given | None = None
+    weights: Weights | None = None
+    local_weights: Weights | None = None
+    device: str = "cpu"
+
+    def in_shards_of(self, photos_per_shard: int) -> "Inputs":
+        """Return the same inputs with so many photos in a shard."""
+        return replace(self, photos=self.photos.map(lambda photos: photos.in_shards_of(photos_per_shard)))

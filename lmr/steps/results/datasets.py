@@ -1,0 +1,198 @@
+"""Which datasets a run consists of: kept in its folder, so that any machine can open the run afterwards."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lmr import storage
+from lmr.errors import StorageError
+from lmr.runtime.steps import closure, grouped
+from lmr.steps.both import Both
+from lmr.steps.photos.listing import Layout
+from lmr.steps.workflow import Workflow
+from lmr.storage.datasets import Dataset, JoinedDataset
+
+__all__ = ["RECORD", "RunDatasets", "open_datasets", "store_datasets"]
+
+RECORD = "datasets.json"
+VERSION = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunDatasets:
+    """The datasets of a run, by what they hold.
+
+    It travels to the worker that finishes the run, and so names datasets only: it is small, whatever the
+    number of photos.
+
+    Attributes
+    ----------
+    root
+        The run's folder.
+    photos, images
+        Lists of photos, and their contents.
+    layouts
+        How photos lie in shards.
+    rankings
+        A ranking after each stage, in order.
+    labels
+        What people read in place of a ranking's name.
+    submission, unusable
+        What is submitted; photos that could not be used.
+    steps
+        The datasets of all steps, for what they cost.
+    settings
+        Settings of every step, as plain values.
+    scores, solution
+        Scores of every ranking and what they were scored by; None without a solution.
+    local, described
+        Local features and global descriptors; None where the workflow has none to show.
+    pairs, verified
+        The verified pairs, and the name of the ranking that puts confident matches first; None without.
+    """
+
+    root: str
+    photos: Both[Dataset]
+    images: Both[Dataset]
+    layouts: Both[Layout]
+    rankings: Mapping[str, Dataset]
+    submission: Dataset
+    unusable: Dataset
+    steps: tuple[Dataset, ...]
+    settings: Mapping[str, Any]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    scores: Dataset | None = None
+    solution: Dataset | None = None
+    local: Both[Dataset] | None = None
+    described: Both[Dataset] | None = None
+    pairs: Dataset | None = None
+    verified: str | None = None
+
+    @classmethod
+    def of(cls, flow: Workflow, root: str, settings: Any) -> "RunDatasets":
+        """Name the datasets of a workflow below a folder; `settings` is a dataclass of dataclasses."""
+        inputs = flow.inputs
+        verified = [
+            name
+            for name, ranked in flow.rankings.items()
+            if flow.verified and ranked is flow.verified.ranking
+        ]
+        return cls(
+            root=root,
+            photos=inputs.photos.map(lambda photos: photos.given().dataset(root)),
+            images=flow.images.map(lambda images: images.dataset(root)),
+            layouts=inputs.photos.map(lambda photos: photos.layout),
+            rankings={name: ranked.step.dataset(root) for name, ranked in flow.rankings.items()},
+            labels=dict(flow.labels),
+            submission=flow.submission.dataset(root),
+            unusable=flow.unusable.dataset(root),
+            scores=flow.scores.dataset(root) if flow.scores else None,
+            solution=inputs.solution.dataset(root) if inputs.solution else None,
+            local=flow.local.map(lambda local: local.source.dataset(root)) if flow.local else None,
+            described=flow.described.map(lambda one: one.source.dataset(root)) if flow.described else None,
+            pairs=flow.verified.pairs.dataset(root) if flow.verified else None,
+            verified=verified[0] if verified else None,
+            steps=tuple(source.dataset(root) for source in grouped(closure(flow.targets))),
+            settings=dataclasses.asdict(settings),
+        )
+
+
+def store_datasets(run: RunDatasets) -> None:
+    """Write `datasets.json` into the run's folder."""
+    record = {
+        "version": VERSION,
+        **{f.name: _plain(getattr(run, f.name), run.root) for f in dataclasses.fields(run)},
+    }
+    del record["root"]
+    storage.put(storage.join(run.root, RECORD), (json.dumps(record, indent=2) + "\n").encode())
+
+
+def open_datasets(root: str) -> RunDatasets:
+    """Return what `store_datasets` wrote.
+
+    Raises
+    ------
+    StorageError
+        If the folder holds no finished run, or the file is damaged.
+    """
+    url = storage.join(root, RECORD)
+    again = "run the same command once more: no finished shard is made again"
+    if not storage.exists(url):
+        raise StorageError(
+            "there is no finished run here",
+            got=f"no {url}",
+            fix=f"give the folder that lmr run had as --out, or {again}",
+        )
+    try:
+        record = json.loads(storage.read(url))
+        if record.get("version") != VERSION:
+            raise StorageError(
+                "another version of lmr made this run",
+                got=f"{url}: version {record.get('version')}",
+                fix=again,
+            )
+        return _opened(record, root)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StorageError(
+            f"{url} is damaged", got=f"{type(error).__name__}: {error}"[:200], fix=again
+        ) from error
+
+
+def _plain(value: Any, root: str) -> Any:
+    """Return a value as JSON has it; datasets by their folder below the run's."""
+    if isinstance(value, Dataset):
+        folder = value.url[len(root.rstrip("/")) + 1 :]
+        parts = {"parts": _plain(value.parts, root)} if isinstance(value, JoinedDataset) else {}
+        return {
+            "folder": folder,
+            "step": value.step,
+            "fingerprint": value.fingerprint,
+            "shards": value.shards,
+            **parts,
+        }
+    if isinstance(value, Both):
+        return {role: _plain(one, root) for role, one in value.items()}
+    if isinstance(value, Layout):
+        return {"starts": list(value.starts), "per_shard": value.per_shard}
+    if isinstance(value, Mapping):
+        return {name: _plain(one, root) for name, one in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(one, root) for one in value]
+    return value
+
+
+def _opened(record: Mapping[str, Any], root: str) -> RunDatasets:
+    def dataset(about: Mapping[str, Any]) -> Dataset:
+        own = storage.join(root, about["folder"]), about["step"], about["fingerprint"], int(about["shards"])
+        return JoinedDataset(*own, tuple(map(dataset, about["parts"]))) if "parts" in about else Dataset(*own)
+
+    def maybe(name: str) -> Dataset | None:
+        return None if record[name] is None else dataset(record[name])
+
+    def both(name: str) -> Both[Dataset]:
+        return Both(record[name]["gallery"], record[name]["queries"]).map(dataset)
+
+    def maybe_both(name: str) -> Both[Dataset] | None:
+        return None if record[name] is None else both(name)
+
+    layouts = Both(record["layouts"]["gallery"], record["layouts"]["queries"])
+    return RunDatasets(
+        root=root,
+        photos=both("photos"),
+        images=both("images"),
+        layouts=layouts.map(lambda about: Layout(tuple(about["starts"]), int(about["per_shard"]))),
+        rankings={name: dataset(about) for name, about in record["rankings"].items()},
+        labels=dict(record["labels"]),
+        submission=dataset(record["submission"]),
+        unusable=dataset(record["unusable"]),
+        steps=tuple(map(dataset, record["steps"])),
+        settings=dict(record["settings"]),
+        scores=maybe("scores"),
+        solution=maybe("solution"),
+        local=maybe_both("local"),
+        described=maybe_both("described"),
+        pairs=maybe("pairs"),
+        verified=record["verified"],
+    )
