@@ -1,5 +1,4 @@
-# Two commands on a fresh machine: `make demo` runs the main job, `make test` the tests.
-# Each makes .venv in the checkout when it is missing, and installs the system packages that it lacks.
+# `make help` lists the commands. Each makes .venv in the checkout when it is missing.
 
 VENV := .venv
 PYTHON ?= python3
@@ -8,40 +7,63 @@ RUN := demo
 # A real S3 server, network namespaces and ssh daemons, for the tests of several hosts; without them those are skipped.
 SYSTEM := radosgw ceph-mon ceph-osd iproute2 openssh-client openssh-server
 
-.PHONY: demo test lint lock clean system
+# Tests that `make test` leaves to `make test-all`: pyproject.toml says what the marks mean.
+LONG := slow or hosts or system
 
-demo: $(VENV)/ready
+.PHONY: help demo test test-all lint format lock system dist clean
+
+help: ## list these commands
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+
+demo: $(VENV)/base ## render a small world of landmarks and run all five steps on it
+	@[ -e $(RUN) ] || { mkdir -p $(RUN) && touch $(RUN)/.made-by-make; }
 	$(VENV)/bin/lmr render $(RUN)/photos --workers 2
-	$(VENV)/bin/lmr run workflows/retrieval.py --gallery $(RUN)/photos/gallery --queries $(RUN)/photos/queries \
+	$(VENV)/bin/lmr run retrieval --gallery $(RUN)/photos/gallery --queries $(RUN)/photos/queries \
 		--solution $(RUN)/photos/solution.csv --out $(RUN)/run
 
-test: $(VENV)/ready system
-	$(VENV)/bin/python -m pytest -rs
+test: $(VENV)/dev ## the fast tests, in two processes; no root and no system package is needed
+	$(VENV)/bin/python -m pytest -q -n 2 -m 'not ($(LONG))'
 
-lint: $(VENV)/ready
+test-all: test ## all tests, as CI runs them; what `make system` installs is used where it is
+	$(VENV)/bin/python -m pytest -rs -m '$(LONG)'
+
+lint: $(VENV)/dev ## ruff and mypy
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy --strict lmr/ workflows/
 
-system:
-	@(for p in radosgw ceph-mon ceph-osd ip ssh sshd; do command -v $$p >/dev/null || exit 1; done) || { apt-get update -qq && \
-		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SYSTEM) >/dev/null; } || \
-		echo "without $(SYSTEM) (Debian packages) the tests of several hosts are skipped"
+format: $(VENV)/dev ## let ruff format the code and mend what it can
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
 
-lock: $(VENV)/ready
+lock: $(VENV)/dev ## choose the newest versions that fit together: constraints.txt
 	$(VENV)/bin/pip install --quiet uv
 	$(VENV)/bin/uv pip compile pyproject.toml -c constraints.in --extra dev --extra gpu --universal \
 		--python-version 3.11 --no-header --no-annotate --quiet -o constraints.txt
 
-$(VENV)/ready: pyproject.toml constraints.txt
+system: ## install what the tests of several hosts need (Debian packages, as root)
+	@(for p in radosgw ceph-mon ceph-osd ip ssh sshd; do command -v $$p >/dev/null || exit 1; done) || { apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SYSTEM) >/dev/null; } || \
+		echo "without $(SYSTEM) (Debian packages) the tests of several hosts are skipped"
+
+dist: $(VENV)/dev ## build the source distribution and the wheel into dist/
+	$(VENV)/bin/python -m hatchling build -t sdist -t wheel -d dist
+
+clean: ## remove what these commands made
+	@if [ -e $(VENV)/base ]; then rm -rf $(VENV); fi  # what make has made itself, and nothing else
+	@if [ -e $(RUN)/.made-by-make ]; then rm -rf $(RUN); fi
+	rm -rf .mypy_cache .ruff_cache .pytest_cache
+
+# The base package is all that a run needs: no torch, no moto.
+$(VENV)/base: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "lmr needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
-		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv; } || \
 		{ echo "install Python's venv module (Debian: apt-get install python3-venv)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet -c constraints.txt -e '.[dev]'
+	$(VENV)/bin/pip install --quiet -c constraints.txt -e .
 	@touch $@
 
-clean:
-	rm -rf $(VENV) $(RUN) .mypy_cache .ruff_cache .pytest_cache
+$(VENV)/dev: $(VENV)/base
+	$(VENV)/bin/pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@

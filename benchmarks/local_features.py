@@ -17,7 +17,6 @@ import csv
 import json
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -131,8 +130,7 @@ def load_delf_by_rule(side: int, scratch: Path) -> LocalExtractor:
 
 def write_delf_by_rule(folder: Path) -> Path:
     """Write a DELF model with the weights of its golden outputs, which a rule makes; return its folder."""
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-    from tests.support.rule_weights import write_delf_variables
+    from lmr.features.networks.by_rule import write_delf_variables
 
     golden, model = shared("golden/delf_v1"), folder / "delf"
     model.mkdir()

@@ -32,6 +32,7 @@ from lmr.features.interfaces import Photo
 from lmr.features.local.delf import DelfExtractor
 from lmr.features.networks._torchvision import torchvision
 from lmr.features.networks.batches import upload
+from lmr.features.networks.by_rule import cirtorch_checkpoint, naver_checkpoint, write_delf_variables
 from lmr.features.networks.gem import load_gem
 from lmr.features.prepared import resized
 from lmr.features.weights.checkpoints import pca_whitening
@@ -39,7 +40,6 @@ from lmr.features.weights.delf_files import read_delf_weights
 from lmr.retrieval.expansion.expand import expand_queries
 from lmr.retrieval.global_search.augmentation import augment_descriptors, weights_of
 from lmr.retrieval.global_search.exact import top_k
-from tests.support.rule_weights import cirtorch_checkpoint, naver_checkpoint, write_delf_variables
 
 Array = NDArray[Any]
 Computed = Iterator[tuple[str, str, Array]]

@@ -26,6 +26,7 @@ def pages(table: str) -> list[str]:
 
 
 def healthy(page: str) -> bool:
+    """Return whether a page answers that all is well."""
     try:
         with urllib.request.urlopen(page, timeout=SECONDS) as answer:
             return bool(answer.read().strip() == b"ok")

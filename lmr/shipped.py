@@ -1,15 +1,16 @@
-"""What comes with lmr beside its code, in a checkout or in a wheel: deploy/, docker/ and docs/."""
+"""What comes with lmr beside its code, from a checkout or a wheel: workflows, deploy, docker and docs."""
 
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from lmr.errors import LmrError
 
-__all__ = ["PACKAGED", "files", "shipped", "sources"]
+__all__ = ["files", "packed", "shipped", "sources"]
 
 PACKAGED = "lmr/_shipped"
-"""Where a wheel has these files."""
+"""Where a wheel has these files, so that it installs no top-level name but `lmr`."""
 
 _ROOT = Path(__file__).parents[1]
 _CODE = ("lmr", "workflows")
@@ -36,30 +37,42 @@ def shipped(name: str) -> Path:
 
 
 def files() -> Mapping[str, Path]:
-    """Return all files that come with lmr beside its code, by their path in a checkout.
-
-    pyproject.toml lists them one by one: whoever works in these folders has keys and lists of servers there.
-    """
-    packaged = _ROOT / PACKAGED
-    if packaged.is_dir():
-        return {path.relative_to(packaged).as_posix(): path for path in _below(packaged)}
-    project = tomllib.loads(shipped("pyproject.toml").read_text())
-    return {
-        name: shipped(name) for name in project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
-    }
+    """Return the files that come with lmr beside its code, by their path in a checkout."""
+    return {name: path for name, path in _all().items() if not _is_code(name)}
 
 
 def sources() -> Mapping[str, Path]:
-    """Return lmr's own code, by its path in a checkout."""
-    packaged = _ROOT / PACKAGED
+    """Return lmr's own code and workflows, by their path in a checkout."""
+    return {name: path for name, path in _all().items() if _is_code(name)}
+
+
+def packed() -> Mapping[str, Path]:
+    """Return everything that a wheel of lmr holds, by its path in the wheel."""
     return {
-        path.relative_to(_ROOT).as_posix(): path
-        for folder in _CODE
-        for path in _below(_ROOT / folder)
-        if packaged not in path.parents
+        name if name.startswith("lmr/") else f"{PACKAGED}/{name}": path
+        for name, path in sorted(_all().items())
     }
 
 
-def _below(folder: Path) -> list[Path]:
-    found = sorted(folder.rglob("*"))
-    return [path for path in found if path.is_file() and "__pycache__" not in path.parts]
+def _is_code(name: str) -> bool:
+    return name.split("/")[0] in _CODE
+
+
+def _all() -> dict[str, Path]:
+    packaged = _ROOT / PACKAGED
+    if packaged.is_dir():
+        code = _found(_ROOT, "lmr/**/*")
+        own = {name: path for name, path in code.items() if packaged not in path.parents}
+        return own | _found(packaged, "**/*")
+    build: Mapping[str, Any] = tomllib.loads(shipped("pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    found = [_found(_ROOT, pattern.removeprefix("/")) for pattern in build["include"]]
+    single = {name: shipped(name) for name in build["targets"]["wheel"]["force-include"]}
+    return {name: path for each in (*found, single) for name, path in each.items()}
+
+
+def _found(folder: Path, pattern: str) -> dict[str, Path]:
+    return {
+        path.relative_to(folder).as_posix(): path
+        for path in sorted(folder.glob(pattern))
+        if path.is_file() and "__pycache__" not in path.parts
+    }

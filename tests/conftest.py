@@ -15,6 +15,8 @@ import functools
 import logging
 import sys
 import types
+from collections.abc import Iterator
+from pathlib import Path
 from urllib.request import Request, urlopen
 
 import botocore.loaders
@@ -24,45 +26,46 @@ from lmr.cluster.client import Where
 
 
 @pytest.fixture(autouse=True)
-def cache_folder(tmp_path_factory, monkeypatch):
+def cache_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("LMR_CACHE", str(folder))
     return folder
 
 
 @pytest.fixture(params=["in process", pytest.param("cluster", marks=pytest.mark.cluster)])
-def where(request):
+def where(request: pytest.FixtureRequest) -> Where:
     return Where(workers=2) if request.param == "cluster" else Where()
 
 
 @pytest.fixture
-def pca_class(monkeypatch):
+def pca_class(monkeypatch: pytest.MonkeyPatch) -> type:
     """A class that pickles as scikit-learn 0.20's PCA."""
     from lmr.features.networks._torchvision import torchvision  # a base install has no torch
 
     torchvision()  # which looks at what modules there are
     module = types.ModuleType("sklearn.decomposition.pca")
-    module.PCA = type("PCA", (), {"__module__": "sklearn.decomposition.pca"})
+    made = type("PCA", (), {"__module__": "sklearn.decomposition.pca"})
+    module.__dict__["PCA"] = made
     for name in ("sklearn", "sklearn.decomposition"):
         if name not in sys.modules:
             monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     monkeypatch.setitem(sys.modules, "sklearn.decomposition.pca", module)
-    return module.PCA
+    return made
 
 
 @functools.cache
-def _loader(search_path_string=None):
+def _loader(search_path_string: str | None = None) -> botocore.loaders.Loader:
     return botocore.loaders.Loader()
 
 
 @pytest.fixture
-def aws_interfaces(monkeypatch):
+def aws_interfaces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Descriptions of AWS's interfaces, megabytes, read once per process and not by every session."""
     monkeypatch.setattr("botocore.session.create_loader", _loader)
 
 
 @pytest.fixture
-def moto_aws(monkeypatch, aws_interfaces):
+def moto_aws(monkeypatch: pytest.MonkeyPatch, aws_interfaces: None) -> Iterator[None]:
     """A real HTTP server that speaks AWS's interfaces, on loopback, and credentials for it."""
     from moto.server import ThreadedMotoServer
 
@@ -81,7 +84,7 @@ def moto_aws(monkeypatch, aws_interfaces):
 
 
 @pytest.fixture
-def moto_s3(moto_aws):
+def moto_s3(moto_aws: None) -> Iterator[str]:
     """An empty bucket on a real HTTP server that speaks S3, on loopback."""
     import s3fs
 
@@ -92,7 +95,7 @@ def moto_s3(moto_aws):
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home folder of the test's own; output as wide as it wants."""
     from lmr.cli import aws_session
 

@@ -3,15 +3,17 @@
 import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from lmr.cli.files import copy_files
+from lmr.cli.workflow import load_workflow
 from lmr.cloud.bundle import own_wheel
 from lmr.cluster.preflight import facts
-from lmr.errors import SettingsError
+from lmr.errors import LmrError, SettingsError
 from lmr.shipped import files, shipped, sources
 
 ROOT = Path(__file__).parents[1]
@@ -23,6 +25,17 @@ def build(folder, into):
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     (wheel,) = into.glob("lmr-*.whl")
     return wheel
+
+
+def names_in_sdist(folder, into):
+    """Build the source distribution of a source tree; return the paths in it, and its folder unpacked."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(into)]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    (sdist,) = into.glob("lmr-*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(into, filter="data")
+    unpacked = into / sdist.name.removesuffix(".tar.gz")
+    return {p.relative_to(unpacked).as_posix() for p in unpacked.rglob("*") if p.is_file()}, unpacked
 
 
 def contents(wheel):
@@ -54,11 +67,11 @@ def installed(wheel, tmp_path_factory):
 
 
 def test_every_file_of_places_images_and_guides_comes_along():
-    asked = ["git", "ls-files", "deploy", "docker", "docs"]
+    asked = ["git", "ls-files", "lmr", "workflows", "deploy", "docker", "docs"]
     tracked = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
     if tracked.returncode:
         pytest.skip("not a git checkout")
-    assert set(tracked.stdout.split()) <= set(files())
+    assert set(tracked.stdout.split()) <= {*files(), *sources()}
 
 
 def test_every_file_that_an_error_points_to_comes_along():
@@ -73,6 +86,62 @@ def test_machines_are_sent_what_pip_builds(wheel, tmp_path):
     (tmp_path / name).write_bytes(data)
     assert name == wheel.name
     assert contents(tmp_path / name) == contents(wheel)
+
+
+def test_a_wheel_installs_no_name_but_lmr(wheel):
+    assert {name.split("/")[0] for name in contents(wheel)} == {"lmr"}
+
+
+def test_keys_and_lists_of_servers_stay_at_home(tmp_path, wheel):
+    """Neither pip nor `lmr cluster up` packs what somebody keeps beside our files."""
+    checkout = tmp_path / "checkout"
+    copy_files(checkout)
+    for name in (
+        "lab/my_lab.toml",
+        "lab/id_ed25519",
+        "lab/certs/ca.key",
+        "aws/push.pem",
+        "aws/credentials",
+        ".env",
+    ):
+        path = checkout / "deploy" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("secret")
+    (checkout / "docker" / "client.key").write_text("secret")
+    ours = set(contents(wheel))
+    assert set(contents(build(checkout, tmp_path / "dist"))) == ours
+    packed_there = 'import sys; sys.path.insert(0, "."); from lmr.shipped import packed; print(*packed())'
+    done = subprocess.run(
+        [sys.executable, "-c", packed_there], cwd=checkout, capture_output=True, text=True, check=True
+    )
+    assert set(done.stdout.split()) == ours
+
+
+def test_a_source_distribution_is_what_the_wheel_is_built_from(tmp_path, wheel):
+    names, unpacked = names_in_sdist(ROOT, tmp_path / "sdist")
+    assert {*files(), *sources()} <= names
+    assert names <= {*files(), *sources(), ".gitignore", "PKG-INFO"}
+    assert contents(build(unpacked, tmp_path / "dist")) == contents(wheel)
+
+
+def test_a_workflow_is_known_by_name_even_beside_another_package_of_that_name(installed, tmp_path):
+    """Two packages of the index install a `workflows`; theirs is not ours."""
+    theirs = tmp_path / "workflows"
+    theirs.mkdir()
+    (theirs / "__init__.py").write_text("raise RuntimeError('not ours')")
+    (theirs / "retrieval.py").write_text("raise RuntimeError('not ours')")
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from lmr.cli.workflow import load_workflow\n"
+        "print(load_workflow('retrieval').__file__)"
+    )
+    assert installed("-c", code).strip().endswith("lmr/_shipped/workflows/retrieval.py")
+
+
+def test_a_workflow_that_does_not_come_along_is_told_with_those_that_do():
+    with pytest.raises(LmrError, match="one of: retrieval") as caught:
+        load_workflow("nothing")
+    assert load_workflow(caught.value.fix.rpartition(": ")[2]).build
 
 
 def test_an_installed_lmr_has_all_of_it_and_is_the_same_code(installed):

@@ -110,7 +110,7 @@ class Prepared:
     def remember(self) -> None:
         """Store the photos in the run's folder, so that a gallery may grow; not those of a smoke test."""
         if not self.pruned:
-            for _, photos in self.flow.inputs.photos.items():
+            for photos in self.flow.inputs.photos.values():
                 remember(photos, self.root)
 
 
@@ -177,7 +177,7 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
         flow=module.build(inputs, settings),
         settings=settings,
         root=root,
-        news=(*told, *(recalled.news for _, recalled in known.items() if recalled.news)),
+        news=(*told, *(recalled.news for recalled in known.values() if recalled.news)),
         pruned=bool(choices.prune),
     )
 

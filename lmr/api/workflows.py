@@ -9,7 +9,7 @@ from typing import Any
 import cloudpickle
 
 from lmr.errors import LmrError, SettingsError
-from lmr.shipped import shipped
+from lmr.shipped import sources
 
 __all__ = ["load_workflow", "preset"]
 
@@ -40,7 +40,7 @@ def load_workflow(name: str) -> ModuleType:
         raise LmrError(
             f"{name} is not a workflow",
             got="no build(inputs, settings) or no PRESETS in it",
-            fix="see workflows/retrieval.py",
+            fix="see workflows/retrieval.py; `lmr files FOLDER` copies it",
         )
     return module
 
@@ -61,12 +61,12 @@ def preset(module: ModuleType, name: str | None) -> Any:
 
 
 def _path(name: str) -> Path:
-    path = Path(name)
-    if path.suffix == ".py" and path.is_file():
-        return path
-    if not name.isidentifier():
-        raise LmrError("there is no such workflow", got=name, fix="for example workflows/retrieval.py")
-    try:
-        return shipped(f"workflows/{name}.py")
-    except LmrError as error:
-        raise LmrError("there is no such workflow", got=name, fix="for example retrieval") from error
+    # Not by import: other projects install packages that are called `workflows`.
+    ours = {Path(file).stem: path for file, path in sources().items() if file.startswith("workflows/")}
+    path = Path(name) if name.endswith(".py") else ours.get(name, Path())
+    if not path.is_file():
+        known = ", ".join(sorted(ours.keys() - {"__init__"}))
+        raise LmrError(
+            "there is no such workflow", got=name, fix=f"give the path of a .py file, or one of: {known}"
+        )
+    return path

@@ -24,7 +24,7 @@ def choose(
     solution: Annotated[str | None, typer.Option(help="CSV id,images: score every step.")] = None,
     config: Annotated[str | None, typer.Option(help="TOML file of settings, a table per step.")] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Named settings, such as paper; the run says what they set.")
+        str | None, typer.Option(help="Named settings, such as paper; the run tells them.")
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="step.field=value; may be repeated.")

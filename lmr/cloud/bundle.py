@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lmr.cloud.session import Aws, aws_errors
 from lmr.errors import CloudError
-from lmr.shipped import PACKAGED, files, shipped, sources
+from lmr.shipped import packed, shipped
 
 __all__ = [
     "fetch_certificates",
@@ -41,8 +41,7 @@ def own_wheel() -> tuple[str, bytes]:
     except importlib.metadata.PackageNotFoundError as error:
         raise CloudError("lmr is not installed", fix="pip install -e '.[aws]'") from error
     about = f"lmr-{metadata.version}.dist-info"
-    paths = {**sources(), **{f"{PACKAGED}/{name}": path for name, path in files().items()}}
-    entries = {name: path.read_bytes() for name, path in paths.items()}
+    entries = {name: path.read_bytes() for name, path in packed().items()}
     for name in ("METADATA", "entry_points.txt"):
         entries[f"{about}/{name}"] = (metadata.read_text(name) or "").encode()
     entries[f"{about}/WHEEL"] = (
@@ -51,11 +50,11 @@ def own_wheel() -> tuple[str, bytes]:
     entries = dict(sorted(entries.items()))
     record = "".join(f"{name},sha256={_digest(data)},{len(data)}\n" for name, data in entries.items())
     entries[f"{about}/RECORD"] = f"{record}{about}/RECORD,,\n".encode()
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in entries.items():
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data, zipfile.ZIP_DEFLATED)
-    return f"lmr-{metadata.version}-py3-none-any.whl", packed.getvalue()
+    return f"lmr-{metadata.version}-py3-none-any.whl", buffer.getvalue()
 
 
 def _digest(data: bytes) -> str:

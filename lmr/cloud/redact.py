@@ -34,6 +34,7 @@ class Redactor:
             self.known[secret] = label
 
     def __call__(self, text: str) -> str:
+        """Return the text without what must not be seen."""
         for secret in sorted(self.known, key=len, reverse=True):
             text = text.replace(secret, self.known[secret])
         for pattern, label in PATTERNS:
@@ -50,6 +51,7 @@ class RedactedText:
         self._redactor = redactor
 
     def write(self, text: str) -> int:
+        """Write a text, redacted; return how many characters were written."""
         return self._stream().write(self._redactor(text))
 
     def __getattr__(self, name: str) -> Any:

@@ -101,7 +101,7 @@ def read_recognition_submission(url: Url) -> dict[str, tuple[str, float]]:
 
 
 def submission_csv(predictions: Mapping[str, Sequence[str]]) -> bytes:
-    """Return the bytes of a retrieval submission, queries in the mapping's order.
+    r"""Return the bytes of a retrieval submission, queries in the mapping's order.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def submission_csv(predictions: Mapping[str, Sequence[str]]) -> bytes:
     Examples
     --------
     >>> submission_csv({"q1": ["a", "b"], "q2": []})
-    b'id,images\\nq1,a b\\nq2,\\n'
+    b'id,images\nq1,a b\nq2,\n'
     """
     lines = ["id,images"]
     for query_id, photo_ids in predictions.items():
@@ -123,14 +123,14 @@ def submission_csv(predictions: Mapping[str, Sequence[str]]) -> bytes:
 
 
 def recognition_csv(predictions: Mapping[str, tuple[str, float] | None]) -> bytes:
-    """Return the bytes of a recognition submission; None for a photo that is given no landmark.
+    r"""Return the bytes of a recognition submission; None for a photo that is given no landmark.
 
     Confidences are written so that they read back the same.
 
     Examples
     --------
     >>> recognition_csv({"p1": ("8815", 0.1), "p2": None})
-    b'id,landmarks\\np1,8815 0.1\\np2,\\n'
+    b'id,landmarks\np1,8815 0.1\np2,\n'
     """
     lines = ["id,landmarks"]
     for photo_id, prediction in predictions.items():

@@ -1,0 +1,1 @@
+"""The numerics of the five stages: arrays in, arrays out."""

@@ -1,0 +1,1 @@
+"""What a run is: settings, steps, shards, receipts and the Dask graph."""

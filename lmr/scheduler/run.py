@@ -25,13 +25,13 @@ class Listener(Protocol):
     """Is told of a run's progress."""
 
     def planned(self, totals: Counts) -> None:
-        """Called once, before anything runs, with the number of shards to make of each step."""
+        """Hear how many shards of each step will be made: once, before anything runs."""
 
     def connected(self, dashboard: str | None) -> None:
-        """Called when there is something to run on; with the dashboard's address if it has one."""
+        """Hear that there is something to run on, and its dashboard's address if it has one."""
 
     def progressed(self, counts: Counts) -> None:
-        """Called often, with the number of finished shards per step."""
+        """Hear, often, how many shards of each step are finished."""
 
 
 class Silent:

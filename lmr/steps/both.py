@@ -42,6 +42,10 @@ class Both(Generic[T]):
         """Return one side by its name."""
         return self.gallery if role == "gallery" else self.queries
 
+    def values(self) -> Iterator[T]:
+        """Yield what is of the gallery, then what is of the queries."""
+        yield from (self.gallery, self.queries)
+
     def items(self) -> Iterator[tuple[Role, T]]:
         """Yield the name of each side, and what is of it."""
         for role in ROLES:

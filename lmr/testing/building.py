@@ -60,6 +60,7 @@ class Building:
 
     @property
     def main(self) -> Body:
+        """The body that the others lean on."""
         return self.bodies[0]
 
     @property

@@ -47,6 +47,7 @@ def row(text, kind):
     return [int(part) for part in re.search(rf"│ {kind} +│ +(\d+) │ +(\d+) │ +(\d+) │", text).groups()]
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 @pytest.mark.timeout(900)
 def test_the_whole_push(home, moto_aws, tmp_path, monkeypatch):

@@ -40,4 +40,4 @@ def test_the_wheel_works_where_no_checkout_is_and_packs_itself_again(tmp_path):
     assert lines[0].startswith(str(folder)), done.stderr
     assert all(line.startswith(str(folder)) for line in lines[1:4])
     assert lines[4] == hashlib.sha256(data).hexdigest()
-    assert (folder / "workflows" / "retrieval.py").is_file()
+    assert (folder / "lmr" / "_shipped" / "workflows" / "retrieval.py").is_file()

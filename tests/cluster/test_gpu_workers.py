@@ -9,6 +9,7 @@ from lmr.runtime.settings import Settings
 from lmr.runtime.steps import Step
 from lmr.scheduler.run import run
 from lmr.storage.arrow import table
+from tests.support.costs import cost
 from tests.support.toys import Quiet
 
 
@@ -18,7 +19,14 @@ def seen(shard, settings):
 
 def step(name, resource):
     return Step(
-        name=name, folder=name, make=seen, settings=Settings(), inputs={}, shards=12, resources={resource: 1}
+        name=name,
+        folder=name,
+        make=seen,
+        settings=Settings(),
+        inputs={},
+        shards=12,
+        cost=cost(),
+        resources={resource: 1},
     )
 
 

@@ -15,6 +15,7 @@ from lmr.cluster.preflight import preflight
 from lmr.errors import ClusterError, LmrError
 from lmr.runtime.graph import make_plan
 from tests.support.clusters import cluster
+from tests.support.costs import cost
 from tests.support.faults import sleepers
 
 pytestmark = pytest.mark.cluster
@@ -116,7 +117,7 @@ def test_a_missing_worker_is_named_or_waited_for(made, client, tmp_path):
 
 
 def test_a_worker_too_small_for_a_step_is_named(client, tmp_path):
-    step = replace(sleepers(tmp_path, 2), peak_bytes=3e9)
+    step = replace(sleepers(tmp_path, 2), cost=cost(task_bytes=2.6e9))
     with pytest.raises(
         ClusterError, match=r"the worker small is too small for the step sleep\ngot: 2\.1 GB; .* 3\.0 GB"
     ):

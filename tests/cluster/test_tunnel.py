@@ -49,6 +49,7 @@ def test_a_tunnel_without_its_program_says_what_to_install(command, there, missi
 
 
 @pytest.mark.cluster
+@pytest.mark.system
 @pytest.mark.skipif(
     shutil.which("sshd", path=f"{os.defpath}:/usr/sbin") is None,
     reason="needs an OpenSSH server (Debian: apt-get install openssh-server)",

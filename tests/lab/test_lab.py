@@ -24,6 +24,7 @@ from tests.support.ssh_daemon import server
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.cluster,
+    pytest.mark.system,
     pytest.mark.skipif(
         shutil.which("sshd", path=f"{os.defpath}:/usr/sbin") is None,
         reason="needs an OpenSSH server (Debian: apt-get install openssh-server)",

@@ -12,6 +12,7 @@ from lmr.scheduler.run import RunFailed, run
 from lmr.storage.arrow import column
 from lmr.storage.datasets import locate
 from lmr.storage.mapped import stack
+from tests.support.costs import cost
 from tests.support.toys import (
     NumberSettings,
     Quiet,
@@ -37,8 +38,7 @@ def grown(calls, *sizes, faults=None, settings=None):
             settings=NumberSettings(offset=int(offset)),
             inputs={},
             shards=shards,
-            rows=10 * shards,
-            bytes_per_row=float(shards),
+            cost=cost(rows=10 * shards, bytes_per_row=float(shards)),
             placement=placement,
         )
 
@@ -50,6 +50,7 @@ def grown(calls, *sizes, faults=None, settings=None):
             settings=ScaleSettings(),
             inputs={"numbers": Each(source)},
             shards=source.shards,
+            cost=cost(),
             placement=placement,
         )
 
@@ -63,6 +64,7 @@ def grown(calls, *sizes, faults=None, settings=None):
         settings=ScaleSettings(),
         inputs={"scaled": Whole(doubled)},
         shards=1,
+        cost=cost(),
         placement=placement,
     )
     return parts, doubled, again, summed

@@ -13,7 +13,7 @@ from lmr.scheduler.run import submit
 from tests.support.clusters import cluster
 from tests.support.faults import attempts, marks, sleepers
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 
 def submitted(made, step, tmp_path):

@@ -12,6 +12,7 @@ from lmr.cluster.client import Where
 from lmr.runtime.steps import Each, Given, Step
 from lmr.scheduler.run import RunFailed, run
 from lmr.storage.arrow import column, table
+from tests.support.costs import cost
 from tests.support.toys import NumberSettings, Quiet, ScaleSettings, calls_of, scaled, workflow
 
 
@@ -107,6 +108,7 @@ def test_a_shard_that_kills_three_workers_is_set_aside_and_the_rest_finishes(tmp
     assert calls_of(calls, "scaled").count(5) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 def test_a_worker_killed_from_outside_costs_no_finished_shard(tmp_path):
     root, calls = str(tmp_path / "run"), tmp_path / "calls"
@@ -148,6 +150,7 @@ def test_a_vanished_input_is_named_with_the_remedy(tmp_path):
         settings=ScaleSettings(),
         inputs={"numbers": gone},  # given: nothing will remake it
         shards=2,
+        cost=cost(),
         placement={"calls": str(calls), "faults": {}},
     )
     (tmp_path / "run" / "numbers" / first.fingerprint / "part-00001.parquet").unlink()
@@ -177,6 +180,7 @@ def test_a_full_disk_ends_with_what_to_do(tmp_path, monkeypatch):
     assert not list((tmp_path / "run").rglob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_an_unreachable_scheduler_is_named(tmp_path):
     from lmr.errors import ClusterError
 

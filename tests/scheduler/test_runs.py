@@ -45,6 +45,7 @@ def watched(cluster, name):
         return ending, heard, runs.find_run(client, name)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_when_its_submitter_dies_and_is_watched_from_elsewhere(two_workers, tmp_path):
     code = f"""
 import os, pathlib
@@ -109,6 +110,7 @@ def test_a_failed_run_is_told_from_any_machine_as_its_submitter_would_be(two_wor
     assert not (tmp_path / "closed").exists()
 
 
+@pytest.mark.slow
 def test_a_cancelled_run_keeps_what_is_finished_and_goes_on_when_submitted_again(two_workers, tmp_path):
     toy = {"shards": 8, "faults": {"scaled": dict.fromkeys(range(8), "slow")}}
     steps, record = submitted(two_workers, tmp_path, **toy)
@@ -134,6 +136,7 @@ def test_an_unknown_run_is_named_with_the_known_ones(two_workers):
         runs.find_run(client, "nothing")
 
 
+@pytest.mark.slow
 def test_a_lost_scheduler_is_resumed_from_storage(tmp_path):
     toy = {"shards": 8, "faults": {"scaled": dict.fromkeys(range(8), "slow")}}
     with cluster(tmp_path / "one", workers=2) as first:

@@ -11,6 +11,7 @@ import pytest
 
 from lmr.runtime.settings import layer
 from lmr.runtime.steps import closure
+from lmr.steps.both import Both
 from lmr.steps.features.weights import Weights
 from lmr.steps.photos.listing import Photos
 from lmr.steps.results.scores import solution_for
@@ -47,11 +48,11 @@ def photos(name, count, starts=(0,)):
 def test_fingerprints_are_what_they_were(case):
     preset, changes, starts = CASES[case]
     gallery, queries = photos("gallery", 300, starts), photos("queries", 40)
+    photos_of_both = Both(gallery, queries)
     right = {queries.ids[0]: [gallery.ids[3]], queries.ids[1]: [gallery.ids[5], gallery.ids[6]]}
     inputs = Inputs(
-        gallery=gallery,
-        queries=queries,
-        solution=solution_for(right, gallery, queries),
+        photos=photos_of_both,
+        solution=solution_for(right, photos_of_both),
         weights=Weights("/w/gem.pth", "ab" * 32),
         local_weights=Weights("/w/x.pt", "cd" * 32),
     )

@@ -14,7 +14,6 @@ from lmr.retrieval.global_search.exact import top_k
 from lmr.runtime.steps import PROCESS_BYTES, closure
 from lmr.scheduler.run import run
 from lmr.steps.diffusion.offline_columns import ColumnSettings
-from lmr.steps.diffusion.offline_query import OnlineSettings, diffuse_offline
 from lmr.steps.diffusion.online import DiffuseSettings
 from lmr.steps.diffusion.region_graph import GraphSettings
 from lmr.storage.arrow import column, ragged
@@ -73,6 +72,7 @@ def same(ours, theirs):
                 np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6, err_msg=f"{name}.{wanted}")
 
 
+@pytest.mark.slow
 @settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(list(METHODS)), st.integers(30, 130), st.integers(3, 20))
 def test_sharded_is_unsharded(in_one_piece, tmp_path_factory, method, gallery_shard, query_shard):
@@ -169,7 +169,7 @@ def golden():
     return shared("golden/diffusion_fyang93/diffusion.npz")
 
 
-def golden_steps(path, gallery, queries, **columns):
+def golden_steps(path, gallery, queries, diffusion=None, **columns):
     arrays = np.load(path)
     told = {
         "file": f"{path}:gallery",
@@ -185,6 +185,7 @@ def golden_steps(path, gallery, queries, **columns):
         neighbours=500,
         columns=settings_,
         graph=GraphSettings(neighbours=10),
+        diffusion=diffusion,
     )
 
 
@@ -213,11 +214,11 @@ def test_golden_columns_are_what_the_step_writes(golden, tmp_path):
 
 
 def test_golden_scores_of_queries_that_are_nodes(golden, tmp_path):
-    flow = golden_steps(golden, 300, 20, queries_are_nodes=True)
+    alone = DiffuseSettings(method="offline", starts=10, gamma=3.0, weight=None)
+    flow = golden_steps(golden, 300, 20, alone, queries_are_nodes=True)
     root, wanted = str(tmp_path), np.load(golden)["new/scores"]
-    online = OnlineSettings(starts=10, gamma=3.0, weight=None)
     n = len(np.load(golden)["gallery"])
-    final = diffuse_offline(flow["neighbours"], flow["columns"], flow["expanded"], online)
+    final = flow["final"]
     run([final], root, Where(), Quiet())
     columns = matrix_of(flow["columns"], root)
     # The published code puts the queries first, here they follow the gallery.
@@ -248,12 +249,12 @@ def test_tasks_hold_what_the_plan_says(tmp_path, method):
     run([flow["final"]], str(tmp_path), Where(workers=2), Quiet())
     checked = 0
     for step in closure([flow["final"]]):
-        if not step.peak_bytes:
-            continue
+        if step.name.startswith(("described", "unverified")):
+            continue  # made up for the test
         dataset = step.dataset(str(tmp_path))
         measured = max(dataset.facts(i)["peak_bytes"] for i in range(dataset.shards))
-        assert measured <= step.peak_bytes, step.name
+        assert measured <= step.cost.peak_bytes, step.name
         # And it says little more than is needed: a process may be smaller than assumed, arrays are not.
-        assert step.peak_bytes <= PROCESS_BYTES + 4 * measured, step.name
+        assert step.cost.peak_bytes <= PROCESS_BYTES + 4 * measured, step.name
         checked += 1
     assert checked >= 6

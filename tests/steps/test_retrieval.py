@@ -86,6 +86,7 @@ def test_another_threshold_verifies_nothing_again(world, finished, tmp_path):
     assert re.findall(r"^│ (\w+)", steps, re.MULTILINE) == ["rerank", "expand", "diffuse", "submit"]
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 def test_a_cluster_gives_what_one_process_gives(world, finished, tmp_path):
     out = tmp_path / "run"

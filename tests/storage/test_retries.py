@@ -146,7 +146,7 @@ def test_ten_thousand_shards_are_one_paged_listing(s3):
         bucket.put_object("photos", f"{folder}/part-{shard:05d}.parquet", b"")
     proxy.requests.clear()
     plan = make_plan([first], root)
-    assert (plan[0].present, plan[0].missing) == (9_999, (9_999,))
+    assert (plan.steps[0].present, plan.steps[0].missing) == (9_999, (9_999,))
     assert [method for method, _ in proxy.requests] == ["GET"] * 10  # of a thousand names each
     # All steps of a workflow: a listing each, whatever their number of shards.
     proxy.requests.clear()

@@ -12,21 +12,22 @@ import numpy as np
 from lmr.runtime.settings import Settings
 from lmr.runtime.steps import Step
 from lmr.storage.arrow import table
+from tests.support.costs import cost
 
 
 def sleepers(folder, shards, seconds=0.2, faults=None):
     """A step of shards that sleep as long as their worker's TOY_SECONDS says, else `seconds`."""
     placement = {"folder": str(folder), "seconds": seconds, "faults": faults or {}}
-    step = Step(
+    return Step(
         name="sleep",
         folder="slept",
         make=sleep,
         settings=Settings(),
         inputs={},
         shards=shards,
+        cost=cost(),
         placement=placement,
     )
-    return step
 
 
 def sleep(shard, settings, *, folder, seconds, faults):

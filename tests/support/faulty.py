@@ -47,7 +47,7 @@ class FaultyProxy:
                 server.close()
                 if fault == "late reset":
                     return self.reset()
-                headers = {k: v for k, v in response.getheaders() if k.lower() not in ("transfer-encoding",)}
+                headers = {k: v for k, v in response.getheaders() if k.lower() != "transfer-encoding"}
                 return self.answer(response.status, headers, answer, half=fault == "half")
 
             do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = forward

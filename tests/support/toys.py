@@ -12,6 +12,7 @@ from lmr.errors import ShardError
 from lmr.runtime.settings import Settings
 from lmr.runtime.steps import Each, Step, Whole
 from lmr.storage.arrow import column, table
+from tests.support.costs import cost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +94,7 @@ def workflow(calls, *, shards=4, numbers_=None, scale=None, faults=None):
         settings=numbers_ or NumberSettings(),
         inputs={},
         shards=shards,
+        cost=cost(),
         placement=placement,
     )
     second = Step(
@@ -102,6 +104,7 @@ def workflow(calls, *, shards=4, numbers_=None, scale=None, faults=None):
         settings=scale or ScaleSettings(),
         inputs={"numbers": Each(first)},
         shards=shards,
+        cost=cost(),
         placement=placement,
     )
     third = Step(
@@ -111,6 +114,7 @@ def workflow(calls, *, shards=4, numbers_=None, scale=None, faults=None):
         settings=Settings(),
         inputs={"scaled": Whole(second)},
         shards=1,
+        cost=cost(),
         placement=placement,
     )
     return first, second, third

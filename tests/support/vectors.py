@@ -1,22 +1,29 @@
 """Small described galleries for the tests of steps 3 to 5, and everything that follows from them."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lmr.runtime.settings import Settings
 from lmr.runtime.steps import Each, Step
+from lmr.steps.both import Both
 from lmr.steps.diffusion.offline_columns import ColumnSettings, solve_columns
 from lmr.steps.diffusion.online import DiffuseSettings, diffuse
 from lmr.steps.diffusion.region_graph import GraphSettings, region_graph
 from lmr.steps.expansion import ExpandSettings, expand
+from lmr.steps.features.columns import Described
 from lmr.steps.global_search.augmentation import AugmentSettings, augment
 from lmr.steps.global_search.knn_graph import NeighbourSettings, find_neighbours
 from lmr.steps.global_search.rank import RankSettings, rank
-from lmr.steps.ranking import read_ranking
+from lmr.steps.global_search.search import searchable
+from lmr.steps.ranking import Ranked, read_ranking
 from lmr.storage.arrow import Ragged, column, table
-from lmr.storage.datasets import Dataset
+from tests.support.costs import cost
 from tests.support.descriptor_clusters import clusters
+
+if TYPE_CHECKING:
+    from lmr.storage.datasets import Dataset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,17 +44,18 @@ class VectorSettings(Settings):
 
 
 def described(settings, name="gallery"):
-    return Step(
+    step = Step(
         name=f"described_{name}",
         folder=f"global/{name}",
+        role=name,
         make=described_shard,
         settings=settings,
         inputs={},
         shards=-(-settings.photos // settings.per_shard),
-        rows=settings.photos,
-        bytes_per_row=2.0 * settings.dimension * (1 + settings.regions),
+        cost=cost(settings.photos, 2.0 * settings.dimension * (1 + settings.regions)),
         weights=f"{settings.first} {settings.file}",
     )
+    return Described(step, settings.dimension)
 
 
 def vectors_of(settings):
@@ -79,15 +87,16 @@ def described_shard(shard, settings):
 
 
 def nothing_verified(ranked):
-    return Step(
+    step = Step(
         name="unverified",
         folder="verified",
         make=nothing_verified_shard,
         settings=Settings(),
-        inputs={"ranked": Each(ranked)},
-        shards=ranked.shards,
-        rows=ranked.rows,
+        inputs={"ranked": Each(ranked.step)},
+        shards=ranked.step.shards,
+        cost=cost(ranked.queries, 40.0),
     )
+    return Ranked(step, 2)
 
 
 def nothing_verified_shard(shard, settings, *, ranked):
@@ -106,22 +115,24 @@ def nothing_verified_shard(shard, settings, *, ranked):
 def steps(gallery, queries, *, diffusion=None, columns=None, graph=None, **search):
     """Steps 3 to 5 of the retrieval workflow over given descriptors, by name."""
     neighbours = find_neighbours(gallery, NeighbourSettings(**{"neighbours": 12, **search}))
-    augmented = augment(gallery, neighbours, AugmentSettings())
+    averaged = augment(gallery, neighbours, AugmentSettings())
     search.pop("neighbours", None)
-    ranked = rank(queries, augmented, RankSettings(**search))
+    settings = RankSettings(**search)
+    augmented = searchable(averaged, settings)
+    ranked = rank(queries, augmented, settings)
     expanded = expand(queries, ranked, nothing_verified(ranked), augmented, ExpandSettings())
     regions = region_graph(gallery, graph or GraphSettings(neighbours=10))
-    solved = solve_columns((gallery, queries), neighbours, columns or ColumnSettings(neighbours=10))
-    chosen = diffusion or DiffuseSettings()
-    final = diffuse((gallery, queries), regions, solved, expanded, augmented, chosen)
+    both = Both(gallery, queries)
+    solved = solve_columns(both, neighbours, columns or ColumnSettings(neighbours=10))
+    final = diffuse(both, regions, solved, expanded, augmented, diffusion or DiffuseSettings())
     return {
-        "neighbours": neighbours,
-        "augmented": augmented,
-        "ranked": ranked,
-        "expanded": expanded,
-        "reduced": regions.nodes,
-        "columns": solved,
-        "final": final,
+        "neighbours": neighbours.step,
+        "augmented": averaged.source,
+        "ranked": ranked.step,
+        "expanded": expanded.step,
+        "reduced": regions.nodes.source,
+        "columns": solved.step,
+        "final": final.step,
     }
 
 

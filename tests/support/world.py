@@ -26,7 +26,7 @@ def make(folder):
     write_world(TINY, folder)
     (folder / "gallery" / "aaaa_empty.jpg").write_bytes(b"")
     (folder / "gallery" / "zzzz_text.jpg").write_bytes(b"this is not a photo")
-    whole = sorted((folder / "queries").glob("*.jpg"))[0].read_bytes()
+    whole = min((folder / "queries").glob("*.jpg")).read_bytes()
     (folder / "queries" / "cut.jpg").write_bytes(whole[: len(whole) // 3])
     return folder
 

@@ -1,0 +1,1 @@
+"""Global descriptors that are aggregated from local features."""

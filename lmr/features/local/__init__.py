@@ -1,0 +1,1 @@
+"""Extractors of local features, and how their descriptors are stored."""

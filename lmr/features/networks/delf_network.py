@@ -64,11 +64,11 @@ class DelfNetwork(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """Return (n, 1024, rows, columns) features of images (n, 3, height, width)."""
         first = max_pool2d(relu(self.conv1(images)), 3, stride=2, padding=1)
-        return cast(Tensor, self.units(first))
+        return cast("Tensor", self.units(first))
 
     def logits(self, features: Tensor) -> Tensor:
         """Return (n, rows, columns): attention before the softplus."""
-        return cast(Tensor, self.attention2(relu(self.attention1(features))))[:, 0]
+        return cast("Tensor", self.attention2(relu(self.attention1(features))))[:, 0]
 
 
 class _Unit(nn.Module):

@@ -83,7 +83,7 @@ class GemNetwork(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Return the last feature map, (n, rows, columns, d), of normalised images (n, 3, height, width)."""
-        return cast(Tensor, self.trunk(images)).permute(0, 2, 3, 1)
+        return cast("Tensor", self.trunk(images)).permute(0, 2, 3, 1)
 
     def describe(self, features: Tensor, *, regions: bool) -> tuple[Tensor, Tensor]:
         """Return the unit descriptors of feature maps, (n, d), and of their regions, (n, r, d).
@@ -362,8 +362,8 @@ def _without_classifier(architecture: str) -> nn.Module:
     if architecture.startswith("resnet"):
         return nn.Sequential(*list(whole.children())[:-2])
     if architecture.startswith("vgg"):
-        return cast(nn.Module, whole.features[:-1])  # the last ReLU's map, not its max-pool
-    return cast(nn.Module, whole.features)
+        return cast("nn.Module", whole.features[:-1])  # the last ReLU's map, not its max-pool
+    return cast("nn.Module", whole.features)
 
 
 def _layer(tensors: Linear | None) -> nn.Linear | None:

@@ -40,7 +40,7 @@ class _Block(nn.Module):
         if self.expands:
             x = self.relu(self._bn0(self._expand_conv(x)))
         x = self.relu(self._bn1(self._depthwise_conv(x)))
-        x = cast(Tensor, self._bn2(self._project_conv(x)))
+        x = cast("Tensor", self._bn2(self._project_conv(x)))
         return x + inputs if self.skips else x
 
 

@@ -1,0 +1,1 @@
+"""Stage 5, diffusion: ranks spread over a graph of regions."""

@@ -107,7 +107,7 @@ def prefetch(typing: Any, array: Any, place: Any) -> Any:
 
 
 def _row(context: Any, builder: Any, array: Any, value: Any, row: Any) -> Any:
-    """The address of a row, as a pointer to a vector."""
+    """Return the address of a row, as a pointer to a vector."""
     data = context.make_array(array)(context, builder, value).data
     first = builder.gep(data, [builder.mul(row, ir.Constant(row.type, LANES))])
     kind = NARROW if array.dtype == types.float32 else WIDE

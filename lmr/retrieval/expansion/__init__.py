@@ -1,0 +1,1 @@
+"""Stage 4, query expansion: a query is searched again together with what it found."""

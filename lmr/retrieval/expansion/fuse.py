@@ -47,7 +47,7 @@ def add_evidence(
     >>> rows, scores = np.array([4, 7, 1]), np.array([0.5, 0.4, 0.3])
     >>> votes = np.array([8.0, 1.0])
     >>> ranked, totals = add_evidence(rows, scores, np.array([7, 2]), votes, weight=0.1, depth=3)
-    >>> ranked.tolist(), totals.round(3).tolist()
+    >>> ranked.tolist(), [round(total, 3) for total in totals.tolist()]
     ([7, 4, 1], [0.608, 0.5, 0.3])
     """
     listed = photos >= 0

@@ -1,0 +1,1 @@
+"""Stage 3, global search: nearest descriptors, exact or through an index."""

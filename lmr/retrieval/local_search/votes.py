@@ -157,13 +157,13 @@ def _length(square: Any) -> Any:
 
 @njit(nogil=True, cache=True)
 def _table(size: Any) -> Any:
-    """An empty hash table: the entry of each slot, and two columns of entries."""
+    """Return an empty hash table: the entry of each slot, and two columns of entries."""
     return np.full(size, -1, np.int64), np.empty(size, np.int64), np.empty(size, np.int64)
 
 
 @njit(nogil=True, cache=True)
 def _slot(slots: Any, firsts: Any, seconds: Any, first: Any, second: Any) -> Any:
-    """The slot of the entry (first, second), or the free one where it belongs; `slots` is half empty."""
+    """Return the slot of the entry (first, second), or the free one for it; `slots` is half empty."""
     last = len(slots) - 1
     key = (np.uint64(first) << np.uint64(32)) ^ np.uint64(second)
     slot = np.int64((key * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)) & last

@@ -1,0 +1,1 @@
+"""Stage 2, spatial verification: RANSAC on the matches of two photos."""

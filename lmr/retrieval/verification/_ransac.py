@@ -94,7 +94,7 @@ def estimate(
 
 @njit(nogil=True, cache=True)
 def _draw(state: Any, n: Any) -> Any:
-    """The next state of xorshift64 (Marsaglia 2003), and a number below n from it."""
+    """Return the next state of xorshift64 (Marsaglia 2003), and a number below n from it."""
     state ^= state << np.uint64(13)
     state ^= state >> np.uint64(7)
     state ^= state << np.uint64(17)

@@ -207,7 +207,7 @@ def _take_group(table: Any, j: Any, first: Any, second: Any, group: Any) -> None
 
 @njit(nogil=True, cache=True)
 def _exact_neighbours(column: Any, floor: Any, feature: Any, gallery: Any) -> Any:
-    """The nearest gallery feature and the similarities of it and the second, of those at or above `floor`."""
+    """Return the nearest gallery feature at or above `floor`, its similarity, and that of the second."""
     best, similarity, other = -1, -np.inf, -np.inf
     for j in range(len(column)):
         if column[j] >= floor:

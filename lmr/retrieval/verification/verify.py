@@ -332,7 +332,7 @@ def _agree(
 
 
 def _ransac_settings(recipe: Recipe) -> tuple[int, np.float32, int, float, int]:
-    """What `lmr.retrieval.verification._ransac` asks for besides the matches."""
+    """Return what `lmr.retrieval.verification._ransac` asks for besides the matches."""
     residual = np.float32(recipe.max_residual_px)
     return _SAMPLE[recipe.model], residual, recipe.max_trials, recipe.confidence, recipe.seed
 

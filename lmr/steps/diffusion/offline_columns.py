@@ -1,9 +1,8 @@
-"""Diffusion ahead of time: the graph of the gallery's photos, and a truncated column of the solution for each
-one.
+"""Diffusion ahead of time: the graph of the gallery's photos, and a column of the solution for each one.
 
 Yang et al. (AAAI 2019). The graph is made of the neighbour lists that augmentation uses too. Columns are
-solved by shards of photos that stand close to one another in the graph, so a shard's nodes share their work;
-they are stored in that order.
+truncated. They are solved by shards of photos that stand close to one another in the graph, so a shard's
+nodes share their work; they are stored in that order.
 """
 
 from dataclasses import dataclass

@@ -1,0 +1,1 @@
+"""Steps that extract local features and global descriptors."""

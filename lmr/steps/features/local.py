@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pyarrow as pa
 from annotated_types import Ge, Le
-from numpy.typing import NDArray
 from pydantic import AfterValidator
 
 from lmr.errors import SettingsError
@@ -158,7 +157,7 @@ def extract_local_shard(
     found = extract_photos(extractor, rows.images, rows.sizes)
     counts = [len(f.score) for f in found]
     empty = np.empty((0, extractor.dimension), extractor.storage)
-    descriptors: NDArray[Any] = np.concatenate([empty, *(f.descriptor for f in found)])
+    descriptors = np.concatenate([empty, *(f.descriptor for f in found)])
     if descriptors.dtype == np.float16 and not _halves(settings):
         descriptors = to_int8(descriptors)
     return table(

@@ -1,0 +1,1 @@
+"""Steps of stage 3, global search."""

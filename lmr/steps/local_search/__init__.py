@@ -1,0 +1,1 @@
+"""Steps of stage 1, local search."""

@@ -1,0 +1,1 @@
+"""Steps that list and ingest photos."""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,13 +23,15 @@ from lmr.evaluation.report import (
 )
 from lmr.evaluation.scorers import Scores
 from lmr.runtime.steps import Role
-from lmr.steps.both import Both
 from lmr.steps.ranking import read_ranking
 from lmr.steps.results.datasets import RunDatasets, store_datasets
 from lmr.steps.results.files import read_unusable, store_scores, store_submission
 from lmr.steps.results.submission import ids_of, named
 from lmr.steps.verification.verify import inliers_of_pair
 from lmr.storage.datasets import Dataset
+
+if TYPE_CHECKING:
+    from lmr.steps.both import Both
 
 __all__ = ["costs_of", "finish_run", "store_report"]
 

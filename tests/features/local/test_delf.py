@@ -12,8 +12,8 @@ from safetensors.numpy import save_file
 
 from lmr.errors import LmrError
 from lmr.features.local.delf import DelfExtractor, load_delf
+from lmr.features.networks.by_rule import write_delf_variables
 from lmr.features.weights.delf_files import read_delf_weights
-from tests.support.rule_weights import write_delf_variables
 from tests.support.shared import shared
 
 FILES = ("variables.index", "mean.datum", "pca_proj_mat.datum", "pca_variances.datum")

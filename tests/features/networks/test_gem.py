@@ -9,11 +9,11 @@ from PIL import Image
 
 from lmr.errors import LmrError
 from lmr.features.networks.batches import Batches
+from lmr.features.networks.by_rule import cirtorch_checkpoint, naver_checkpoint
 from lmr.features.networks.gem import load_gem
 from lmr.features.prepared import resized
 from lmr.features.regions import rmac_boxes
 from lmr.features.weights.checkpoints import pca_whitening
-from tests.support.rule_weights import cirtorch_checkpoint, naver_checkpoint
 from tests.support.shared import shared
 
 ONE, THREE = [1.0], [1.0, 2**-0.5, 0.5]

@@ -19,13 +19,13 @@ import torch
 from safetensors.torch import load_file
 
 from lmr.errors import LmrError
+from lmr.features.networks.by_rule import write_delf_variables
 from lmr.features.weights import fetch as weights
 from lmr.features.weights.checkpoints import read_global_checkpoint
 from lmr.features.weights.convert import convert
 from lmr.features.weights.converted import read_converted
 from lmr.features.weights.delf_files import read_delf_weights
 from lmr.features.weights.global_checkpoint import CheckpointWhitening, GlobalCheckpoint
-from tests.support.rule_weights import write_delf_variables
 from tests.support.shared import shared
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
@@ -243,7 +243,9 @@ def test_archives_are_unpacked(tmp_path, server, net):
 
 
 @pytest.mark.parametrize(
-    "content", [archive_of("other/file"), archive_of("net/../../outside"), archive_of("net/file")[:-40], b"x"]
+    "content",
+    [archive_of("other/file"), archive_of("net/../../outside"), archive_of("net/file")[:-40], b"x"],
+    ids=["another folder", "outside", "cut", "no archive"],  # an archive's bytes hold the time
 )
 def test_archives_that_do_not_fit_are_refused(tmp_path, server, net, content):
     server.content = content

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmr.errors import LmrError
+from lmr.features.networks.by_rule import write_delf_variables
 from lmr.features.weights._leveldb import crc32c, read_table
 from lmr.features.weights.tensorflow_files import read_bundle, read_bundle_index, read_datum, read_delf
-from tests.support.rule_weights import write_delf_variables
 from tests.support.shared import shared
 
 POLYNOMIAL = 0x82F63B78

@@ -11,6 +11,8 @@ from lmr.cluster.client import Where
 from lmr.runtime.settings import Settings
 from lmr.runtime.steps import Each, Step
 from lmr.scheduler.run import RunFailed, run
+from lmr.steps.both import Both
+from lmr.steps.features.local import Extracted
 from lmr.steps.local_search.asmk import AsmkSettings
 from lmr.steps.local_search.index import IndexSettings
 from lmr.steps.local_search.votes import SearchSettings, search
@@ -18,6 +20,7 @@ from lmr.steps.ranking import read_ranking
 from lmr.steps.verification.rerank import rerank
 from lmr.steps.verification.verify import VerifySettings, verify
 from lmr.storage.arrow import column, table
+from tests.support.costs import cost
 from tests.support.toys import Quiet
 
 DIMENSION = 64
@@ -119,25 +122,27 @@ def planted(name, count, photo, settings):
             make=make,
             settings=settings,
             shards=-(-count // PER_SHARD),
-            rows=count,
+            cost=cost(count * 300, 100.0),
+            role=name,
             **more,
         )
 
     images = step("images", plant_images, inputs={}, placement={"count": count})
-    return images, step("local", plant_features, inputs={"images": Each(images)}, placement={"photo": photo})
+    local = step("local", plant_features, inputs={"images": Each(images)}, placement={"photo": photo})
+    return images, Extracted(local, count, 300, DIMENSION, 2)
 
 
 def declare(method, settings=None):
     settings = settings or Planted()
     gallery = planted("gallery", GALLERY, gallery_photo, settings)
     queries = planted("queries", QUERIES, query_photo, settings)
-    local = gallery[1], queries[1]
+    images, local = Both(gallery[0], queries[0]), Both(gallery[1], queries[1])
     how = SearchSettings(method=method, candidates=GALLERY, neighbours=8)
     index = IndexSettings(gallery_shards_per_index=1)
-    candidates = search(queries[0], local, how, index, AsmkSettings())
+    candidates = search(images.queries, local, how, index, AsmkSettings())
     checked = VerifySettings(min_inliers=5)
-    pairs = verify(candidates, local, (gallery[0], queries[0]), checked)
-    return candidates, pairs, rerank(candidates, pairs, checked), local
+    pairs = verify(candidates, local, images, checked)
+    return candidates.step, pairs, rerank(candidates, pairs, checked).step, local.gallery.source
 
 
 def result(root, steps):
@@ -218,7 +223,7 @@ def test_a_missing_local_shard_is_made_again(done, method, tmp_path, monkeypatch
     copy = tmp_path / "run"
     shutil.copytree(root, copy)
     steps = declare(method)
-    local, pairs = steps[3][0].dataset(str(copy)), steps[1].dataset(str(copy))
+    local, pairs = steps[3].dataset(str(copy)), steps[1].dataset(str(copy))
     for lost in (local.shard_url(1), pairs.shard_url(1)):
         Path(lost).unlink()
     listener = Quiet()
@@ -233,8 +238,8 @@ def test_a_local_shard_of_another_extractor_is_refused_by_name(done, method, tmp
     shutil.copytree(root, copy)
     steps = declare(method)
     foreign = declare(method, Planted(extractor="another"))
-    run([foreign[3][0]], str(copy), Where(), Quiet())
-    ours, theirs = (s[3][0].dataset(str(copy)) for s in (steps, foreign))
+    run([foreign[3]], str(copy), Where(), Quiet())
+    ours, theirs = (s[3].dataset(str(copy)) for s in (steps, foreign))
     shutil.copy(theirs.shard_url(1), ours.shard_url(1))
     shutil.rmtree(Path(steps[1].dataset(str(copy)).url))
     with pytest.raises(RunFailed) as caught:

@@ -9,6 +9,7 @@ from lmr.cli.main import app
 from lmr.cli.notices import estimate_text
 from lmr.errors import ClusterError
 from lmr.runtime.graph import make_plan
+from lmr.steps.both import Both
 from lmr.steps.features import estimate as module
 from lmr.steps.features.estimate import Estimate, estimate_networks
 from lmr.steps.features.local import LocalSettings, extract_local
@@ -33,9 +34,11 @@ def photos(tmp_path):
 
 def plan(photos, tmp_path, *, features="xfeat", device="cpu"):
     weights = Weights.of(str(tmp_path / "net.pth"))
-    inputs = Inputs(gallery=photos, queries=photos, local_weights=weights, device=device)
+    inputs = Inputs(photos=Both(photos, photos), local_weights=weights, device=device)
     images = ingest(photos, IngestSettings(photos_per_shard=8))
-    return make_plan([extract_local(images, LocalSettings(features=features), inputs)], str(tmp_path / "run"))
+    return make_plan(
+        [extract_local(images, LocalSettings(features=features), inputs).source], str(tmp_path / "run")
+    )
 
 
 @pytest.fixture

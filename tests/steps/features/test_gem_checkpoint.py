@@ -10,6 +10,7 @@ from lmr.cluster.client import Where
 from lmr.errors import LmrError, SettingsError
 from lmr.features.extractors import GemSettings
 from lmr.scheduler.run import run
+from lmr.steps.both import Both
 from lmr.steps.features.described import extract_global
 from lmr.steps.features.settings import DescribeSettings
 from lmr.steps.photos.ingest import IngestSettings, ingest
@@ -30,7 +31,7 @@ def golden():
 @pytest.fixture(scope="module")
 def inputs(golden, tmp_path_factory):
     torch = pytest.importorskip("torch")
-    from tests.support.rule_weights import cirtorch_checkpoint
+    from lmr.features.networks.by_rule import cirtorch_checkpoint
 
     folder = tmp_path_factory.mktemp("cirtorch")
     (folder / "photos").mkdir()
@@ -39,12 +40,13 @@ def inputs(golden, tmp_path_factory):
     net = next(net for net in golden["nets"] if net["tag"] == "resnet18-gem")
     torch.save(cirtorch_checkpoint(net), folder / "net.pth")
     photos = list_photos("gallery", str(folder / "photos"))
-    return Inputs(gallery=photos, queries=photos, weights=Weights.of(str(folder / "net.pth")))
+    return Inputs(photos=Both(photos, photos), weights=Weights.of(str(folder / "net.pth")))
 
 
 def described(inputs, settings, root):
-    images = ingest(inputs.gallery, IngestSettings())
-    step, _ = extract_global((images, images), (images, images), settings, inputs)
+    images = ingest(inputs.photos.gallery, IngestSettings())
+    found = extract_global(Both(images, images), Both(None, None), settings, inputs)
+    step = found.gallery.source
     run([step], root, Where(), Quiet())
     return step.dataset(root).read(0)
 
@@ -62,7 +64,7 @@ def test_the_descriptors_are_the_authors_own(golden, inputs, tmp_path, mode, sca
     )
     rows = described(inputs, settings, str(tmp_path / "run"))
     expected = np.load(shared("golden/gem_cirtorch/descriptors.npz"))[f"{output['key']}/Lw64"]
-    photo_a = inputs.gallery.ids.index("photo_a")
+    photo_a = inputs.photos.gallery.ids.index("photo_a")
     # Stored as float16.
     np.testing.assert_allclose(column(rows, "descriptor")[photo_a], expected, atol=3e-4)
     regions = ragged(rows, "regions")
@@ -73,7 +75,7 @@ def test_the_descriptors_are_the_authors_own(golden, inputs, tmp_path, mode, sca
 
 def test_the_pca_of_deep_image_retrieval_too(pca_class, tmp_path):
     torch = pytest.importorskip("torch")
-    from tests.support.rule_weights import naver_checkpoint
+    from lmr.features.networks.by_rule import naver_checkpoint
 
     folder = shared("golden/dir_naver")
     net = next(
@@ -84,7 +86,7 @@ def test_the_pca_of_deep_image_retrieval_too(pca_class, tmp_path):
     for name in ("photo_a", "photo_b"):
         shutil.copy(folder / f"{name}.png", tmp_path / "photos")
     photos = list_photos("gallery", str(tmp_path / "photos"))
-    inputs = Inputs(gallery=photos, queries=photos, weights=Weights.of(str(tmp_path / "net.pt")))
+    inputs = Inputs(photos=Both(photos, photos), weights=Weights.of(str(tmp_path / "net.pt")))
     settings = DescribeSettings(
         descriptor="gem",
         dimension=128,
@@ -99,8 +101,9 @@ def test_the_pca_of_deep_image_retrieval_too(pca_class, tmp_path):
 
 def test_the_gallerys_own_whitening_stays_the_default(inputs, tmp_path):
     settings = DescribeSettings(descriptor="gem", dimension=2, gem=GemSettings(sizes_px=(96,)))
-    images = ingest(inputs.gallery, IngestSettings())
-    step, _ = extract_global((images, images), (images, images), settings, inputs)
+    images = ingest(inputs.photos.gallery, IngestSettings())
+    found = extract_global(Both(images, images), Both(None, None), settings, inputs)
+    step = found.gallery.source
     assert set(step.inputs) == {"raw", "model"}
 
 

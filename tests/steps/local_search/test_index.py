@@ -14,6 +14,7 @@ from lmr.errors import ShardError
 from lmr.runtime.settings import Settings
 from lmr.runtime.steps import Step
 from lmr.scheduler.run import run
+from lmr.steps.features.local import Extracted
 from lmr.steps.local_search.index import (
     IndexSettings,
     descriptors_of,
@@ -22,6 +23,7 @@ from lmr.steps.local_search.index import (
     open_sub_indexes,
 )
 from lmr.storage.arrow import table
+from tests.support.costs import cost
 from tests.support.descriptor_clusters import clusters
 from tests.support.toys import Quiet
 
@@ -46,9 +48,12 @@ def declared():
         settings=Settings(),
         inputs={},
         shards=6,
-        rows=6 * FEATURES,
+        cost=cost(6 * FEATURES, 40.0),
+        role="gallery",
     )
-    return local, index_local(local, IndexSettings(lists=4, gallery_shards_per_index=2))
+    extracted = Extracted(local, 12, FEATURES // 2, 16, 2)
+    index = index_local(extracted, IndexSettings(lists=4, gallery_shards_per_index=2))
+    return local, index.parts
 
 
 def hangs_at_the_second(shard, settings, **inputs):

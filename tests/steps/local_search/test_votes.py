@@ -56,6 +56,7 @@ def test_asmk_finds_landmarks_and_the_later_steps_go_on_from_it(by_asmk):
     assert (photos[:, 0] >= 0).sum() == len(photos) - 1  # all but the damaged query
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 def test_asmk_on_a_cluster_gives_what_one_process_gives(world, by_asmk, tmp_path):
     lmr(*arguments(world, tmp_path / "run", "--workers", "2", *ASMK))

@@ -12,6 +12,7 @@ from PIL import Image
 
 from lmr.cluster.client import Where
 from lmr.scheduler.run import run
+from lmr.steps.both import Both
 from lmr.steps.features.described import extract_global
 from lmr.steps.features.local import LocalSettings, extract_local
 from lmr.steps.features.settings import DescribeSettings
@@ -96,8 +97,8 @@ def test_each_is_a_decoded_photo_or_a_row_with_a_reason(photos, tmp_path, where)
     gone = folder / "small.jpg"  # after it was listed
     gone.unlink()
     expected = expected | {"small": "cannot be read: FileNotFoundError"}
-    local = extract_local(images, LocalSettings(), Inputs(gallery=listed, queries=listed))
-    bad = check_photos(images, images)
+    local = extract_local(images, LocalSettings(), Inputs(photos=Both(listed, listed))).source
+    bad = check_photos(Both(images, images))
     root = str(tmp_path / "run")
     run([local, bad], root, where, Quiet())
     ids, reasons, widths, heights = all_rows(images, root, "id", "reason", "width", "height")
@@ -121,11 +122,13 @@ def test_networks_describe_each_photo_that_can_be_decoded(photos, tmp_path):
     listed, images = ingested(folder)
     gem = Weights.of(str(shared("weights/mobilenet_v2_imagenet.pth")))
     xfeat = Weights.of(str(shared("weights/xfeat/xfeat_folded.npz")))
-    inputs = Inputs(gallery=listed, queries=listed, weights=gem, local_weights=xfeat)
-    described, _ = extract_global(
-        (images, images), (images, images), DescribeSettings(descriptor="gem", dimension=8), inputs
-    )
-    local = extract_local(images, LocalSettings(features="xfeat", max_features=50, storage="int8"), inputs)
+    inputs = Inputs(photos=Both(listed, listed), weights=gem, local_weights=xfeat)
+    gem_settings = DescribeSettings(descriptor="gem", dimension=8)
+    both = Both(images, images)
+    described = extract_global(both, Both(None, None), gem_settings, inputs).gallery.source
+    local = extract_local(
+        images, LocalSettings(features="xfeat", max_features=50, storage="int8"), inputs
+    ).source
     root = str(tmp_path / "run")
     run([described, local], root, Where(), Quiet())
     ids, descriptors = all_rows(described, root, "photo", "descriptor")
@@ -148,9 +151,9 @@ def test_slower_networks_too(photos, tmp_path, features):
     folder, expected = photos
     weights = delf_by_rule(tmp_path) if features == "delf" else shared(f"weights/aliked/{features}.pth")
     listed, images = ingested(folder)
-    inputs = Inputs(gallery=listed, queries=listed, local_weights=Weights.of(str(weights)))
+    inputs = Inputs(photos=Both(listed, listed), local_weights=Weights.of(str(weights)))
     settings = LocalSettings(features=features, max_features=20, max_side_px=160)
-    local = extract_local(images, settings, inputs)
+    local = extract_local(images, settings, inputs).source
     root = str(tmp_path / "run")
     run([local], root, Where(), Quiet())
     photos_of, xy = all_rows(local, root, "photo", "xy")
@@ -159,7 +162,7 @@ def test_slower_networks_too(photos, tmp_path, features):
 
 
 def delf_by_rule(folder):
-    from tests.support.rule_weights import write_delf_variables  # which needs torch
+    from lmr.features.networks.by_rule import write_delf_variables  # which needs torch
 
     golden, model = shared("golden/delf_v1"), folder / "delf"
     model.mkdir()

@@ -17,9 +17,10 @@ from lmr.errors import StorageError
 from lmr.runtime.settings import layer
 from lmr.runtime.steps import Given, closure, concat
 from lmr.scheduler.run import run
+from lmr.steps.both import Both
 from lmr.steps.photos.generations import LEARN_AGAIN, learned_from, recall, remember
 from lmr.steps.photos.ingest import IngestSettings, ingest
-from lmr.steps.photos.listing import Photos, list_photos, place
+from lmr.steps.photos.listing import Photos, list_photos
 from lmr.steps.ranking import read_ranking
 from lmr.steps.workflow import Inputs, Weights
 from tests.support.toys import Quiet
@@ -35,7 +36,7 @@ def photos(ids, *, changed=()):
 def seen(root, listed):
     """What a run does with a listing."""
     recalled = recall(listed, root)
-    remember(recalled.photos, root, 2)
+    remember(recalled.photos.in_shards_of(2), root)
     return recalled
 
 
@@ -133,7 +134,7 @@ def test_places_are_where_ingest_puts_photos(sizes, per_shard, kept):
     ]
     assert len(shards) == ingest(listed, IngestSettings(photos_per_shard=per_shard)).shards
     for row in range(len(listed)):
-        shard, inside = place(row, listed.starts, per_shard)
+        shard, inside = listed.in_shards_of(per_shard).layout.place(row)
         assert shards[shard][inside] == row
 
 
@@ -153,8 +154,8 @@ def steps_of(preset, *sizes):
     """The steps of a workflow, as (name, fingerprint), on a gallery of generations of so many photos."""
     starts = tuple(np.cumsum([0, *sizes[:-1]]).tolist())
     gallery = replace(photos([f"{i:03d}" for i in range(sum(sizes))]), starts=starts)
-    queries = replace(photos("qr"), name="queries")
-    inputs = Inputs(gallery=gallery, queries=queries, weights=Weights("w.pth", "0"))
+    queries = replace(photos("qr"), role="queries")
+    inputs = Inputs(photos=Both(gallery, queries), weights=Weights("w.pth", "0"))
     flow = retrieval.build(inputs, retrieval.PRESETS[preset])
     return {(step.name, step.fingerprint) for step in closure(flow.targets)}
 
@@ -218,6 +219,7 @@ def test_the_plan_and_the_end_tell_what_is_new(grown):
     assert "3 photo(s) could not be used" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 def test_growing_on_a_cluster_gives_what_one_process_gives(grown, tmp_path):
     folder, _, before = grown
@@ -256,7 +258,7 @@ def flow_of(folder, method, **changes):
         )
         for name in ("gallery", "queries")
     )
-    return retrieval.build(Inputs(gallery=gallery, queries=queries), settings)
+    return retrieval.build(Inputs(photos=Both(gallery, queries)), settings)
 
 
 def ranking_of(step, root):
@@ -287,15 +289,15 @@ def with_learned(source, learned, done):
 def test_a_grown_gallery_gives_what_one_gallery_gives(grown, method, models, rankings):
     folder = grown[0]
     ours, root = flow_of(folder, method), str(folder / "run")
-    assert ours.inputs.gallery.starts == (0, 25)
+    assert ours.inputs.photos.gallery.starts == (0, 25)
     learned = {step.name: step for step in closure(ours.targets) if step.name in models}
     assert len(learned) == len(models)
     once, done = flow_of(folder, method, starts=(0,)), {}
-    assert (once.local[0].shards, once.local[1].shards) == (4, 1)
-    theirs = {name: with_learned(once.rankings[name], learned, done) for name in rankings}
-    run([*theirs.values(), *(ours.rankings[name] for name in rankings)], root, Where(), Quiet())
+    assert once.local.map(lambda local: local.source.shards) == Both(4, 1)
+    theirs = {name: with_learned(once.rankings[name].step, learned, done) for name in rankings}
+    run([*theirs.values(), *(ours.rankings[name].step for name in rankings)], root, Where(), Quiet())
     for name in rankings:
-        step = ours.rankings[name]
+        step = ours.rankings[name].step
         assert step.fingerprint != theirs[name].fingerprint
         (found, scores), (expected, expected_scores) = (ranking_of(s, root) for s in (step, theirs[name]))
         np.testing.assert_array_equal(found, expected)

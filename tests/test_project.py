@@ -1,0 +1,49 @@
+"""What the files at the top say is so: commands exist, versions and lists agree, links lead somewhere."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def test_every_make_command_that_is_named_is_there_and_listed():
+    texts = [(ROOT / page).read_text() for page in (*PAGES, ".ci/run", ".github/pull_request_template.md")]
+    texts += [path.read_text() for path in WORKFLOWS]
+    command = re.compile(r"(?:^|[`&:] ?)make ([a-z]+(?:-[a-z]+)*)", re.MULTILINE)
+    named = {name for text in texts for name in command.findall(text)}
+    assert {"demo", "test", "test-all", "lint", "system", "help"} <= named
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert named <= set(re.findall(r"make ([a-z-]+)", listed))
+
+
+def test_versions_agree():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"]
+    assert "Apache License\n                           Version 2.0" in (ROOT / "LICENSE").read_text()
+
+
+def test_every_python_that_is_promised_is_tested():
+    promised = [c.rpartition(" ")[2] for c in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", c)]
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text())["jobs"]
+    assert jobs["fast"]["strategy"]["matrix"]["python"] == promised
+    assert PROJECT["requires-python"] == f">={promised[0]}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_within_the_project_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#:]+)[^):]*\)", (ROOT / page).read_text())
+    assert all((ROOT / link).exists() for link in links), links
+
+
+def test_the_base_package_brings_no_torch_and_no_test_tools():
+    base = {re.split(r"[\[<>=, ]", requirement)[0] for requirement in PROJECT["dependencies"]}
+    assert not base & {"torch", "torchvision", "kornia", "moto", "pytest", "boto3", "pandas"}
