@@ -166,6 +166,7 @@ def _module_file(module: str, name: str) -> tuple[Path, str]:
 
 
 def failed(code: OwnCode, what: str, error: Exception) -> LmrError:
+    """Return the error that tells what happened in one's own code."""
     return LmrError(
         f"{code.name} {what}", got=f"{type(error).__name__}: {error}", fix="mend it; lmr only called it"
     )
