@@ -19,12 +19,11 @@ from rich.table import Table
 
 from lmr.cli.tables import ProgressBars
 from lmr.cluster.client import Where
-from lmr.evaluation import kaggle
 from lmr.runtime.settings import layer
 from lmr.scheduler.run import run
 from lmr.steps.photos.listing import list_photos
 from lmr.steps.results.results import Finished, read_scores
-from lmr.steps.results.scores import solution_for
+from lmr.steps.results.scores import read_solution, solution_for
 from lmr.steps.workflow import Inputs, Weights
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -57,7 +56,7 @@ def main() -> None:
     photos = shared("data/landmarks")
     gallery = list_photos("gallery", str(photos / "gallery"))
     queries = list_photos("queries", str(photos / "query"))
-    truth = kaggle.read_solution(str(photos / "retrieval_solution.csv"))
+    truth = read_solution(str(photos / "retrieval_solution.csv"))
     weights = None
     if "gem" in options.descriptors:
         weights = Weights.of(str(shared("weights/mobilenet_v2_imagenet.pth")))

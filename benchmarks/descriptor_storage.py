@@ -23,12 +23,11 @@ from rich.console import Console
 from lmr import storage
 from lmr.cli.tables import ProgressBars
 from lmr.cluster.client import Where
-from lmr.evaluation import kaggle
 from lmr.features.local.quantise import to_int8
 from lmr.scheduler.run import run
 from lmr.steps.features.local import LocalSettings
 from lmr.steps.photos.listing import list_photos
-from lmr.steps.results.scores import score_rankings, solution_for
+from lmr.steps.results.scores import read_solution, score_rankings, solution_for
 from lmr.steps.workflow import Inputs, Weights, Workflow
 from lmr.storage.arrow import column, table
 
@@ -72,7 +71,7 @@ def main() -> None:
     if options.prune:
         count = options.prune * settings.ingest.photos_per_shard
         gallery, queries = gallery.first(count), queries.first(count)
-    truth = kaggle.read_solution(str(photos / "retrieval_solution.csv"))
+    truth = read_solution(str(photos / "retrieval_solution.csv"))
     inputs = Inputs(
         gallery=gallery,
         queries=queries,

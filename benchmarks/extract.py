@@ -39,7 +39,7 @@ from local_features import write_delf_by_rule
 from lmr import storage
 from lmr.cli.tables import ProgressBars
 from lmr.cluster.client import Where
-from lmr.features.decode import decode_photo
+from lmr.features.decoding import decode_photo
 from lmr.features.extractors import GemSettings
 from lmr.features.networks._torchvision import torchvision
 from lmr.features.networks.devices import compute_device

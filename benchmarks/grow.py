@@ -21,13 +21,12 @@ from rich.table import Table
 
 from lmr.cli import tables
 from lmr.cluster.client import Where
-from lmr.evaluation import kaggle
 from lmr.runtime.tasks import Summary
 from lmr.scheduler.run import run
 from lmr.steps.photos.generations import recall, remember
 from lmr.steps.photos.listing import Photos, list_photos
 from lmr.steps.results.results import Finished, read_scores
-from lmr.steps.results.scores import solution_for
+from lmr.steps.results.scores import read_solution, solution_for
 from lmr.steps.workflow import Inputs
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -48,7 +47,7 @@ def main() -> None:
     listed = list_photos("gallery", str(photos / "gallery")).first(options.photos)
     late = set(listed.ids[:: round(1 / options.more)])
     queries = list_photos("queries", str(photos / "query"))
-    truth = kaggle.read_solution(str(photos / "retrieval_solution.csv"))
+    truth = read_solution(str(photos / "retrieval_solution.csv"))
 
     def timed(gallery: Photos, root: str) -> tuple[float, dict[str, Summary], float]:
         solution = solution_for(truth, gallery, queries, pruned=True)

@@ -18,12 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from lmr.cluster.client import Where
-from lmr.evaluation import kaggle
 from lmr.scheduler.run import run
 from lmr.steps.photos.listing import list_photos
 from lmr.steps.results.report import costs_of
 from lmr.steps.results.results import Finished, read_scores
-from lmr.steps.results.scores import solution_for
+from lmr.steps.results.scores import read_solution, solution_for
 from lmr.steps.workflow import Inputs, Weights
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -49,7 +48,7 @@ def main() -> None:
     if options.prune:
         count = options.prune * settings.ingest.photos_per_shard
         gallery, queries = gallery.first(count), queries.first(count)
-    truth = kaggle.read_solution(str(photos / "retrieval_solution.csv"))
+    truth = read_solution(str(photos / "retrieval_solution.csv"))
     weights = None
     if options.descriptor == "gem":
         weights = Weights.of(str(shared("weights/mobilenet_v2_imagenet.pth")))

@@ -25,7 +25,6 @@ from rich.table import Table
 from lmr.cli import tables
 from lmr.cluster.client import Where
 from lmr.evaluation.calibrate import fit_threshold, precision_curve
-from lmr.evaluation.kaggle import read_solution
 from lmr.evaluation.scorers import map_at_100
 from lmr.runtime.steps import Step, closure
 from lmr.scheduler.run import run
@@ -36,6 +35,7 @@ from lmr.steps.photos.listing import list_photos
 from lmr.steps.ranking import read_ranking
 from lmr.steps.results.calibrate import labelled_pairs
 from lmr.steps.results.results import Finished, store_record
+from lmr.steps.results.scores import read_solution
 from lmr.steps.verification.verify import VerifySettings
 from lmr.steps.workflow import Inputs, Weights, Workflow
 

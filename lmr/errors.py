@@ -1,7 +1,9 @@
 """The errors that a user may see: what went wrong, what was got, and the fix, one line each.
 
-This is the ground under every other module: it imports nothing, and all of `lmr` may import it.
+With `lmr.text` this is the ground under every other module, and all of `lmr` may import it.
 """
+
+from lmr.text import printable
 
 __all__ = [
     "LmrError",
@@ -37,7 +39,8 @@ class LmrError(Exception):
             lines.append(f"got: {self.got}")
         if self.fix is not None:
             lines.append(f"fix: {self.fix}")
-        return "\n".join(lines)
+        # Names of files stand in errors, and errors are printed: nothing in them moves the cursor.
+        return printable("\n".join(lines), keep="\n\t")
 
     def __reduce__(self) -> tuple[object, ...]:
         # Keyword-only arguments are lost by BaseException's own pickling; errors travel between processes.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-GROUND = {"lmr.errors"}
+GROUND = {"lmr.errors", "lmr.text"}
 MAY_IMPORT = {
     "storage": GROUND | {"lmr.storage"},
     "runtime": GROUND | {"lmr.storage", "lmr.runtime"},

@@ -9,16 +9,15 @@ from typing import Any
 
 from lmr import storage
 from lmr.api.workflows import load_workflow, preset
-from lmr.evaluation import kaggle
 from lmr.features.extractors import is_own, recommended, without_weights
 from lmr.runtime.finish import Finalizer
 from lmr.runtime.settings import differences, layer, parse_overrides, read_toml
 from lmr.steps.both import Both
-from lmr.steps.photos.generations import recall, remember
+from lmr.steps.photos.generations import Recalled, recall, remember
 from lmr.steps.photos.listing import PHOTOS_PER_SHARD, list_photos
 from lmr.steps.results.datasets import RunDatasets
 from lmr.steps.results.report import finish_run
-from lmr.steps.results.scores import solution_for
+from lmr.steps.results.scores import read_solution, solution_for
 from lmr.steps.workflow import Inputs, Weights, Workflow
 
 __all__ = ["Choices", "Prepared", "prepare"]
@@ -164,7 +163,7 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
         photos = photos.map(lambda some: some.first(count))
     truth = None
     if choices.solution:
-        truth = solution_for(kaggle.read_solution(choices.solution), photos, pruned=bool(choices.prune))
+        truth = solution_for(read_solution(choices.solution), photos, pruned=bool(choices.prune))
     inputs = Inputs(
         photos=photos,
         solution=truth,
@@ -177,13 +176,19 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
         flow=module.build(inputs, settings),
         settings=settings,
         root=root,
-        news=(*told, *(recalled.news for recalled in known.values() if recalled.news)),
+        news=(*told, *_news(known)),
         pruned=bool(choices.prune),
     )
 
 
 def _weights(url: str | None) -> Weights | None:
     return Weights.of(storage.absolute(url)) if url else None
+
+
+def _news(known: Both[Recalled]) -> tuple[str, ...]:
+    """Return what a user should know of the photos, sentences without a full stop."""
+    left_out = [f"{role}: {one.photos.left_out}" for role, one in known.items() if one.photos.left_out]
+    return (*left_out, *(recalled.news for recalled in known.values() if recalled.news))
 
 
 def _preset_of(module: ModuleType, descriptor: str | None) -> str | None:

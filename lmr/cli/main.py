@@ -25,7 +25,7 @@ COMMANDS = {
     "cancel": Command(
         "lmr.cli.runs:cancel", "Stop a run; what is finished stays, and submitting again goes on from there."
     ),
-    "evaluate": Command("lmr.cli.evaluate:evaluate", "Score a submission."),
+    "evaluate": Command("lmr.cli.evaluate:evaluate_command", "Score a submission."),
     "calibrate": Command(
         "lmr.cli.calibrate:calibrate", "Fit the threshold of confident matches to labelled pairs of a run."
     ),

@@ -10,9 +10,8 @@ from lmr.api.prepare import Prepared
 from lmr.api.progress import ProgressBars
 from lmr.api.retrieve import place_of
 from lmr.cli import tables
-from lmr.cli.cluster import Tls
 from lmr.cli.notices import tell_of_networks
-from lmr.cli.runs import Scheduler
+from lmr.cli.options import Scheduler, Tls
 from lmr.cli.workflow import show_results, with_workflow
 from lmr.runtime.graph import make_plan
 from lmr.scheduler.run import run as run_steps

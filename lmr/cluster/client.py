@@ -3,6 +3,7 @@
 `--scheduler ADDRESS` is the only contract with a cluster, whoever started it.
 """
 
+import importlib
 import logging
 import os
 import uuid
@@ -19,6 +20,7 @@ from distributed.versions import VersionMismatchWarning
 from lmr.cluster.tls import security, why_unreachable
 from lmr.errors import ClusterError
 from lmr.runtime.threads import thread_environment
+from lmr.storage.folders import private_folder
 
 __all__ = ["Where", "connect", "open_client", "workers_of"]
 
@@ -107,11 +109,16 @@ def _check_version(client: distributed.Client) -> None:
 
 @contextmanager
 def _local_cluster(where: Where) -> Iterator[distributed.LocalCluster]:
+    # The scheduler is in this process and its workers are children: each guards the page that it shows.
+    guard = importlib.import_module("lmr.cluster.dashboard").__name__
     config = {
+        "distributed.worker.preload": [guard],
         "distributed.nanny.pre-spawn-environ": thread_environment(),
         # Memory is bounded by the steps; a worker that spills would spill tens of bytes.
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,
+        # Dask's own default is a name in the shared temporary folder that anyone can guess.
+        "temporary-directory": dask.config.get("temporary-directory") or str(private_folder("scratch")),
     }
     gpus = min(where.gpus, where.workers)
     with dask.config.set(config):

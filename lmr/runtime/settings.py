@@ -17,7 +17,7 @@ from lmr import storage
 from lmr.errors import SettingsError
 
 __all__ = [
-    "ADDED",
+    "ADDED_LATER",
     "Part",
     "Settings",
     "differences",
@@ -29,9 +29,12 @@ __all__ = [
 ]
 
 Group = TypeVar("Group")
-ADDED = {"added": True}
-"""Metadata of a dataclass field that came after runs were made: at its default it is in no fingerprint, so
-that those runs stay valid."""
+
+ADDED_LATER = {"added_later": True}
+"""Metadata of a field that counts in a fingerprint only when it differs from its default.
+
+What was made before the field existed was made as its default says, and stays valid.
+"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,7 +111,7 @@ def _plain(value: Any) -> Any:
 
 
 def _counts(field: dataclasses.Field[Any], value: Any) -> bool:
-    if not field.metadata.get("added"):
+    if not field.metadata.get("added_later"):
         return True
     usual = field.default_factory() if callable(field.default_factory) else field.default
     return bool(getattr(value, field.name) != usual)

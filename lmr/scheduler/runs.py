@@ -5,7 +5,6 @@ everything that is shown of a run comes from there.
 """
 
 import getpass
-import json
 import pickle
 import socket
 import time
@@ -26,6 +25,7 @@ from lmr.runtime.finish import RunReport
 from lmr.runtime.graph import Plan, dask_graph
 from lmr.runtime.settings import digest
 from lmr.scheduler.plugin import RunRecord, RunsPlugin, RunStatus
+from lmr.storage.json_files import write_json
 
 __all__ = ["cancel_run", "report_of", "find_run", "list_runs", "send", "follow"]
 
@@ -65,7 +65,7 @@ def send(client: distributed.Client, plan: Plan, notes: Iterable[str] = ()) -> R
             totals=plan.totals,
             notes=(*_ask(client, "machines"), *notes),
         )
-        storage.put(storage.join(plan.root, "run.json"), json.dumps(asdict(record), indent=2).encode())
+        write_json(storage.join(plan.root, "run.json"), asdict(record))
         _ask(client, "amend", record=record)
         future = client.get(graph.graph, graph.final, sync=False)
         _wait_until_held(client, record, future)

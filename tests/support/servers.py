@@ -47,9 +47,9 @@ def said(log, pattern, seconds=180):
 
 
 @contextmanager
-def scheduler(folder, tls=None, **options):
+def scheduler(folder, tls=None, *, host="127.0.0.1", **options):
     """Run a scheduler on a free port of loopback; yields its address."""
     log = folder / "scheduler.log"
-    command = scheduler_command(tls=tls and str(tls), host="127.0.0.1", port=0, dashboard_port=0, **options)
+    command = scheduler_command(tls=tls and str(tls), host=host, port=0, dashboard_port=0, **options)
     with started(command, log):
         yield said(log, r"Scheduler at:\s+(\S+)")[1]

@@ -7,7 +7,7 @@ from annotated_types import Ge, Le
 from pydantic import AfterValidator
 
 from lmr.features.extractors import GemSettings, OnnxSettings, known_global
-from lmr.runtime.settings import ADDED, Settings
+from lmr.runtime.settings import ADDED_LATER, Settings
 
 __all__ = ["DescribeSettings"]
 
@@ -30,7 +30,7 @@ class DescribeSettings(Settings):
     """Visual words of VLAD (32 are enough for triangulation)."""
     gem: GemSettings = field(default_factory=GemSettings)
     """The network of GeM, and the sizes at which networks but ONNX models describe a photo."""
-    onnx: OnnxSettings = field(default_factory=OnnxSettings, metadata=ADDED)
+    onnx: OnnxSettings = field(default_factory=OnnxSettings, metadata=ADDED_LATER)
     """What an ONNX model does not say of itself."""
     region_scales: Annotated[int, Ge(1)] = 3
     """Scales of the R-MAC grid that regions come from."""

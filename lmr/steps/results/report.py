@@ -1,14 +1,14 @@
 """The report of a run: one page to look at, made from what is in storage."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lmr import storage
-from lmr.errors import PhotoError
+from lmr.errors import PhotoError, StorageError
 from lmr.evaluation.pictures import data_uri, match_picture, thumbnail
 from lmr.evaluation.report import (
     SHOWN_RESULTS,
@@ -29,6 +29,7 @@ from lmr.steps.results.files import read_unusable, store_scores, store_submissio
 from lmr.steps.results.submission import ids_of, named
 from lmr.steps.verification.verify import inliers_of_pair
 from lmr.storage.datasets import Dataset
+from lmr.storage.json_files import read_json
 
 if TYPE_CHECKING:
     from lmr.steps.both import Both
@@ -75,13 +76,22 @@ def store_report(run: RunDatasets) -> str:
     return url
 
 
+@dataclass
+class _RunRecord:
+    notes: list[str]
+
+
 def _machines(root: str) -> list[str]:
     """Return what was noted of the cluster's machines when the run was last submitted to one."""
     url = storage.join(root, "run.json")
     if not storage.exists(url):
         return []
-    notes: list[str] = json.loads(storage.read(url))["notes"]
-    return notes
+    try:
+        record: _RunRecord = read_json(url, _RunRecord, fix="submit the run again")
+    except StorageError as error:
+        # A report lacks a line rather than the run its report.
+        return [f"the machines are not known: {error.what} ({error.got})"]
+    return record.notes
 
 
 def costs_of(datasets: Sequence[Dataset]) -> list[StepCost]:
