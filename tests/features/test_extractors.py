@@ -11,6 +11,7 @@ from lmr.features.extractors import (
     global_kinds,
     local_kind,
     local_kinds,
+    markdown_table,
     recommended,
     without_weights,
 )
@@ -46,6 +47,13 @@ def test_the_table_is_read_without_numpy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_docs_table_has_a_row_for_each_of_equal_width():
+    rows = markdown_table().splitlines()
+    assert len(rows) == 2 + len(local_kinds()) + len(global_kinds())
+    assert {row.count("|") for row in rows} == {7}
+    assert "| `--local` | xfeat |" in rows[2 + list(local_kinds()).index("xfeat")]
 
 
 def test_recommended_values_are_those_that_were_calibrated():
