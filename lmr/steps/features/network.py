@@ -28,7 +28,7 @@ from lmr.runtime.settings import Part
 from lmr.runtime.steps import Cost, Each, Source, Step, Whole, of_role, per_part
 from lmr.steps.both import Both
 from lmr.steps.features.chosen import ChosenExtractor
-from lmr.steps.features.columns import GRID_REGIONS, Described, describe_cost, described_table, present
+from lmr.steps.features.columns import PHOTO_REGIONS, Described, describe_cost, described_table, present
 from lmr.steps.features.local import EXTRACTION_BYTES
 from lmr.steps.features.model_file import with_file_beside
 from lmr.steps.features.settings import DescribeSettings
@@ -76,7 +76,7 @@ def describe_by_network(images: Both[Source], settings: DescribeSettings, inputs
         return EXTRACTION_BYTES + 2.0 * images.bytes_per_row * rows_per_shard(images)
 
     def raw(images: Step) -> Step:
-        row_bytes = 12.0 + 2.0 * dimension * (1 + GRID_REGIONS)
+        row_bytes = 12.0 + 2.0 * dimension * (1 + PHOTO_REGIONS)
         return Step(
             name=of_role("network", images),
             folder=f"network/{images.role}",

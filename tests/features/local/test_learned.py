@@ -103,7 +103,5 @@ def test_weights_of_something_else_are_refused(tmp_path):
 @pytest.mark.parametrize("load", [load_xfeat, load_aliked])
 @pytest.mark.parametrize("name", ["f.pt", "f.npz", "f.safetensors"])
 def test_paths_as_text_that_are_not_there_are_told(load, name, tmp_path):
-    with pytest.raises(
-        LmrError, match=f"(no weights at|cannot read) .*{name}"
-    ):
+    with pytest.raises(LmrError, match=f"(no weights at|cannot read) .*{name}"):
         load(str(tmp_path / name))
