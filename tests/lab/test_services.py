@@ -5,6 +5,7 @@ import pytest
 from lmr.errors import ClusterError
 from lmr.lab import services
 from lmr.lab.hosts import Lab
+from tests.support.command_tree import command_at
 
 LAB = Lab.model_validate(
     {
@@ -17,7 +18,6 @@ LAB = Lab.model_validate(
         ],
     }
 )
-from tests.support.command_tree import command_at
 
 SCHEDULER, CPU, GPU = LAB.hosts
 HERE = {"lmr": "1", "python": "3.11.7", "dask": "2", "distributed": "2", "dask-cuda": "none"}
