@@ -27,7 +27,8 @@ COMMANDS = {
     ),
     "evaluate": Command("lmr.cli.evaluate:evaluate", "Score a submission."),
     "calibrate": Command(
-        "lmr.cli.calibrate:calibrate", "Fit the threshold of confident matches to labelled pairs of a run."
+        "lmr.cli.calibrate:calibrate",
+        "Fit verify.min_inliers to a wanted precision; lmr run --config takes the result.",
     ),
     "weights": Command("lmr.cli.weights:weights_app", "Weights of networks: list, fetch, verify, convert."),
     "cluster": Command(

@@ -1,6 +1,7 @@
 """Small described galleries for the tests of steps 3 to 5, and everything that follows from them."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,7 +21,6 @@ from lmr.steps.ranking import Ranked, read_ranking
 from lmr.storage.arrow import Ragged, column, table
 from tests.support.costs import cost
 from tests.support.descriptor_clusters import clusters
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lmr.storage.datasets import Dataset

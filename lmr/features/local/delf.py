@@ -4,10 +4,10 @@ Noh, Araujo, Sim, Weyand and Han, *Large-scale image retrieval with attentive de
 2017).
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -215,7 +215,7 @@ class DelfExtractor:
 
 
 def load_delf(
-    model: Path,
+    model: str | os.PathLike[str],
     *,
     max_features: int = 1000,
     threshold: float = RELEASED_THRESHOLD,

@@ -5,6 +5,7 @@ Potje, Cadar, Araujo, Martins and Nascimento, *XFeat: accelerated features for l
 transformation* (IEEE TIM 2023). Weights are read from files; nothing is fetched.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from zipfile import BadZipFile
@@ -125,7 +126,7 @@ class LearnedExtractor:
 
 
 def load_xfeat(
-    weights: Path,
+    weights: str | os.PathLike[str],
     *,
     max_features: int = 1000,
     max_side_px: int = 1024,
@@ -153,6 +154,7 @@ def load_xfeat(
         If the weights cannot be read or are not of XFeat, a setting is out of range, or there is no such
         device.
     """
+    weights = Path(weights)
     _check(max_features, max_side_px)
     where = compute_device(device)
     network = XFeat(top_k=max_features, detection_threshold=threshold)
@@ -180,7 +182,7 @@ def load_xfeat(
 
 
 def load_aliked(
-    weights: Path,
+    weights: str | os.PathLike[str],
     *,
     variant: str = "aliked-n16",
     max_features: int = 1000,
@@ -216,6 +218,7 @@ def load_aliked(
         network = ALIKED(variant, max_num_keypoints=max_features, detection_threshold=0.0)
     except ValueError as error:
         raise LmrError("unknown ALIKED", got=variant, fix="give for instance aliked-n16") from error
+    weights = Path(weights)
     _load(network, _read(weights), weights)
     network = network.requires_grad_(False).eval().to(where)
 

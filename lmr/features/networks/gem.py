@@ -5,11 +5,11 @@ Gordo, Almazán, Revaud and Larlus, *End-to-end learning of deep visual represen
 (IJCV 2017), whose released checkpoints give the same descriptors here as in the code published with them.
 """
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from math import sqrt
-from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
@@ -287,7 +287,7 @@ class GemExtractor:
 
 
 def load_gem(
-    weights: Path,
+    weights: str | os.PathLike[str],
     *,
     architecture: str | None = None,
     input: Input = "imagenet",

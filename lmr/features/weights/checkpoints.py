@@ -7,6 +7,7 @@ Three families, told apart by their contents:
 - a state dict of a torchvision network, as .pth or .safetensors.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ RESNET_NUMBERS = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer
 
 
 def read_global_checkpoint(
-    path: Path,
+    path: str | os.PathLike[str],
     *,
     architecture: str | None = None,
     p: float = 3.0,
@@ -64,6 +65,7 @@ def read_global_checkpoint(
     LmrError
         If the file cannot be read, or is of no known family.
     """
+    path = Path(path)
     if path.suffix == ".safetensors":
         if (converted := read_converted(path)) is not None:
             return converted

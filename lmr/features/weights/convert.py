@@ -22,7 +22,7 @@ from lmr.features.weights.global_checkpoint import GlobalCheckpoint
 __all__ = ["convert", "read_converted"]
 
 
-def convert(source: Path, out: Path) -> int:
+def convert(source: str | os.PathLike[str], out: str | os.PathLike[str]) -> int:
     """Write a checkpoint as safetensors, read that back, and return the number of its tensors.
 
     Parameters
@@ -41,6 +41,7 @@ def convert(source: Path, out: Path) -> int:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
+    source, out = Path(source), Path(out)
     if out.suffix != ".safetensors" or out.exists():
         raise LmrError(
             f"cannot write {out}",

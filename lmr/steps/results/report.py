@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,7 +29,6 @@ from lmr.steps.results.files import read_unusable, store_scores, store_submissio
 from lmr.steps.results.submission import ids_of, named
 from lmr.steps.verification.verify import inliers_of_pair
 from lmr.storage.datasets import Dataset
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lmr.steps.both import Both
