@@ -11,7 +11,7 @@ from annotated_types import Ge
 from numpy.typing import NDArray
 
 from lmr import storage
-from lmr.errors import PhotoError, StorageError
+from lmr.errors import LmrError, PhotoError, StorageError
 from lmr.features.decode import MAX_PIXELS, probe_photo
 from lmr.runtime.settings import Settings
 from lmr.runtime.steps import Cost, Source, Step, concat
@@ -38,7 +38,18 @@ def ingest(photos: Photos, settings: IngestSettings) -> Source:
 
     Each row is a photo: `photo` (its row), `id`, `image` (the file's bytes, as they are), `width` and
     `height` (upright, pixels), `reason` (empty, or why the photo cannot be used; such a row has no image).
+
+    Raises
+    ------
+    LmrError
+        If only descriptors of the photos are known.
     """
+    if not all(photos.paths):
+        raise LmrError(
+            "this workflow needs photos",
+            got=f"descriptors of the {photos.role}",
+            fix="give --gallery and --queries, or run the workflow descriptors on them",
+        )
     photos = photos.in_shards_of(settings.photos_per_shard)
     return concat(_ingest(generation, settings) for generation in photos.generations())
 

@@ -59,16 +59,19 @@ def store_report(run: RunDatasets) -> str:
         about="; ".join(
             [
                 f"{len(photos.rows.queries):,} queries in {len(photos.rows.gallery):,} gallery photos",
+                *(() if run.images else ("it was given descriptors, so there are no pictures",)),
                 *_machines(run.root),
             ]
         ),
         scores=scores,
         costs=costs_of(run.steps),
-        undecoded=[Undecoded(photo_id=u.id, reason=u.reason) for u in read_unusable(run)],
+        undecoded=[Undecoded(photo_id=u.id, reason=u.reason) for u in read_unusable(run)]
+        if run.unusable
+        else None,
         settings=run.settings,
         queries=examples,
         pairs=_pairs(run, examples, photos),
-        thumbnails={i: photos.thumbnail("gallery", i) for i in sorted(shown)},
+        thumbnails={i: photos.thumbnail("gallery", i) for i in sorted(shown)} if run.images else {},
     )
     url = storage.join(run.root, "report", "index.html")
     storage.put(url, render_report(report).encode())
@@ -142,7 +145,7 @@ def _examples(run: RunDatasets, scores: Sequence[StepScore], photos: "_Photos") 
 def _pairs(run: RunDatasets, examples: Iterable[QueryExample], photos: "_Photos") -> list[VerifiedPair]:
     """Draw the best verified pair of each example until there are enough; none without verification."""
     pairs: list[VerifiedPair] = []
-    if run.pairs is None or run.local is None or run.verified is None:
+    if run.pairs is None or run.local is None or run.verified is None or run.images is None:
         return pairs
     for example in examples:
         if len(pairs) == PAIRS or not example.rankings[run.verified]:
@@ -190,12 +193,15 @@ class _Photos:
     def image(self, role: Role, photo_id: str) -> bytes:
         """Return the bytes of a photo."""
         shard, inside = self.inside(role, photo_id)
+        assert self.images is not None
         images = self.images.of(role).read(shard, ["image"]).column("image")
         content: bytes = images[inside].as_py()
         return content
 
     def thumbnail(self, role: Role, photo_id: str) -> str:
-        """Return a small picture of a photo; a blank where it cannot be decoded."""
+        """Return a small picture of a photo; a blank where there is none or it cannot be decoded."""
+        if self.images is None:
+            return BLANK
         try:
             return thumbnail(self.image(role, photo_id))
         except PhotoError:
