@@ -145,7 +145,10 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
     shortcuts = {"local": {"features": choices.local}, "describe": {"descriptor": choices.descriptor}}
     named = {group: {k: v for k, v in fields.items() if v is not None} for group, fields in shortcuts.items()}
     settings = layer(
-        preset(module, choices.preset or choices.descriptor),
+        # A descriptor may have settings of its own.
+        preset(
+            module, choices.preset or (choices.descriptor if choices.descriptor in module.PRESETS else None)
+        ),
         {group: fields for group, fields in named.items() if fields},
         read_toml(choices.config) if choices.config else {},
         choices.settings or {},

@@ -82,7 +82,7 @@ class Vectors:
     def given(self, per_shard: int) -> Given:
         """Return them as a dataset of one shard, a row group for each shard of photos."""
         photos = np.arange(len(self), dtype=np.int32)
-        content = hashlib.sha256(np.ascontiguousarray(self.regions.values)).hexdigest()
+        content = hashlib.sha256(np.ascontiguousarray(self.regions.values).data).hexdigest()
         return Given(
             name=f"vectors_{self.role}",
             folder=f"vectors/{self.role}",
@@ -293,4 +293,4 @@ def _check_ids(names: Sequence[str], what: str) -> None:
 
 def _refuse(marks: NDArray[np.bool_], names: Sequence[str], what: str, fix: str) -> None:
     if marks.any():
-        raise LmrError(what, got=named_offenders([names[i] for i in np.flatnonzero(marks)]), fix=fix)
+        raise LmrError(what, got=named_offenders([names[i] for i in np.flatnonzero(marks).tolist()]), fix=fix)

@@ -70,6 +70,10 @@ class RunDatasets:
     pairs: Dataset | None = None
     verified: str | None = None
 
+    def label(self, stage: str) -> str:
+        """Return what people read in place of a ranking's name."""
+        return self.labels.get(stage, stage)
+
     @classmethod
     def of(cls, flow: Workflow, root: str, settings: Any) -> "RunDatasets":
         """Name the datasets of a workflow below a folder; `settings` is a dataclass of dataclasses."""

@@ -114,7 +114,7 @@ def _scores(run: RunDatasets) -> list[StepScore]:
     rows = run.scores.read(0)
     ids = tuple(rows.column("id").to_pylist())
     return [
-        StepScore(step=name, scores=Scores(ids, np.asarray(rows.column(name).to_numpy())))
+        StepScore(step=run.label(name), scores=Scores(ids, np.asarray(rows.column(name).to_numpy())))
         for name in run.rankings
     ]
 
@@ -135,7 +135,9 @@ def _examples(run: RunDatasets, scores: Sequence[StepScore], photos: "_Photos") 
             query_id=query,
             photo=photos.thumbnail("queries", query),
             why=why,
-            rankings={name: photos.ranked(ranking, query) for name, ranking in run.rankings.items()},
+            rankings={
+                run.label(name): photos.ranked(ranking, query) for name, ranking in run.rankings.items()
+            },
             relevant=truth.get(query) if truth else None,
         )
         for query, why in chosen
@@ -148,9 +150,11 @@ def _pairs(run: RunDatasets, examples: Iterable[QueryExample], photos: "_Photos"
     if run.pairs is None or run.local is None or run.verified is None or run.images is None:
         return pairs
     for example in examples:
-        if len(pairs) == PAIRS or not example.rankings[run.verified]:
+        if len(pairs) == PAIRS:
             break
-        gallery = example.rankings[run.verified][0]
+        if not (ranking := example.rankings[run.label(run.verified)]):
+            continue
+        gallery = ranking[0]
         query_place, gallery_place = (
             photos.place("queries", example.query_id),
             photos.place("gallery", gallery),
