@@ -28,7 +28,7 @@ def loaded_by(code):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("face", ["lmr", "lmr.retrieval", "lmr.features"])
+@pytest.mark.parametrize("face", ["lmr", "lmr.retrieval", "lmr.features", "lmr.evaluation"])
 def test_every_name_of_a_face_is_there_and_its_module_is_its_home(face):
     module = importlib.import_module(face)
     assert module.__all__ == sorted(module.__all__)
@@ -57,7 +57,7 @@ def test_a_face_hands_on_the_functions_of_the_stages():
     "code",
     [
         "import lmr",
-        "import lmr, lmr.retrieval, lmr.features; dir(lmr), dir(lmr.retrieval), dir(lmr.features)",
+        "import lmr.retrieval, lmr.features, lmr.evaluation; dir(lmr), dir(lmr.retrieval), dir(lmr.features)",
         "from typer.testing import CliRunner\n"
         "from lmr.cli.main import app\n"
         "assert 'retrieve' not in CliRunner().invoke(app, ['--help'], catch_exceptions=False).output",
