@@ -99,7 +99,7 @@ class RunDatasets:
             pairs=flow.verified.pairs.dataset(root) if flow.verified else None,
             verified=verified[0] if verified else None,
             steps=tuple(source.dataset(root) for source in grouped(closure(flow.targets))),
-            settings=dataclasses.asdict(settings),
+            settings=_settings(settings),
         )
 
 
@@ -165,6 +165,11 @@ def _plain(value: Any, root: str) -> Any:
     if isinstance(value, tuple):
         return [_plain(one, root) for one in value]
     return value
+
+
+def _settings(groups: Any) -> Any:
+    """Return settings as JSON has them, so that a run that was just made is as one that is opened."""
+    return json.loads(json.dumps(dataclasses.asdict(groups)))
 
 
 def _opened(record: Mapping[str, Any], root: str) -> RunDatasets:
