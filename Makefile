@@ -10,6 +10,11 @@ SYSTEM := radosgw ceph-mon ceph-osd iproute2 openssh-client openssh-server
 # Tests that `make test` leaves to `make test-all`: pyproject.toml says what the marks mean.
 LONG := slow or hosts or system
 
+# What machines on AWS (Amazon Linux 2023) install: wheels only, each with its digest.
+ON_AWS := --python-version 3.11 --python-platform x86_64-manylinux_2_34 --only-binary :all: --generate-hashes \
+	--no-header --no-annotate --quiet
+
+
 .PHONY: help demo test test-all lint format lock system dist clean
 
 help: ## list these commands
@@ -40,6 +45,8 @@ lock: $(VENV)/dev ## choose the newest versions that fit together: constraints.t
 	$(VENV)/bin/pip install --quiet uv
 	$(VENV)/bin/uv pip compile pyproject.toml -c constraints.in --extra dev --extra gpu --universal \
 		--python-version 3.11 --no-header --no-annotate --quiet -o constraints.txt
+	$(VENV)/bin/uv pip compile pyproject.toml -c constraints.txt $(ON_AWS) -o deploy/aws/requirements-cpu.txt
+	$(VENV)/bin/uv pip compile pyproject.toml -c constraints.txt $(ON_AWS) --extra gpu -o deploy/aws/requirements-gpu.txt
 
 system: ## install what the tests of several hosts need (Debian packages, as root)
 	@(for p in radosgw ceph-mon ceph-osd ip ssh sshd; do command -v $$p >/dev/null || exit 1; done) || { apt-get update -qq && \

@@ -31,7 +31,7 @@ from _shared import shared
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from lmr.features.decode import decode_photo
+from lmr.features.decoding import decode_photo
 from lmr.features.interfaces import LocalExtractor, LocalFeatures, Photo
 from lmr.features.local.quantise import to_int8
 from lmr.features.local.rootsift import RootSift

@@ -32,9 +32,8 @@ import numpy as np
 from _shared import shared
 from numpy.typing import NDArray
 
-from lmr.evaluation.kaggle import read_solution
 from lmr.evaluation.scorers import map_at_100
-from lmr.features.decode import decode_photo
+from lmr.features.decoding import decode_photo
 from lmr.features.local.rootsift import RootSift
 from lmr.retrieval.descriptors import to_float
 from lmr.retrieval.local_search.asmk import AsmkPart, aggregate, random_rotation
@@ -53,6 +52,7 @@ from lmr.retrieval.local_search.inverted_file import (
     train_quantiser,
 )
 from lmr.retrieval.local_search.votes import vote
+from lmr.steps.results.scores import read_solution
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

@@ -9,7 +9,7 @@
 set -eu
 kind=$1
 shift
-store=${LMR_IMAGES:-/var/tmp/lmr-images}
+store=${LMR_IMAGES:-${XDG_CACHE_HOME:-${HOME:?set LMR_IMAGES to a folder for images}/.cache}/lmr-images}
 base=localhost/debian-python:bookworm
 cd "$(dirname "$0")/.."
 

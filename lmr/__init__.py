@@ -7,6 +7,8 @@
 """
 
 import importlib
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -37,3 +39,23 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *_PLACES])
+
+
+def _place_compiled_code() -> None:
+    """Choose a folder for code that Numba compiles where it cannot lie beside the source, as it does else.
+
+    It has to be chosen before the first compiled module is imported, which fails where Numba finds no folder.
+    """
+    if os.environ.get("NUMBA_CACHE_DIR"):
+        return
+    for folder, _, files in os.walk(Path(__file__).parent / "retrieval"):
+        if any(name.endswith(".py") for name in files):
+            beside = os.path.join(folder, "__pycache__")
+            if not os.access(beside if os.path.isdir(beside) else folder, os.W_OK | os.X_OK):
+                from lmr.storage.folders import keep_compiled_code
+
+                keep_compiled_code()
+                return
+
+
+_place_compiled_code()

@@ -1,7 +1,9 @@
 """The errors that a user may see: what went wrong, what was got, and the fix, one line each.
 
-This is the ground under every other module: it imports nothing, and all of `lmr` may import it.
+With `lmr.text` this is the ground under every other module, and all of `lmr` may import it.
 """
+
+from lmr.text import printable
 
 __all__ = [
     "LmrError",
@@ -11,6 +13,7 @@ __all__ = [
     "ClusterError",
     "CloudError",
     "PhotoError",
+    "one_line",
 ]
 
 
@@ -37,7 +40,8 @@ class LmrError(Exception):
             lines.append(f"got: {self.got}")
         if self.fix is not None:
             lines.append(f"fix: {self.fix}")
-        return "\n".join(lines)
+        # Names of files stand in errors, and errors are printed: nothing in them moves the cursor.
+        return printable("\n".join(lines), keep="\n\t")
 
     def __reduce__(self) -> tuple[object, ...]:
         # Keyword-only arguments are lost by BaseException's own pickling; errors travel between processes.
@@ -70,3 +74,8 @@ class CloudError(LmrError):
 
 class PhotoError(LmrError):
     """A photo cannot be decoded; `what` is the reason that its row carries."""
+
+
+def one_line(error: object, longest: int = 300) -> str:
+    """Return the class and the text of an exception on one line, cut to `longest` characters."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:longest]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from lmr.api.workflows import load_workflow
 from lmr.cli.files import copy_files
-from lmr.cli.workflow import load_workflow
 from lmr.cloud.bundle import own_wheel
 from lmr.cluster.preflight import facts
 from lmr.errors import LmrError, SettingsError
@@ -132,7 +132,7 @@ def test_a_workflow_is_known_by_name_even_beside_another_package_of_that_name(in
     (theirs / "retrieval.py").write_text("raise RuntimeError('not ours')")
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-        "from lmr.cli.workflow import load_workflow\n"
+        "from lmr.api.workflows import load_workflow\n"
         "print(load_workflow('retrieval').__file__)"
     )
     assert installed("-c", code).strip().endswith("lmr/_shipped/workflows/retrieval.py")

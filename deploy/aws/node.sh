@@ -1,10 +1,10 @@
 #!/bin/bash
 # Makes a fresh Amazon Linux 2023 instance a member of an lmr cluster. Run once, as root, by the instance's user
-# data, which sets ROLE (scheduler, worker), CLUSTER, REGION, BUCKET, FILE_SYSTEM, ACCESS_POINT, LOG_GROUP and, for
-# workers, SCHEDULER. Whatever fails is tried again: a member that comes up late is better than none.
+# data, which has fetched and checked the bundle that this script is part of, and sets ROLE (scheduler, worker),
+# CLUSTER, REGION, BUCKET, FILE_SYSTEM, ACCESS_POINT, LOG_GROUP and, for workers, SCHEDULER. Whatever fails is tried again: a member that comes up late is better than none.
 set -euo pipefail
 
-BUNDLE=/opt/lmr/bundle
+FILES=/opt/lmr/bundle
 TLS=/etc/lmr/tls
 LOGS=/var/log/lmr
 
@@ -25,19 +25,17 @@ packages() {
   dnf install -y -q python3.11 python3.11-pip amazon-efs-utils amazon-cloudwatch-agent
 }
 
-bundle() { # the code and the scripts; errors of s3 name the bucket, so they are not shown
-  aws s3 cp --region "$REGION" --recursive --only-show-errors "s3://$BUCKET/cluster/" "$BUNDLE/" &>/dev/null
+code() { # every package has the digest that was looked at when versions were pinned; nothing is built here
+  local kind=cpu wheel
+  if gpus; then kind=gpu; fi
+  test -x /opt/lmr/bin/python || python3.11 -m venv /opt/lmr || return
+  pip --require-hashes --only-binary :all: -r "$FILES/requirements-$kind.txt" || return
+  # lmr itself comes from the bundle, whose digest the user data has checked, and from nowhere else.
+  wheel=$(awk '$2 ~ /\.whl$/ { print $2 }' "$FILES/SHA256SUMS")
+  pip --no-deps --no-index "$FILES/$wheel"
 }
 
-code() {
-  local extra=""
-  if gpus; then extra="[gpu]"; fi
-  test -x /opt/lmr/bin/python || python3.11 -m venv /opt/lmr
-  # lmr itself comes from the bucket alone: a package of that name elsewhere could not take its place.
-  local wheel
-  wheel=$(ls "$BUNDLE"/lmr-*.whl)
-  /opt/lmr/bin/pip install --quiet --disable-pip-version-check -c "$BUNDLE/constraints.txt" "lmr$extra @ file://$wheel"
-}
+pip() { /opt/lmr/bin/pip install --quiet --disable-pip-version-check "$@"; }
 
 certificate() { # FILE: from an encrypted parameter that this role alone may read
   aws ssm get-parameter --region "$REGION" --with-decryption --name "/lmr/$CLUSTER/$ROLE/$1" \
@@ -75,9 +73,9 @@ LMR_GPU=$gpu
 VALUES
   chown root:lmr /etc/lmr/node.env
   chmod 0640 /etc/lmr/node.env
-  install -m 0755 "$BUNDLE/spot.sh" "$BUNDLE/logged.sh" /opt/lmr/bin/
-  install -m 0644 "$BUNDLE/lmr-$ROLE.service" /etc/systemd/system/
-  if [ "$ROLE" = worker ]; then install -m 0644 "$BUNDLE/lmr-spot.service" /etc/systemd/system/; fi
+  install -m 0755 "$FILES/spot.sh" "$FILES/logged.sh" /opt/lmr/bin/
+  install -m 0644 "$FILES/lmr-$ROLE.service" /etc/systemd/system/
+  if [ "$ROLE" = worker ]; then install -m 0644 "$FILES/lmr-spot.service" /etc/systemd/system/; fi
   systemctl daemon-reload
   systemctl enable --now "lmr-$ROLE.service"
   if [ "$ROLE" = worker ]; then systemctl enable --now lmr-spot.service; fi
@@ -85,10 +83,9 @@ VALUES
 
 main() {
   getent passwd lmr >/dev/null || useradd --system --uid 1500 --home-dir /var/cache/lmr --create-home lmr
-  install -d -m 0755 "$BUNDLE" /mnt/lmr
+  install -d -m 0755 /mnt/lmr
   install -d -m 0750 -o lmr -g lmr "$TLS" "$LOGS" /var/cache/lmr
   again packages
-  again bundle
   again code
   for name in ca.pem "$ROLE.pem" "$ROLE.key"; do again certificate "$name"; done
   again file_system

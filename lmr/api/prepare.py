@@ -12,16 +12,15 @@ from numpy.typing import NDArray
 from lmr import storage
 from lmr.api.workflows import load_workflow, preset
 from lmr.errors import SettingsError
-from lmr.evaluation import kaggle
 from lmr.runtime.finish import Finalizer
 from lmr.runtime.settings import layer, parse_overrides, read_toml
 from lmr.steps.both import Both
 from lmr.steps.features.own_files import Vectors, check_dimensions, read_vectors
-from lmr.steps.photos.generations import recall, remember
+from lmr.steps.photos.generations import Recalled, recall, remember
 from lmr.steps.photos.listing import PHOTOS_PER_SHARD, Photos, list_photos
 from lmr.steps.results.datasets import RunDatasets
 from lmr.steps.results.report import finish_run
-from lmr.steps.results.scores import solution_for
+from lmr.steps.results.scores import read_solution, solution_for
 from lmr.steps.workflow import Inputs, Weights, Workflow
 
 __all__ = ["Choices", "Prepared", "prepare"]
@@ -170,7 +169,7 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
             photos = photos.map(lambda some: some.first(count))
     truth = None
     if choices.solution:
-        truth = solution_for(kaggle.read_solution(choices.solution), photos, pruned=bool(choices.prune))
+        truth = solution_for(read_solution(choices.solution), photos, pruned=bool(choices.prune))
     inputs = Inputs(
         photos=photos,
         vectors=vectors,
@@ -202,8 +201,7 @@ def _photos(choices: Choices, root: str) -> tuple[Both[Photos], tuple[str, ...]]
     known = Both(
         recall(list_photos("gallery", urls.gallery), root), recall(list_photos("queries", urls.queries), root)
     )
-    news = tuple(recalled.news for recalled in known.values() if recalled.news)
-    return known.map(lambda recalled: recalled.photos), news
+    return known.map(lambda recalled: recalled.photos), _news(known)
 
 
 def _vectors(choices: Choices) -> Both[Vectors] | None:
@@ -236,3 +234,9 @@ def _photos_per_shard(settings: Any) -> int:
 
 def _weights(url: str | None) -> Weights | None:
     return Weights.of(storage.absolute(url)) if url else None
+
+
+def _news(known: Both[Recalled]) -> tuple[str, ...]:
+    """Return what a user should know of the photos, sentences without a full stop."""
+    left_out = [f"{role}: {one.photos.left_out}" for role, one in known.items() if one.photos.left_out]
+    return (*left_out, *(recalled.news for recalled in known.values() if recalled.news))

@@ -10,13 +10,10 @@ import typer
 
 from lmr.cli import aws_tables
 from lmr.cli.aws_session import (
-    THROUGH_TUNNEL,
     Name,
     Poll,
     PricesFile,
     Region,
-    Scheduler,
-    TlsFolder,
     asking,
     end_cluster,
     find_cluster,
@@ -26,7 +23,7 @@ from lmr.cli.aws_session import (
     out,
     resize,
 )
-from lmr.cli.cluster import Tls
+from lmr.cli.options import Scheduler, SchedulerArgument, Tls
 from lmr.cloud.autoscale import Bounds, Target, Work, decide, fit_price
 from lmr.cloud.found import Cluster
 from lmr.cloud.prices import Prices, hours_ahead, month_start, price_fleet, read_prices, spent_usd
@@ -59,8 +56,8 @@ def autoscale(
     down_when_done: Annotated[
         bool, typer.Option("--down", help="When nothing is left to do: end the cluster. The bucket stays.")
     ] = False,
-    scheduler: Scheduler = THROUGH_TUNNEL,
-    tls: TlsFolder = None,
+    scheduler: Scheduler = None,
+    tls: Tls = None,
     region: Region = None,
     prices_file: PricesFile = None,
     poll_seconds: Poll = 5.0,
@@ -84,7 +81,7 @@ def autoscale(
                     Bounds(
                         current=cluster.sizes[kind],
                         smallest=smallest[kind],
-                        largest=cluster.groups[kind].largest,
+                        largest=group.largest if (group := cluster.groups.get(kind)) else 0,
                         slots=_slots(cluster, kind, demand, prices),
                     ),
                     seconds_left=(end - now).total_seconds(),
@@ -109,7 +106,7 @@ def autoscale(
 
 
 def retire(
-    address: Annotated[str, typer.Argument(envvar="DASK_SCHEDULER_ADDRESS", help="tls://host:8786")],
+    address: SchedulerArgument,
     tls: Tls = None,
     host: Annotated[str | None, typer.Option(help="Whose workers; default: this machine's.")] = None,
 ) -> None:

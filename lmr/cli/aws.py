@@ -4,7 +4,6 @@ import getpass
 import os
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,8 +16,6 @@ from lmr.cli.aws_session import (
     Poll,
     PricesFile,
     Region,
-    Scheduler,
-    TlsFolder,
     Yes,
     ask,
     asking,
@@ -28,12 +25,14 @@ from lmr.cli.aws_session import (
     find_cluster,
     folder_of,
     leaving,
+    new_certificates,
     now_utc,
     open_session,
     out,
     resize,
     write_rate,
 )
+from lmr.cli.options import Scheduler, Tls
 from lmr.cloud import bundle, fleet, stack
 from lmr.cloud.found import find, kept_bucket, names, set_limits
 from lmr.cloud.prices import (
@@ -49,7 +48,6 @@ from lmr.cloud.prices import (
 from lmr.cloud.session import Aws
 from lmr.cloud.spending import read_spending
 from lmr.cluster import tunnel
-from lmr.cluster.certificates import make_certificates
 from lmr.errors import CloudError, ClusterError
 from lmr.shipped import shipped
 
@@ -95,13 +93,13 @@ def up(
     gpu_image: Annotated[
         str, typer.Option(help="AMI, or the SSM parameter that names it.")
     ] = stack.GPU_IMAGE,
-    tls: TlsFolder = None,
+    tls: Tls = None,
     region: Region = None,
     prices_file: PricesFile = None,
     yes: Yes = False,
     poll_seconds: Poll = 5.0,
 ) -> None:
-    """Start a cluster on AWS; tells its price first. Where it is there: sends this code, sets its sizes."""
+    """Start a cluster on AWS; tells its price first. Where it is there with this code: sets its sizes."""
     prices = read_prices(prices_file)
     order = stack.Order(
         name=name,
@@ -124,7 +122,14 @@ def up(
     out.print(aws_tables.price_table(charges, prices, f"cluster {name}, prices of {prices.checked}"))
     check_limits(Limits(limit_per_hour), usd_per_hour=total_usd_per_hour(charges))
     aws = open_session(region, prices)
-    there, now = find(aws, name), now_utc()
+    there, now, package = find(aws, name), now_utc(), bundle.own_bundle()
+    if there is not None and there.parameters.get("Bundle") != package.digest:
+        raise CloudError(
+            f"the cluster {name} runs another code of lmr than this machine",
+            got=f"{there.parameters.get('Bundle', 'none')[:12]} there, {package.digest[:12]} here",
+            fix=f"`lmr cluster scale --name {name} …` goes on with its code;"
+            f" `lmr cluster down --name {name}`, then `up`, takes this one (the bucket and its results stay)",
+        )
     sizes = {"cpu": cpu, "gpu": gpu}
     known = there.limits if there else Limits()
     limits = Limits(
@@ -137,23 +142,27 @@ def up(
     stop = now + timedelta(hours=hours) if hours is not None else None
     check_budget(aws, limits, bucket, total_usd_per_hour(charges), now, stop)
     ask(f"start this, at most {total_usd_per_hour(charges):.2f} USD per hour?", yes)
-    folder = tls or folder_of(name)
+    folder = folder_of(name, tls)
     with out.status("asking AWS") as status:
         # An `up` that was interrupted goes on: the stack may be half made, or without certificates.
         if there is None:
-            stack.create(aws, order)
+            stack.create(aws, order, package.digest, gpu=gpu > 0)
         cluster = stack.wait(
             aws, name, progress=lambda text: status.update(f"AWS: {text}"), poll_seconds=poll_seconds
         )
         if not bundle.has_certificates(aws, name):
-            make_certificates(folder, force=True)
+            new_certificates(folder, name)
             bundle.put_certificates(aws, {"lmr:cluster": name, "lmr:owner": order.owner}, folder)
         status.update("sending this code")
-        sent = bundle.upload_bundle(aws, cluster.bucket)
+        sent = bundle.upload_bundle(aws, cluster.bucket, package)
     set_limits(aws, name, limits)
     out.print(
         f"stack      {cluster.stack}, {'was there' if there else 'made'}; code sent, {sent / 1e6:.1f} MB"
     )
+    if "gpu" not in cluster.groups:
+        out.print(
+            f"GPUs       none: {aws.region} names no image for them; --gpu-image at the start gives one"
+        )
     planned = None
     if stop is not None:
         fleet.stop_at(aws, cluster.groups, stop)
@@ -179,8 +188,8 @@ def up(
 @aws_app.command()
 def status(
     name: Annotated[str | None, typer.Option("--name", help="The cluster's name; default: list all.")] = None,
-    scheduler: Scheduler = THROUGH_TUNNEL,
-    tls: TlsFolder = None,
+    scheduler: Scheduler = None,
+    tls: Tls = None,
     region: Region = None,
     prices_file: PricesFile = None,
 ) -> None:
@@ -216,8 +225,8 @@ def scale(
     name: Name,
     cpu: Annotated[int | None, typer.Option(min=0, help="CPU machines; default: as now.")] = None,
     gpu: Annotated[int | None, typer.Option(min=0, help="GPU machines; default: as now.")] = None,
-    scheduler: Scheduler = THROUGH_TUNNEL,
-    tls: TlsFolder = None,
+    scheduler: Scheduler = None,
+    tls: Tls = None,
     region: Region = None,
     prices_file: PricesFile = None,
     yes: Yes = False,
@@ -242,7 +251,7 @@ def scale(
 @aws_app.command()
 def connect(
     name: Name,
-    tls: TlsFolder = None,
+    tls: Tls = None,
     region: Region = None,
 ) -> None:
     """Open the way to the scheduler (port 8786 here) and to its dashboard (8787); runs until Ctrl-C."""
@@ -303,7 +312,7 @@ def down(name: Name, region: Region = None, yes: Yes = False, poll_seconds: Poll
     end_cluster(aws, name, poll_seconds)
 
 
-def _workers(aws: Aws, name: str, scheduler: str, tls: Path | None) -> str:
+def _workers(aws: Aws, name: str, scheduler: str | None, tls: str | None) -> str:
     try:
         with asking(aws, name, scheduler, tls, needed=False) as (_, demand):
             if demand is None:

@@ -14,12 +14,14 @@ from rich.console import Console
 
 from lmr.cli import aws_tables
 from lmr.cloud import bundle, fleet, stack
-from lmr.cloud.found import Cluster, find, names
+from lmr.cloud.found import Cluster, find, kept_bucket, names
 from lmr.cloud.leftovers import Leftover, leftovers
 from lmr.cloud.prices import Limits, Prices, Rate, check_limits, hours_ahead, month_start, spent_usd
 from lmr.cloud.redact import RedactedText, Redactor
 from lmr.cloud.session import Aws, open_aws
 from lmr.cloud.spending import read_spending, record, write_spending
+from lmr.cluster.address import Address
+from lmr.cluster.certificates import make_certificates, store_certificates
 from lmr.cluster.client import connect as connect_to
 from lmr.errors import CloudError
 from lmr.scheduler.backlog import Backlog, read_backlog, retire_hosts
@@ -30,8 +32,6 @@ __all__ = [
     "Poll",
     "PricesFile",
     "Region",
-    "Scheduler",
-    "TlsFolder",
     "Yes",
     "ask",
     "asking",
@@ -41,6 +41,7 @@ __all__ = [
     "find_cluster",
     "folder_of",
     "leaving",
+    "new_certificates",
     "now_utc",
     "open_session",
     "out",
@@ -57,10 +58,6 @@ Name = Annotated[str, typer.Option("--name", help="The cluster's name.")]
 Region = Annotated[str | None, typer.Option(help="Region of AWS; else as the AWS command line finds it.")]
 PricesFile = Annotated[str | None, typer.Option("--prices", help="Your price table, TOML.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-Scheduler = Annotated[str, typer.Option(help="The scheduler's address, as `lmr cluster connect` opens it.")]
-TlsFolder = Annotated[
-    Path | None, typer.Option("--tls", help="Folder of certificates. Default: ~/.lmr/NAME.")
-]
 Poll = Annotated[float, typer.Option(hidden=True)]
 
 
@@ -143,9 +140,13 @@ def leaving(
 
 @contextmanager
 def asking(
-    aws: Aws, name: str, scheduler: str, tls: Path | None, *, needed: bool
+    aws: Aws, name: str, scheduler: str | None, tls: str | None, *, needed: bool
 ) -> Iterator[tuple[Any, Backlog | None]]:
-    """Ask the scheduler what it has to do; where that is not needed and nothing listens, go on without."""
+    """Ask the scheduler what it has to do; where that is not needed and nothing listens, go on without.
+
+    Without an address it is the one that `lmr cluster connect` opens; without a folder, `~/.lmr/NAME`.
+    """
+    scheduler = scheduler or THROUGH_TUNNEL
     if not _listens(scheduler):
         if needed:
             raise CloudError(
@@ -155,31 +156,48 @@ def asking(
             )
         yield None, None
         return
-    folder = str(certificates(aws, name, tls)) if scheduler.startswith("tls://") else None
+    folder = str(certificates(aws, name, tls)) if Address.parse(scheduler).encrypted else None
     with connect_to(scheduler, folder) as client:
         yield client, read_backlog(client)
 
 
 def _listens(address: str) -> bool:
-    host, _, port = address.rpartition("://")[2].rpartition(":")
+    where = Address.parse(address)
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=2):
+        with socket.create_connection((where.host, where.port), timeout=2):
             return True
-    except (OSError, ValueError):
+    except OSError:
         return False
 
 
-def certificates(aws: Aws, name: str, tls: Path | None) -> Path:
+def certificates(aws: Aws, name: str, tls: str | None) -> Path:
     """Return the folder with the client's certificate; fetch it where it is not there."""
-    folder = tls or folder_of(name)
+    folder = folder_of(name, tls)
     if not (folder / "client.pem").is_file():
-        bundle.fetch_certificates(aws, name, folder)
+        _refuse_foreign(folder, name)
+        store_certificates(folder, bundle.fetch_certificates(aws, name))
     return folder
 
 
-def folder_of(name: str) -> Path:
-    """Return where a cluster's certificates lie on this machine."""
-    return Path.home() / ".lmr" / name
+def new_certificates(folder: Path, name: str) -> None:
+    """Make certificates for a new cluster; only those of an `up` that was interrupted are replaced."""
+    _refuse_foreign(folder, name)
+    make_certificates(folder, force=True)
+
+
+def _refuse_foreign(folder: Path, name: str) -> None:
+    """Refuse to write over certificates that may be another cluster's: LMR_TLS is set for any cluster."""
+    if folder != folder_of(name) and (folder / "ca.pem").exists():
+        raise CloudError(
+            f"the certificates in {folder} may be another cluster's",
+            got="a ca.pem that this cluster has not used from here",
+            fix=f"--tls with a folder that is not there yet, or `--tls ''` for {folder_of(name)}",
+        )
+
+
+def folder_of(name: str, tls: str | None = None) -> Path:
+    """Return where a cluster's certificates lie on this machine, unless a folder is named."""
+    return Path(tls) if tls else Path.home() / ".lmr" / name
 
 
 def ask(question: str, yes: bool) -> None:
@@ -208,6 +226,8 @@ def end_cluster(aws: Aws, name: str, poll_seconds: float) -> None:
                 poll_seconds=poll_seconds,
             )
         bundle.forget_parameters(aws, name)
+        if kept := kept_bucket(aws, name):
+            bundle.remove_bundles(aws, kept)
         left = _settled(aws, name, poll_seconds)
     if cluster is not None and cluster.bucket:
         now = now_utc()

@@ -9,8 +9,8 @@ from rich.table import Table
 
 from lmr import storage
 from lmr.evaluation.calibrate import Curve, fit_threshold, precision_curve
-from lmr.evaluation.kaggle import read_solution
 from lmr.steps.results.calibrate import labelled_pairs, store_calibration
+from lmr.steps.results.scores import read_solution
 
 __all__ = ["calibrate"]
 

@@ -8,7 +8,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from lmr.cli.options import Scheduler, SchedulerArgument, Tls
 from lmr.cluster import commands, tunnel
+from lmr.cluster.address import Address, host_name
 from lmr.cluster.certificates import make_certificates
 
 __all__ = ["cluster_app", "dashboard"]
@@ -25,10 +27,6 @@ GOES_WHERE = {
     "client": "the laptops that submit",
 }
 
-Tls = Annotated[
-    str | None,
-    typer.Option("--tls", envvar="LMR_TLS", help="Folder of certificates from `lmr cluster certs`."),
-]
 Unprotected = Annotated[
     bool, typer.Option("--unprotected", help="Allow ports that anyone who reaches them can misuse.")
 ]
@@ -55,9 +53,9 @@ def certs(
             path.name, "nowhere: signs certificates, keep it" if kept else GOES_WHERE[path.stem] + secret
         )
     out.print(table)
+    address = Address("tls", host[0] if host else "HOST", 8786)
     out.print(
-        f"next: lmr cluster scheduler --tls {folder}\n"
-        f"      lmr cluster worker tls://{(host or ['HOST'])[0]}:8786 --tls {folder}",
+        f"next: lmr cluster scheduler --tls {folder}\n      lmr cluster worker {address} --tls {folder}",
         soft_wrap=True,
     )
 
@@ -71,6 +69,12 @@ def scheduler(
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8786,
     dashboard_host: Annotated[str, typer.Option(help="A private address: it has no password.")] = "127.0.0.1",
     dashboard_port: Annotated[int, typer.Option(min=0, max=65535)] = 8787,
+    dashboard_name: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Name by which browsers ask for the dashboard, besides localhost; may be repeated."
+        ),
+    ] = None,
     unprotected: Unprotected = False,
 ) -> None:
     """Start a scheduler on this machine; it runs until it is stopped."""
@@ -81,6 +85,7 @@ def scheduler(
             port=port,
             dashboard_host=dashboard_host,
             dashboard_port=dashboard_port,
+            dashboard_names=dashboard_name or (),
             unprotected=unprotected,
         )
     )
@@ -88,10 +93,10 @@ def scheduler(
 
 @cluster_app.command()
 def worker(
-    address: Annotated[str, typer.Argument(envvar="DASK_SCHEDULER_ADDRESS", help="tls://host:8786")],
+    address: SchedulerArgument,
     tls: Tls = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Worker processes. Default: one per core.")
+        int | None, typer.Option(min=1, help="Worker processes. Default: one per core, as memory allows.")
     ] = None,
     gpu: Annotated[bool, typer.Option("--gpu", help="One worker per GPU instead, by dask-cuda.")] = False,
     memory_per_worker: Annotated[
@@ -99,6 +104,10 @@ def worker(
     ] = "auto",
     name: Annotated[str | None, typer.Option(help="Name of this machine's workers.")] = None,
     cache: Annotated[str | None, typer.Option(help="Folder for unpacked datasets; sets LMR_CACHE.")] = None,
+    contact_address: Annotated[
+        str | None,
+        typer.Option(help="host:port where others reach this one worker: a container's published port."),
+    ] = None,
     unprotected: Unprotected = False,
 ) -> None:
     """Start the workers of this machine; ends with an error when cut off, to be started again."""
@@ -110,15 +119,14 @@ def worker(
         memory_per_worker=memory_per_worker,
         name=name,
         cache=cache,
+        contact_address=contact_address,
         unprotected=unprotected,
     )
     sys.exit(commands.supervise(command))
 
 
 def dashboard(
-    scheduler: Annotated[
-        str | None, typer.Option(envvar="DASK_SCHEDULER_ADDRESS", help="Asks it where its dashboard is.")
-    ] = None,
+    scheduler: Scheduler = None,
     tls: Tls = None,
     ssh: Annotated[str | None, typer.Option(help="The scheduler's machine, as ssh knows it.")] = None,
     ssm: Annotated[str | None, typer.Option(help="The scheduler's EC2 instance, i-…")] = None,
@@ -126,12 +134,17 @@ def dashboard(
     print_: Annotated[bool, typer.Option("--print", help="Print the command, do not run it.")] = False,
 ) -> None:
     """Open a tunnel to the dashboard, which listens on a private address, or print it."""
-    place = tunnel.dashboard_place(scheduler, tls) if scheduler else tunnel.Place("127.0.0.1", 8787)
-    if not (ssh or ssm):
+    place = tunnel.dashboard_place(scheduler, tls) if scheduler else tunnel.USUAL_PLACE
+    at = f"{host_name(place.host)}:{place.port}"
+    if scheduler is None and not print_:
         out.print(
-            f"the dashboard listens at {place.host}:{place.port}; from another machine, one of",
+            f"no scheduler was named, so none was asked: this is for a dashboard at {at}, where"
+            " `lmr cluster scheduler` puts it unless told otherwise",
             soft_wrap=True,
         )
+    if not (ssh or ssm):
+        found = "to open it" if scheduler is None else f"the dashboard listens at {at}"
+        out.print(f"{found}; from another machine, one of", soft_wrap=True)
         for command in (
             tunnel.tunnel_command(place, ssh="HOST", local_port=port),
             tunnel.tunnel_command(place, ssm="INSTANCE", local_port=port),

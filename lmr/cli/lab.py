@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from lmr.cluster.address import Address
 from lmr.cluster.client import connect
 from lmr.errors import ClusterError
 from lmr.lab import lab as servers
@@ -64,11 +65,11 @@ def down(hosts: Hosts) -> None:
 
 def _certificates(lab: Lab) -> None:
     if not (lab.tls / "ca.pem").is_file():
-        address = lab.scheduler.removeprefix("tls://").rpartition(":")[0]
+        host = Address.parse(lab.scheduler).host
         raise ClusterError(
             f"there are no certificates in {lab.tls}",
             got="no ca.pem",
-            fix=f"lmr cluster certs {lab.tls} --host {address}",
+            fix=f"lmr cluster certs {lab.tls} --host {host}",
         )
 
 

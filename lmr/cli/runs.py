@@ -9,21 +9,17 @@ from rich.console import Console
 from lmr.api.prepare import Prepared
 from lmr.api.progress import ProgressBars
 from lmr.cli import tables
-from lmr.cli.cluster import Tls
+from lmr.cli.options import Scheduler, Tls, named
 from lmr.cli.workflow import with_workflow
 from lmr.cluster.client import Where, open_client
-from lmr.errors import ClusterError
 from lmr.runtime.finish import raise_if_failed
 from lmr.scheduler.plugin import RunStatus
 from lmr.scheduler.run import submit as submit_steps
 from lmr.scheduler.runs import cancel_run, find_run, list_runs, report_of
 from lmr.scheduler.runs import follow as watch_run
 
-__all__ = ["Scheduler", "cancel", "runs", "status", "submit", "watch"]
+__all__ = ["cancel", "runs", "status", "submit", "watch"]
 
-Scheduler = Annotated[
-    str | None, typer.Option(envvar="DASK_SCHEDULER_ADDRESS", help="Address of a Dask scheduler.")
-]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for workers that the run needs and has not yet.")]
 
 out = Console(highlight=False)
@@ -32,7 +28,7 @@ out = Console(highlight=False)
 @with_workflow
 def submit(prepared: Prepared, scheduler: Scheduler = None, tls: Tls = None, wait: Wait = False) -> None:
     """Send a workflow to a scheduler and return at once: it goes on without this machine."""
-    where = Where(scheduler=_given(scheduler), tls=tls)
+    where = Where(scheduler=named(scheduler), tls=tls)
     for news in prepared.news:
         out.print(news)
     prepared.remember()
@@ -56,7 +52,7 @@ def submit(prepared: Prepared, scheduler: Scheduler = None, tls: Tls = None, wai
 
 def runs(scheduler: Scheduler = None, tls: Tls = None) -> None:
     """List the runs that a scheduler knows."""
-    with open_client(Where(scheduler=_given(scheduler), tls=tls)) as client:
+    with open_client(Where(scheduler=named(scheduler), tls=tls)) as client:
         statuses = list_runs(client)
     out.print(tables.runs_table(statuses) if statuses else "this scheduler knows no run")
 
@@ -70,7 +66,7 @@ def status(
     if run is None:
         runs(scheduler, tls)
         return
-    with open_client(Where(scheduler=_given(scheduler), tls=tls)) as client:
+    with open_client(Where(scheduler=named(scheduler), tls=tls)) as client:
         found = find_run(client, run)
     _show(found)
 
@@ -81,7 +77,7 @@ def watch(
     tls: Tls = None,
 ) -> None:
     """Follow a run to its end, from any machine; leaving does not stop it."""
-    with open_client(Where(scheduler=_given(scheduler), tls=tls)) as client:
+    with open_client(Where(scheduler=named(scheduler), tls=tls)) as client:
         found = find_run(client, run)
         if found.active:
             with ProgressBars(out) as bars:
@@ -98,22 +94,14 @@ def cancel(
     tls: Tls = None,
 ) -> None:
     """Stop a run; what is finished stays, and submitting again goes on from there."""
-    with open_client(Where(scheduler=_given(scheduler), tls=tls)) as client:
+    with open_client(Where(scheduler=named(scheduler), tls=tls)) as client:
         found = cancel_run(client, run)
     out.print(f"{run} is {found.state}")
 
 
-def _given(scheduler: str | None) -> str:
-    if scheduler is None:
-        raise ClusterError(
-            "no scheduler is named", fix="give --scheduler tls://host:8786, or set DASK_SCHEDULER_ADDRESS"
-        )
-    return scheduler
-
-
 def _show(found: RunStatus) -> None:
     """Print a run; one that failed is told as `lmr run` tells it."""
-    for note in found.record.notes:
+    for note in (*found.record.notes, *found.notices):
         out.print(note, soft_wrap=True)
     if found.active:
         out.print(tables.run_table(found))

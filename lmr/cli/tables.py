@@ -4,12 +4,14 @@ import time
 from collections.abc import Mapping, Sequence
 
 from rich.table import Table
+from rich.text import Text
 
 from lmr.runtime.graph import Plan
 from lmr.runtime.steps import grouped
 from lmr.runtime.tasks import Summary
 from lmr.scheduler.plugin import RunStatus
 from lmr.steps.results.files import Unusable
+from lmr.text import printable
 
 __all__ = [
     "bytes_text",
@@ -150,7 +152,8 @@ def unusable_table(photos: Sequence[Unusable], most: int = 20) -> Table:
     for name in ("set", "id", "reason"):
         table.add_column(name)
     for photo in photos[:most]:
-        table.add_row(photo.set, photo.id, photo.reason)
+        # As text, since a name may hold what rich takes for markup.
+        table.add_row(photo.set, Text(printable(photo.id)), Text(printable(photo.reason)))
     if len(photos) > most:
         table.add_row("…", f"{len(photos) - most} more", "see the dataset `unusable` of the run")
     return table

@@ -6,6 +6,7 @@ import importlib.metadata
 import io
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from lmr.cloud.session import Aws, aws_errors
@@ -13,17 +14,59 @@ from lmr.errors import CloudError
 from lmr.shipped import packed, shipped
 
 __all__ = [
+    "Bundle",
     "fetch_certificates",
     "forget_parameters",
     "has_certificates",
+    "own_bundle",
     "own_wheel",
     "put_certificates",
+    "remove_bundles",
     "upload_bundle",
 ]
 
-FILES = ("lmr-scheduler.service", "lmr-worker.service", "lmr-spot.service", "logged.sh", "spot.sh")
+FILES = (
+    *("node.sh", "logged.sh", "spot.sh", "lmr-scheduler.service", "lmr-worker.service", "lmr-spot.service"),
+    *("requirements-cpu.txt", "requirements-gpu.txt"),
+)
+MANIFEST = "SHA256SUMS"
+FOLDER = "cluster/"
+"""Where bundles lie in a bucket, each in a folder of its own; members of the cluster cannot write there."""
 # Clients' are handed over last.
 ROLES = {role: ("ca.pem", f"{role}.pem", f"{role}.key") for role in ("scheduler", "worker", "client")}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What machines run: files by name, and a digest that names all of them.
+
+    The digest stands in the user data of the machines and is the name of the bundle's folder in the bucket.
+    So a machine runs the code that its cluster was started with, or waits; never what lies there by chance.
+    """
+
+    files: Mapping[str, bytes]
+
+    @property
+    def manifest(self) -> bytes:
+        """The digests of all files, as `sha256sum --check` reads them."""
+        lines = (f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(self.files.items()))
+        return "".join(lines).encode()
+
+    @property
+    def digest(self) -> str:
+        """The digest of the manifest."""
+        return hashlib.sha256(self.manifest).hexdigest()
+
+    @property
+    def folder(self) -> str:
+        """Its folder in the bucket."""
+        return f"{FOLDER}{self.digest}/"
+
+
+def own_bundle() -> Bundle:
+    """Pack what runs here, with the scripts and the hashes of all packages that it needs."""
+    name, wheel = own_wheel()
+    return Bundle({name: wheel} | {file: shipped(f"deploy/aws/{file}").read_bytes() for file in FILES})
 
 
 def own_wheel() -> tuple[str, bytes]:
@@ -61,21 +104,47 @@ def _digest(data: bytes) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
 
 
-def upload_bundle(aws: Aws, bucket: str) -> int:
-    """Put code and scripts into the bucket, where waiting machines find them; return how many bytes."""
-    name, wheel = own_wheel()
-    contents = {file: shipped(f"deploy/aws/{file}").read_bytes() for file in FILES}
-    contents |= {"constraints.txt": shipped("constraints.txt").read_bytes(), name: wheel}
+def upload_bundle(aws: Aws, bucket: str, bundle: Bundle) -> int:
+    """Put a bundle into the bucket, where waiting machines find it; return how many bytes."""
     s3 = aws.client("s3")
+    # The manifest comes first: whatever is there later is listed in one, and can be removed by it.
+    files = {MANIFEST: bundle.manifest, **bundle.files}
     with aws_errors(aws.redactor):
-        for old in s3.list_objects_v2(Bucket=bucket, Prefix="cluster/").get("Contents", ()):
-            s3.delete_object(Bucket=bucket, Key=old["Key"])
-        for file, data in contents.items():
-            s3.put_object(Bucket=bucket, Key=f"cluster/{file}", Body=data)
-        # Machines begin when this one is there.
-        start = shipped("deploy/aws/node.sh").read_bytes()
-        s3.put_object(Bucket=bucket, Key="cluster/node.sh", Body=start)
-    return sum(map(len, contents.values())) + len(start)
+        for file, data in files.items():
+            s3.put_object(Bucket=bucket, Key=f"{bundle.folder}{file}", Body=data)
+    return sum(map(len, files.values()))
+
+
+def remove_bundles(aws: Aws, bucket: str) -> None:
+    """Remove the bundles from a bucket: what a manifest lists that has the digest it is named by, no more."""
+    s3 = aws.client("s3")
+    folders = [
+        row["Prefix"]
+        for row in aws.pages(
+            "s3", "list_objects_v2", "CommonPrefixes", Bucket=bucket, Prefix=FOLDER, Delimiter="/"
+        )
+    ]
+    with aws_errors(aws.redactor):
+        for folder in folders:
+            digest = folder.removeprefix(FOLDER).strip("/")
+            manifest = _read(aws, bucket, f"{folder}{MANIFEST}")
+            if manifest is None or hashlib.sha256(manifest).hexdigest() != digest:
+                continue
+            # The manifest goes last, so that an interrupted removal can be gone on with.
+            for name in [*(line.split()[1] for line in manifest.decode().splitlines()), MANIFEST]:
+                s3.delete_object(Bucket=bucket, Key=f"{folder}{name}")
+
+
+def _read(aws: Aws, bucket: str, key: str) -> bytes | None:
+    from botocore.exceptions import ClientError
+
+    try:
+        data: bytes = aws.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
+            return None
+        raise
+    return data
 
 
 def put_certificates(aws: Aws, tags: Mapping[str, str], folder: Path) -> None:
@@ -97,8 +166,8 @@ def put_certificates(aws: Aws, tags: Mapping[str, str], folder: Path) -> None:
                 )
 
 
-def fetch_certificates(aws: Aws, cluster: str, folder: Path) -> None:
-    """Fetch the client's certificate of a cluster, for a machine that did not start it.
+def fetch_certificates(aws: Aws, cluster: str) -> dict[str, bytes]:
+    """Fetch the client's certificate of a cluster, for a machine that did not start it; its files by name.
 
     Raises
     ------
@@ -111,11 +180,7 @@ def fetch_certificates(aws: Aws, cluster: str, folder: Path) -> None:
             f"the cluster {cluster} has no certificate for clients in AWS",
             fix="`lmr cluster down` and `up` make new ones; results in the bucket stay",
         )
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for row in rows:
-        path = folder / row["Name"].rpartition("/")[2]
-        path.touch(mode=0o600)
-        path.write_text(row["Value"])
+    return {row["Name"].rpartition("/")[2]: row["Value"].encode() for row in rows}
 
 
 def has_certificates(aws: Aws, cluster: str) -> bool:

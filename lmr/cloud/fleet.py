@@ -80,19 +80,25 @@ def resize(
     Raises
     ------
     CloudError
-        If a group may not be so large.
+        If a group may not be so large, or is not there.
     """
     for kind, size in sizes.items():
-        if size > groups[kind].largest:
+        if kind not in groups and size:
+            raise CloudError(
+                f"this cluster has no group of {kind.upper()} machines",
+                got="no machine image for them when it was started",
+                fix=f"`lmr cluster down`, then `up` with --{kind}-image ami-…; results stay in the bucket",
+            )
+        if kind in groups and size > groups[kind].largest:
             raise CloudError(
                 f"the {kind} group cannot have so many machines",
                 got=f"{size}, at most {groups[kind].largest}",
-                fix=f"`lmr cluster up` with a larger --{kind}-max",
+                fix=f"`lmr cluster down`, then `up` with a larger --{kind}-max; results stay in the bucket",
             )
     client = aws.client("autoscaling")
     with aws_errors(aws.redactor):
-        for kind, size in sizes.items():
-            group = groups[kind]
+        for kind, group in groups.items():
+            size = sizes.get(kind, group.desired)
             surplus = [one for one in leave_first if one in group.members][: max(group.desired - size, 0)]
             for one in surplus:
                 client.terminate_instance_in_auto_scaling_group(

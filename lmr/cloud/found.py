@@ -44,7 +44,7 @@ class Cluster:
     address
         The scheduler's address inside the network.
     groups
-        Its two Auto Scaling groups, by kind.
+        Its Auto Scaling groups, by kind; one without an image for GPU machines has no `gpu`.
     types
         Of machines that a group may get, by kind.
     parameters
@@ -80,7 +80,7 @@ class Cluster:
     @property
     def sizes(self) -> dict[str, int]:
         """What the groups are asked to be now."""
-        return {kind: group.desired for kind, group in self.groups.items()}
+        return {kind: group.desired if (group := self.groups.get(kind)) else 0 for kind in ("cpu", "gpu")}
 
 
 def fleet_of(

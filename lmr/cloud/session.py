@@ -35,7 +35,7 @@ class Aws:
         """Yield the items of all pages of a list."""
         with aws_errors(self.redactor):
             for page in self.client(service).get_paginator(operation).paginate(**arguments):
-                yield from page[result]
+                yield from page.get(result, ())
 
 
 def open_aws(redactor: Redactor, *, region: str | None = None, profile: str | None = None) -> Aws:

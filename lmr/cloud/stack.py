@@ -99,14 +99,27 @@ def network(aws: Aws, vpc: str | None, subnets: Sequence[str]) -> tuple[str, tup
     return vpcs.pop(), tuple(row["SubnetId"] for row in chosen)
 
 
-def create(aws: Aws, order: Order) -> None:
+def create(aws: Aws, order: Order, bundle: str, *, gpu: bool) -> None:
     """Have AWS begin to make the stack of a cluster, with empty groups.
+
+    Parameters
+    ----------
+    aws
+        The session.
+    order
+        What it shall be.
+    bundle
+        Digest of the code that its machines run.
+    gpu
+        Whether it must have a group of GPU machines. It has one anyway where AWS names an image for them.
 
     Raises
     ------
     CloudError
-        If AWS refuses.
+        If AWS refuses, or names no machine image.
     """
+    cpu_image = _image(aws, order.cpu_image, "--cpu-image", needed=True)
+    gpu_image = _image(aws, order.gpu_image, "--gpu-image", needed=gpu)
     vpc, subnets = network(aws, order.vpc, order.subnets)
     parameters = {
         "ClusterName": order.name,
@@ -116,8 +129,11 @@ def create(aws: Aws, order: Order) -> None:
         "SubnetCount": len(subnets),
         "ClientCidr": order.client_cidr,
         "ExistingBucket": kept_bucket(aws, order.name),
-        "ImageId": _image(aws, order.cpu_image),
-        "GpuImageId": _image(aws, order.gpu_image),
+        "Bundle": bundle,
+        "ImageId": cpu_image,
+        # The template asks for an image in any case; without GPU machines nothing is started from it.
+        "GpuImageId": gpu_image or cpu_image,
+        "GpuMachines": "yes" if gpu_image else "no",
         "SchedulerType": order.scheduler_type,
         "CpuTypes": ",".join(_exactly(order.cpu_types, 3, "--cpu-types")),
         "GpuTypes": ",".join(_exactly(order.gpu_types, 2, "--gpu-types")),
@@ -145,7 +161,8 @@ def _exactly(types: tuple[str, ...], count: int, option: str) -> list[str]:
     return [types[min(i, len(types) - 1)] for i in range(count)]
 
 
-def _image(aws: Aws, image: str) -> str:
+def _image(aws: Aws, image: str, option: str, *, needed: bool) -> str:
+    """Return an AMI by its id or the parameter that names it; an empty text where there need be none."""
     if image.startswith("ami-"):
         return image
     from botocore.exceptions import ClientError
@@ -156,8 +173,10 @@ def _image(aws: Aws, image: str) -> str:
         if error.response["Error"]["Code"] != "ParameterNotFound":
             with aws_errors(aws.redactor):
                 raise
+        if not needed:
+            return ""
         raise CloudError(
-            f"{aws.region} names no machine image {image}", fix="--cpu-image or --gpu-image: an ami-…"
+            f"{aws.region} names no machine image {image}", fix=f"{option}: an ami-… of that region"
         ) from error
     value: str = answer["Parameter"]["Value"]
     return value

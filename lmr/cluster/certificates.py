@@ -7,8 +7,10 @@ for the scheduler or a worker with it. Keys are elliptic (P-256) and never leave
 
 import ipaddress
 import os
+import shlex
+import stat
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,10 +21,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from lmr.errors import ClusterError
 
-__all__ = ["ROLES", "check_certificate", "make_certificates"]
+__all__ = ["ROLES", "check_certificate", "make_certificates", "store_certificates"]
 
 ROLES = ("scheduler", "worker", "client")
 
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _CALLS, _ANSWERS = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
 
 
@@ -45,7 +48,7 @@ def make_certificates(
     Raises
     ------
     ClusterError
-        If files are there already, or the folder cannot be written.
+        If files are there already, or the folder cannot be written or is open to others.
     """
     names = [f"{role}.{kind}" for role in ("ca", *ROLES) for kind in ("pem", "key")]
     there = [name for name in names if (folder / name).exists()]
@@ -85,13 +88,41 @@ def make_certificates(
         certificate = builder.sign(authority_key, hashes.SHA256())
         files[f"{role}.pem"] = certificate.public_bytes(serialization.Encoding.PEM)
         files[f"{role}.key"] = _pem(key)
+    return store_certificates(folder, files)
+
+
+def store_certificates(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
+    """Write certificates and keys into a folder, keys with mode 0600; return the files.
+
+    Raises
+    ------
+    ClusterError
+        If the folder cannot be written, or others may write there and it holds more than this.
+    """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _close(folder)
         return [_store(folder / name, data) for name, data in files.items()]
     except OSError as error:
         raise ClusterError(
             f"cannot write certificates to {folder}", got=str(error), fix="choose a folder of your own"
         ) from error
+
+
+def _close(folder: Path) -> None:
+    """See to it that nobody else may put another certificate in the place of one."""
+    found = folder.stat()
+    if not found.st_mode & _OTHERS_WRITE:
+        return
+    # An empty folder of the user's own serves nothing else yet; nobody loses anything.
+    if found.st_uid == os.geteuid() and not any(folder.iterdir()):
+        folder.chmod(0o700)
+        return
+    raise ClusterError(
+        f"others may write to {folder}, and so replace certificates",
+        got=f"mode {stat.S_IMODE(found.st_mode):04o}",
+        fix=f"name a folder that is not there yet, such as {shlex.quote(str(folder / 'certs'))}",
+    )
 
 
 def check_certificate(folder: Path, role: str) -> None:
@@ -109,6 +140,7 @@ def check_certificate(folder: Path, role: str) -> None:
             got=f"{', '.join(missing)} missing",
             fix=f"copy {', '.join(names)} there from where `lmr cluster certs` made them",
         )
+    _check_private(folder / names[2])
     try:
         authority, certificate = (
             x509.load_pem_x509_certificate((folder / n).read_bytes()) for n in names[:2]
@@ -140,6 +172,26 @@ def check_certificate(folder: Path, role: str) -> None:
             got=f"valid until {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC",
             fix="make new ones with `lmr cluster certs` and copy them to all machines",
         )
+
+
+def _check_private(key: Path) -> None:
+    """Refuse a key that others may read or write.
+
+    A group may read a key that belongs to root, as PostgreSQL allows it too: so do container engines and
+    Debian's `ssl-cert` hand keys to services that do not run as root.
+    """
+    found = key.stat()
+    allowed = stat.S_IRWXU
+    if found.st_uid == 0 and os.geteuid() != 0:
+        allowed |= stat.S_IRGRP
+    if not stat.S_IMODE(found.st_mode) & ~allowed:
+        return
+    mine = found.st_uid == os.geteuid() or os.geteuid() == 0
+    raise ClusterError(
+        f"others may use the private key {key}",
+        got=f"mode {stat.S_IMODE(found.st_mode):04o}",
+        fix=f"{'' if mine else 'as its owner: '}chmod 600 {shlex.quote(str(key))}",
+    )
 
 
 def _begin(
@@ -178,7 +230,7 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 def _alternative(host: str) -> x509.GeneralName:
     try:
-        return x509.IPAddress(ipaddress.ip_address(host))
+        return x509.IPAddress(ipaddress.ip_address(host.strip("[]")))
     except ValueError:
         pass
     try:

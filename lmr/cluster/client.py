@@ -3,6 +3,7 @@
 `--scheduler ADDRESS` is the only contract with a cluster, whoever started it.
 """
 
+import importlib
 import logging
 import os
 import uuid
@@ -16,9 +17,12 @@ import dask
 import distributed
 from distributed.versions import VersionMismatchWarning
 
+from lmr.cluster.admission import is_grant
+from lmr.cluster.capacity import memory_bytes
 from lmr.cluster.tls import security, why_unreachable
 from lmr.errors import ClusterError
 from lmr.runtime.threads import thread_environment
+from lmr.storage.folders import private_folder
 
 __all__ = ["Where", "connect", "open_client", "workers_of"]
 
@@ -91,7 +95,11 @@ def workers_of(client: distributed.Client) -> Mapping[str, Mapping[str, Any]]:
     workers, and that answer may take the place of the one that was asked for.
     """
     workers: Mapping[str, Mapping[str, Any]] = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
-    return workers
+    # What runs have granted is no resource of the machine.
+    return {
+        address: {**worker, "resources": {k: v for k, v in worker["resources"].items() if not is_grant(k)}}
+        for address, worker in workers.items()
+    }
 
 
 def _check_version(client: distributed.Client) -> None:
@@ -107,17 +115,24 @@ def _check_version(client: distributed.Client) -> None:
 
 @contextmanager
 def _local_cluster(where: Where) -> Iterator[distributed.LocalCluster]:
+    # The scheduler is in this process and its workers are children: each guards the page that it shows.
+    guard = importlib.import_module("lmr.cluster.dashboard").__name__
     config = {
+        "distributed.worker.preload": [guard],
         "distributed.nanny.pre-spawn-environ": thread_environment(),
         # Memory is bounded by the steps; a worker that spills would spill tens of bytes.
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,
+        # Dask's own default is a name in the shared temporary folder that anyone can guess.
+        "temporary-directory": dask.config.get("temporary-directory") or str(private_folder("scratch")),
     }
     gpus = min(where.gpus, where.workers)
     with dask.config.set(config):
         cluster = distributed.LocalCluster(
             n_workers=where.workers - gpus,
             threads_per_worker=1,
+            # By itself Dask gives each worker the share of one core, however few workers there are.
+            memory_limit=memory_bytes() // where.workers,
             processes=True,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",

@@ -1,29 +1,38 @@
 """The commands that start a scheduler and workers with all that `lmr` needs of them.
 
-They are Dask's own (`dask scheduler`, `dask worker`, `dask cuda worker`); here it is decided with which
-options and environment. A worker process has one thread: a shard that crashes a library then takes no
-innocent neighbour with it, and the cores of a host are shared out as processes.
+They are Dask's own (`dask scheduler`, `dask worker`, `dask cuda worker`), by way of `lmr.cluster.entry`;
+here it is decided with which options and environment. A worker process has one thread: a shard that crashes
+a library then takes no innocent neighbour with it, and the cores of a host are shared out as processes.
 """
 
 import ctypes
 import importlib.util
-import ipaddress
 import os
 import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import dask
+
+from lmr.cluster.address import Address, host_name, own_host, resolve
+from lmr.cluster.capacity import fitting_workers, memory_bytes, usable_cpus, worker_memory
 from lmr.cluster.certificates import check_certificate
+from lmr.cluster.entry import explained
 from lmr.cluster.tls import check_address
 from lmr.errors import ClusterError
 from lmr.runtime.threads import malloc_environment, thread_environment
+from lmr.storage.folders import private_folder
 
-__all__ = ["Command", "exec_command", "scheduler_command", "supervise", "worker_command"]
+__all__ = ["NAMES_VARIABLE", "Command", "exec_command", "scheduler_command", "supervise", "worker_command"]
+
+NAMES_VARIABLE = "LMR_DASHBOARD_NAMES"
+"""Names by which the dashboards of this machine are asked for, separated by commas."""
+
+_GUARD = "lmr.cluster.dashboard"
 
 DEATH_TIMEOUT_SECONDS = 180
 """How long a worker may take to start and find its scheduler: a host starts a hundred at once."""
@@ -44,6 +53,7 @@ def scheduler_command(
     port: int = 8786,
     dashboard_host: str = "127.0.0.1",
     dashboard_port: int = 8787,
+    dashboard_names: Sequence[str] = (),
     unprotected: bool = False,
 ) -> Command:
     """Return the command that starts a scheduler.
@@ -56,6 +66,8 @@ def scheduler_command(
         Address to listen on. None: every address of this machine with `tls`, only itself without.
     port, dashboard_host, dashboard_port
         The dashboard knows no password, so it listens on a private address only.
+    dashboard_names
+        Names under which browsers ask for the dashboard, besides `localhost` and the machine's own.
     unprotected
         Allow what anyone who reaches the port could misuse.
 
@@ -79,9 +91,11 @@ def scheduler_command(
     protocol = "tls" if tls else "tcp"
     arguments = ["scheduler", "--protocol", protocol, "--port", str(port)]
     if host is not None or not tls:
-        arguments += ["--host", f"{protocol}://{_bracketed(host or '127.0.0.1')}"]
-    arguments += ["--dashboard-address", f"{_bracketed(dashboard_host)}:{dashboard_port}"]
+        arguments += ["--host", f"{protocol}://{host_name(host or '127.0.0.1')}"]
+    arguments += ["--dashboard-address", f"{host_name(dashboard_host)}:{dashboard_port}"]
+    arguments += _preloads("scheduler")
     environment = {
+        NAMES_VARIABLE: ",".join([dashboard_host, *dashboard_names]),
         # A worker's death counts against every task that was assigned to it, not only the one it ran.
         # Shards that kill workers are counted by the ledger instead (lmr.scheduler.plugin).
         "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1000",
@@ -98,6 +112,7 @@ def worker_command(
     memory_per_worker: str = "auto",
     name: str | None = None,
     cache: str | None = None,
+    contact_address: str | None = None,
     unprotected: bool = False,
 ) -> Command:
     """Return the command that starts the workers of one host.
@@ -109,15 +124,19 @@ def worker_command(
     tls
         Folder with `ca.pem`, `worker.pem` and `worker.key`, for a `tls://` address.
     workers
-        Worker processes; None: one per core that this process may use.
+        Worker processes; None: one per processor that this process may use, as many as memory allows.
     gpu
         Start one worker per visible GPU instead, which declares `GPU=1`.
     memory_per_worker
-        At this much memory a worker is ended and started again, such as `4GB`.
+        At this much memory a worker is ended and started again, such as `4GB`; `auto`: an equal share of what
+        this machine or container has.
     name
         Name of the workers; their number is added where there are several.
     cache
         Folder for unpacked datasets on this machine (`LMR_CACHE`).
+    contact_address
+        `host:port` at which others reach the one worker, where that is not its own address (a container's
+        published port, a NAT); it listens at the same port.
     unprotected
         Allow a worker without TLS that other machines can reach.
 
@@ -128,7 +147,8 @@ def worker_command(
         missing, or the worker would be open to strangers.
     """
     check_address(address, tls, "worker")
-    host = _facing(address)
+    # Workers listen at the address that faces the scheduler, and nowhere else.
+    host = own_host(address)
     if not tls and not unprotected and not _is_loopback(host):
         raise ClusterError(
             "a worker without TLS runs whatever anyone sends it",
@@ -149,10 +169,29 @@ def worker_command(
         )
     if gpu:
         _check_driver()
-    count = workers or len(os.sched_getaffinity(0))
+    total = memory_bytes()
+    count = 1 if gpu else workers or fitting_workers(memory_per_worker, usable_cpus(), total)
+    limit = worker_memory(memory_per_worker, count, total)
+    if contact_address:
+        if gpu or count != 1:
+            raise ClusterError(
+                "a contact address is that of one worker",
+                got=f"--contact-address {contact_address} with {'--gpu' if gpu else f'{count} workers'}",
+                fix="--workers 1, and one `lmr cluster worker` with a port of its own for each further one",
+            )
+        contact = Address.parse(contact_address)
+        scheme = Address.parse(address).scheme
+        options = ["--listen-address", f"{scheme}://{host_name(host)}:{contact.port}"]
+        options += ["--contact-address", f"{scheme}://{contact.location}"]
+    else:
+        options = ["--host", host_name(host)]
     # What a worker's own page shows is for this machine only: it has no password either.
-    options = ["--host", host, "--dashboard-address", "127.0.0.1:0", "--nthreads", "1"]
-    options += ["--memory-limit", memory_per_worker, "--death-timeout", str(DEATH_TIMEOUT_SECONDS)]
+    options += ["--dashboard-address", "127.0.0.1:0", "--nthreads", "1"]
+    # dask-cuda shares the memory out among the GPUs.
+    shared_out = gpu and memory_per_worker.strip().lower() == "auto"
+    options += ["--memory-limit", "auto" if shared_out else str(limit)]
+    options += ["--death-timeout", str(DEATH_TIMEOUT_SECONDS)]
+    options += _preloads("worker")
     if name:
         options += ["--name", name]
     if gpu:
@@ -171,6 +210,14 @@ def worker_command(
     return _dask(arguments, environment, tls, "worker")
 
 
+def _preloads(role: str) -> list[str]:
+    """Return what Dask's processes load first: what this machine's configuration names, and our guard."""
+    # An option takes the place of the configuration, for which dask-cuda does not look at all.
+    configured = dask.config.get(f"distributed.{role}.preload") or []
+    names = [configured] if isinstance(configured, str) else [*configured]
+    return [part for name in [*names, _GUARD] for part in ("--preload", name)]
+
+
 def _check_driver() -> None:
     """Refuse a machine without NVIDIA's driver, where dask-cuda would end with a traceback."""
     try:
@@ -184,7 +231,9 @@ def _check_driver() -> None:
 
 
 def _dask(arguments: list[str], environment: Mapping[str, str], tls: str | None, role: str) -> Command:
-    start = (sys.executable, "-m", "dask", *arguments)
+    start = (sys.executable, "-m", "lmr.cluster.entry", *arguments)
+    # What lies in the folder of the start is not imported; another checkout of lmr may lie there.
+    environment = {**environment, "PYTHONSAFEPATH": "1"}
     if not tls:
         return Command(start, environment)
     folder = Path(tls).absolute()
@@ -202,7 +251,7 @@ def _dask(arguments: list[str], environment: Mapping[str, str], tls: str | None,
 
 def exec_command(command: Command) -> None:
     """Become the command: signals then reach it without a process between."""
-    os.execve(command.arguments[0], command.arguments, {**os.environ, **command.environment})
+    os.execve(command.arguments[0], command.arguments, _whole_environment(command))
 
 
 def supervise(command: Command) -> int:
@@ -213,7 +262,10 @@ def supervise(command: Command) -> int:
     0 is for a worker that was told to stop.
     """
     told = False
-    child = subprocess.Popen(command.arguments, env={**os.environ, **command.environment})
+    try:
+        child = subprocess.Popen(command.arguments, env=_whole_environment(command))
+    except OSError as error:
+        raise explained(error, "worker") from error
 
     def stop(number: int, _: Any) -> None:
         nonlocal told
@@ -231,45 +283,15 @@ def supervise(command: Command) -> int:
     return 0 if told else code if code > 0 else 1
 
 
-def _facing(address: str) -> str:
-    """Return this machine's address on the way to a scheduler: workers listen there and nowhere else."""
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    if not (host and port.isdecimal()):
-        raise ClusterError(
-            "the address of the scheduler is not complete", got=address, fix="for example tls://host:8786"
-        )
-    target = _addresses(host)[0]
-    family = socket.AF_INET6 if target.version == 6 else socket.AF_INET
-    # Connecting a datagram socket sends nothing; it only looks up the route.
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((str(target), int(port)))
-            return str(probe.getsockname()[0])
-    except OSError as error:
-        raise ClusterError(
-            f"there is no way to {address} from this machine", got=str(error), fix="check the network"
-        ) from error
-
-
-def _addresses(host: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
-    try:
-        found = {info[4][0] for info in socket.getaddrinfo(host.strip("[]"), None)}
-    except OSError as error:
-        raise ClusterError(
-            f"there is no host {host}",
-            got=str(error),
-            fix="give an address of this machine, such as 127.0.0.1",
-        ) from error
-    return [ipaddress.ip_address(str(address).partition("%")[0]) for address in found]
+def _whole_environment(command: Command) -> dict[str, str]:
+    """Return a command's environment with a scratch folder that other users of this machine cannot enter."""
+    scratch = private_folder("scratch", command.environment.get("LMR_CACHE"))
+    return {"DASK_TEMPORARY_DIRECTORY": str(scratch), **os.environ, **command.environment}
 
 
 def _is_loopback(host: str) -> bool:
-    return all(address.is_loopback for address in _addresses(host))
+    return all(address.is_loopback for address in resolve(host))
 
 
 def _is_private(host: str) -> bool:
-    return all(address.is_private and not address.is_unspecified for address in _addresses(host))
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+    return all(address.is_private and not address.is_unspecified for address in resolve(host))

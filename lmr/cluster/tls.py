@@ -11,8 +11,9 @@ from pathlib import Path
 import dask
 import distributed
 
+from lmr.cluster.address import Address
 from lmr.cluster.certificates import check_certificate
-from lmr.errors import ClusterError
+from lmr.errors import ClusterError, one_line
 
 __all__ = ["check_address", "security", "why_unreachable"]
 
@@ -51,20 +52,21 @@ def check_address(address: str, folder: str | None, role: str) -> None:
     Raises
     ------
     ClusterError
-        If `tls://` comes without certificates, certificates without `tls://`, or a certificate is not good.
+        If it is no address, `tls://` comes without certificates, certificates without `tls://`, or a
+        certificate is not good.
     """
-    encrypted = address.startswith("tls://")
-    if encrypted and not folder:
+    where = Address.parse(address)
+    if where.encrypted and not folder:
         raise ClusterError(
             f"the scheduler at {address} asks for a certificate",
             got="neither --tls nor LMR_TLS",
             fix=f"--tls DIR, a folder with ca.pem, {role}.pem and {role}.key from `lmr cluster certs`",
         )
-    if folder and not encrypted:
+    if folder and not where.encrypted:
         raise ClusterError(
             f"{address} is no encrypted address, but certificates were given",
             got=f"--tls {folder}",
-            fix=f"use tls://{address.rpartition('://')[2]}, or leave --tls and LMR_TLS away",
+            fix=f"use tls://{where.location}, or leave --tls and LMR_TLS away",
         )
     if folder:
         check_certificate(Path(folder), role)
@@ -74,18 +76,20 @@ def why_unreachable(
     address: str, credentials: distributed.Security | None, error: BaseException
 ) -> ClusterError:
     """Find out by one more call why a scheduler could not be reached, and return the error that says so."""
-    reason = _handshake(address, credentials)
+    where = Address.parse(address)
+    reason = _handshake(where, credentials)
     if reason == "speaks TLS":
         return ClusterError(
             f"the scheduler at {address} speaks TLS only",
             got="a tcp:// address",
-            fix=f"use tls://{address.rpartition('://')[2]} and --tls DIR",
+            fix=f"use tls://{where.location} and --tls DIR",
         )
     if reason == "speaks no TLS":
         return ClusterError(
             f"the scheduler at {address} does not speak TLS",
             got="a tls:// address",
-            fix=f"start it with `lmr cluster scheduler --tls DIR`, or use tcp://{address[6:]} without --tls",
+            fix="start it with `lmr cluster scheduler --tls DIR`,"
+            f" or use tcp://{where.location} without --tls",
         )
     if reason == "foreign":
         return ClusterError(
@@ -101,15 +105,13 @@ def why_unreachable(
         )
     return ClusterError(
         f"cannot reach a Dask scheduler at {address}",
-        got=" ".join(f"{type(error).__name__}: {error}".split())[:200],
+        got=one_line(error),
         fix="check the address (tcp://host:8786 or tls://host:8786) and that the scheduler runs",
     )
 
 
-def _handshake(address: str, credentials: distributed.Security | None) -> str | None:
+def _handshake(address: Address, credentials: distributed.Security | None) -> str | None:
     """Try a TLS handshake; tell in a word what stands against it, None if nothing does or nobody answers."""
-    scheme, _, location = address.rpartition("://")
-    host, _, port = location.rpartition(":")
     if credentials is None:
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -117,11 +119,11 @@ def _handshake(address: str, credentials: distributed.Security | None) -> str | 
         context = credentials.get_connection_args("client")["ssl_context"]
     try:
         with (
-            socket.create_connection((host.strip("[]"), int(port)), _PROBE_SECONDS) as plain,
+            socket.create_connection((address.host, address.port), _PROBE_SECONDS) as plain,
             context.wrap_socket(plain) as encrypted,
         ):
             if credentials is None:
-                return "speaks TLS" if scheme != "tls" else None
+                return "speaks TLS" if not address.encrypted else None
             # TLS 1.3: whether the server takes the client's certificate shows with its first answer.
             encrypted.recv(1)
         return None
@@ -129,7 +131,7 @@ def _handshake(address: str, credentials: distributed.Security | None) -> str | 
         return "foreign"
     except ssl.SSLError as error:
         if "ALERT" not in (error.reason or ""):
-            return "speaks no TLS" if scheme == "tls" else None
+            return "speaks no TLS" if address.encrypted else None
         return "refused" if credentials is not None else "speaks TLS"
     except (OSError, ValueError):
         return None

@@ -8,10 +8,20 @@ import subprocess
 from dataclasses import dataclass
 from typing import Any
 
+from lmr.cluster.address import host_name
 from lmr.cluster.client import connect
 from lmr.errors import ClusterError
 
-__all__ = ["Place", "become", "dashboard_place", "lacking", "run_tunnel", "shown", "tunnel_command"]
+__all__ = [
+    "USUAL_PLACE",
+    "Place",
+    "become",
+    "dashboard_place",
+    "lacking",
+    "run_tunnel",
+    "shown",
+    "tunnel_command",
+]
 
 _GUIDES = "https://docs.aws.amazon.com"
 _NEEDS = {
@@ -32,6 +42,10 @@ class Place:
     port: int
 
 
+USUAL_PLACE = Place("127.0.0.1", 8787)
+"""Where `lmr cluster scheduler` puts a dashboard unless it is told otherwise."""
+
+
 def dashboard_place(scheduler: str, tls: str | None) -> Place:
     """Ask a scheduler where its dashboard listens.
 
@@ -49,7 +63,7 @@ def dashboard_place(scheduler: str, tls: str | None) -> Place:
             fix="start it with `lmr cluster scheduler`",
         )
     host, port = bound
-    return Place("127.0.0.1" if host in ("0.0.0.0", "::") else host, port)
+    return Place({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)
 
 
 def _bound(dask_scheduler: Any) -> tuple[str, int] | None:
@@ -77,8 +91,7 @@ def tunnel_command(
     if ssh and ssm:
         raise ClusterError("one tunnel at a time", got="--ssh and --ssm", fix="give one of them")
     if ssh:
-        host = f"[{place.host}]" if ":" in place.host else place.host
-        forward = f"127.0.0.1:{local_port}:{host}:{place.port}"
+        forward = f"127.0.0.1:{local_port}:{host_name(place.host)}:{place.port}"
         # A laptop that was asleep finds a tunnel that has ended, not one that hangs.
         options = ["-o", "ExitOnForwardFailure=yes", "-o", "ServerAliveInterval=15"]
         return ["ssh", "-N", *options, "-L", forward, ssh]

@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lmr.evaluation.kaggle import read_solution, read_submission
+    from lmr.evaluation.kaggle import parse_solution, parse_submission
     from lmr.evaluation.pictures import match_picture, thumbnail
     from lmr.evaluation.scorers import gap, map_at_100, map_classic, map_revisited
 
@@ -19,8 +19,8 @@ __all__ = [
     "map_classic",
     "map_revisited",
     "match_picture",
-    "read_solution",
-    "read_submission",
+    "parse_solution",
+    "parse_submission",
     "thumbnail",
 ]
 
@@ -30,8 +30,8 @@ _PLACES = {
     "map_classic": "scorers",
     "map_revisited": "scorers",
     "match_picture": "pictures",
-    "read_solution": "kaggle",
-    "read_submission": "kaggle",
+    "parse_solution": "kaggle",
+    "parse_submission": "kaggle",
     "thumbnail": "pictures",
 }
 

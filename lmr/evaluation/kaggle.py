@@ -1,4 +1,4 @@
-"""Kaggle's files: submissions and solutions. The one module of this folder that reads and writes.
+"""Kaggle's files: submissions and solutions, bytes in and bytes out. Who calls reads and writes them.
 
 All are CSV of one line per query after a header, with lists separated by spaces:
 
@@ -11,92 +11,146 @@ recognition submission     ``id,landmarks``    ``photo,landmark confidence`` or 
 recognition solution       ``id,landmark(s)``  ``photo,landmark landmark …``
 =========================  ==================  =======================================
 
-In a solution `None` or nothing stands for no right answer, and a third column `Usage` (Public, Private,
-Ignored) is not read. Windows line ends and a byte order mark are accepted.
+In a solution nothing, `None` or `nan` stands for no right answer. A third column `Usage` tells which rows are
+not scored: those that say Ignored. Line ends of every system, a byte order mark and quotes are accepted.
+A fault is told for the whole file at once, with its count and its first five offenders.
 """
 
-import os
 import sys
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-import fsspec
-
-from lmr.errors import LmrError, StorageError
+from lmr.errors import LmrError
+from lmr.evaluation.scores import first_five
+from lmr.evaluation.table_text import Faults, cells_of, text_of
 
 __all__ = [
     "MAX_PREDICTIONS",
-    "read_recognition_solution",
-    "read_recognition_submission",
-    "read_solution",
-    "read_submission",
+    "RankedLists",
+    "answers_of",
+    "parse_recognition_solution",
+    "parse_recognition_submission",
+    "parse_solution",
+    "parse_submission",
     "recognition_csv",
     "submission_csv",
-    "write_recognition_submission",
-    "write_submission",
+    "table_rows",
 ]
 
 MAX_PREDICTIONS = 100
 """The most gallery photos that the challenge accepts per query."""
 
-Url = str | os.PathLike[str]
+NOTHING = frozenset({"", "none", "nan", "null", "<na>"})
+"""What stands in a solution for no answer, in small letters: Kaggle writes None, pandas nan."""
+
+_SEPARATORS = ((";", "semicolons"), ("\t", "tabs"), ("|", "bars"))
+_LIST_FIX = "separate the ids of a list by spaces: a b c"
 
 
-def read_submission(url: Url) -> dict[str, list[str]]:
+def parse_submission(
+    data: bytes, name: str = "the submission", *, max_photos: int | None = MAX_PREDICTIONS
+) -> "RankedLists":
     """Read a retrieval submission: query id to gallery ids, best first, in the file's order.
+
+    Parameters
+    ----------
+    data
+        The bytes of the file.
+    name
+        What errors call it.
+    max_photos
+        The most photos that a query may have; None for no limit, as protocols with whole rankings need it.
 
     Raises
     ------
-    StorageError
-        If the file cannot be read.
     LmrError
-        If it is not such a file, names a query twice, or gives one more than 100 photos; with the number of
-        the line.
+        If it is not such a file, names a query twice, or gives queries too many photos; with the lines.
     """
-    predictions: dict[str, list[str]] = {}
-    for where, query_id, photos in _rows(url, ("id,images",)):
-        # The ids of a million photos come back in 10M places; interned, each is kept once.
-        predictions[query_id] = [sys.intern(photo_id) for photo_id in photos.split()]
-        _check_count(predictions[query_id], f"{where}: query {query_id}")
-    return predictions
+    faults = Faults(name)
+    cells: dict[str, str] = {}
+    for line, query_id, (photos,) in table_rows(data, name, ("id,images",), faults):
+        cells[query_id] = photos
+        if max_photos is not None and len(photos) > 2 * max_photos and len(photos.split()) > max_photos:
+            faults.add(
+                f"queries with more than {max_photos} photos",
+                f"query {query_id} has {len(photos.split())} (line {line})",
+                f"keep the {max_photos} best; the challenge refuses longer lists",
+            )
+    faults.raise_if_any()
+    return RankedLists(cells)
 
 
-def read_solution(url: Url) -> dict[str, list[str]]:
+class RankedLists(Mapping[str, list[str]]):
+    """Query id to gallery ids, each list made when it is asked for.
+
+    A hundred thousand lists of a hundred ids are ten million texts: made at once, they would take most of
+    the time and memory of scoring.
+
+    Parameters
+    ----------
+    cells
+        Query id to its photos, separated by spaces.
+    """
+
+    def __init__(self, cells: Mapping[str, str]) -> None:
+        self._cells = cells
+
+    def __getitem__(self, query_id: str) -> list[str]:
+        return self._cells[query_id].split()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._cells)
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+    def __contains__(self, query_id: object) -> bool:
+        return query_id in self._cells
+
+
+def parse_solution(data: bytes, name: str = "the solution") -> dict[str, list[str]]:
     """Read a retrieval solution: query id to the ids of its right photos, none for a query without.
 
-    Raises as `read_submission`.
+    A query whose `Usage` is Ignored has none, so that it is left out of every mean. Raises as
+    `parse_submission`.
     """
-    rows = _rows(url, ("id,images", "id,images,usage"))
-    return {query_id: _answers(photos) for _, query_id, photos in rows}
+    faults = Faults(name)
+    rows = list(table_rows(data, name, ("id,images", "id,images,usage"), faults))
+    faults.raise_if_any()
+    return {query_id: [] if _ignored(rest) else answers_of(photos) for _, query_id, (photos, *rest) in rows}
 
 
-def read_recognition_solution(url: Url) -> dict[str, list[str]]:
+def parse_recognition_solution(data: bytes, name: str = "the solution") -> dict[str, list[str]]:
     """Read a recognition solution: photo id to its landmarks, none for a photo without.
 
-    Raises as `read_submission`.
+    A photo whose `Usage` is Ignored is left out. Raises as `parse_submission`.
     """
-    rows = _rows(url, ("id,landmark", "id,landmarks", "id,landmark,usage", "id,landmarks,usage"))
-    return {photo_id: _answers(landmarks) for _, photo_id, landmarks in rows}
+    faults = Faults(name)
+    headers = ("id,landmark", "id,landmarks", "id,landmark,usage", "id,landmarks,usage")
+    rows = list(table_rows(data, name, headers, faults))
+    faults.raise_if_any()
+    return {photo_id: answers_of(landmarks) for _, photo_id, (landmarks, *rest) in rows if not _ignored(rest)}
 
 
-def read_recognition_submission(url: Url) -> dict[str, tuple[str, float]]:
+def parse_recognition_submission(data: bytes, name: str = "the submission") -> dict[str, tuple[str, float]]:
     """Read a recognition submission: photo id to landmark and confidence; unnamed photos are left out.
 
-    Raises as `read_submission`, and if a line does not hold one landmark and one number.
+    Raises as `parse_submission`, and if a line does not hold one landmark and one number.
     """
-    predictions = {}
-    for where, photo_id, cell in _rows(url, ("id,landmarks",)):
+    faults = Faults(name)
+    predictions: dict[str, tuple[str, float]] = {}
+    for line, photo_id, (cell,) in table_rows(data, name, ("id,landmarks",), faults):
         if not cell:
             continue
         try:
             landmark, confidence = cell.split()
-            predictions[photo_id] = sys.intern(landmark), float(confidence)
-        except ValueError as error:
-            raise LmrError(
-                f"{where}: photo {photo_id} has no landmark with confidence",
-                got=repr(cell)[:80],
-                fix="write one landmark, a space and one number, or nothing",
-            ) from error
+            predictions[photo_id] = sys.intern(landmark), _number(confidence)
+        except ValueError:
+            faults.add(
+                "photos without one landmark and its confidence",
+                f"photo {photo_id} has {cell[:40]!r} (line {line})",
+                "write one landmark, a space and one number, or nothing",
+            )
+    faults.raise_if_any()
     return predictions
 
 
@@ -114,12 +168,16 @@ def submission_csv(predictions: Mapping[str, Sequence[str]]) -> bytes:
     >>> submission_csv({"q1": ["a", "b"], "q2": []})
     b'id,images\nq1,a b\nq2,\n'
     """
-    lines = ["id,images"]
-    for query_id, photo_ids in predictions.items():
-        _check_count(photo_ids, f"query {query_id}")
-        _check_ids(query_id, (query_id, *photo_ids))
-        lines.append(f"{query_id},{' '.join(photo_ids)}")
-    return "\n".join([*lines, ""]).encode()
+    long = [f"query {q} has {len(p)}" for q, p in predictions.items() if len(p) > MAX_PREDICTIONS]
+    if long:
+        raise LmrError(
+            f"{len(long)} queries have more than {MAX_PREDICTIONS} photos",
+            got=first_five(long),
+            fix=f"keep the {MAX_PREDICTIONS} best; the challenge refuses longer lists",
+        )
+    _refuse_bad_ids((query_id, (query_id, *photos)) for query_id, photos in predictions.items())
+    lines = [f"{query_id},{' '.join(photos)}" for query_id, photos in predictions.items()]
+    return "\n".join(["id,images", *lines, ""]).encode()
 
 
 def recognition_csv(predictions: Mapping[str, tuple[str, float] | None]) -> bytes:
@@ -132,121 +190,133 @@ def recognition_csv(predictions: Mapping[str, tuple[str, float] | None]) -> byte
     >>> recognition_csv({"p1": ("8815", 0.1), "p2": None})
     b'id,landmarks\np1,8815 0.1\np2,\n'
     """
-    lines = ["id,landmarks"]
-    for photo_id, prediction in predictions.items():
-        _check_ids(photo_id, (photo_id,) if prediction is None else (photo_id, prediction[0]))
-        named = "" if prediction is None else f"{prediction[0]} {float(prediction[1])!r}"
-        lines.append(f"{photo_id},{named}")
-    return "\n".join([*lines, ""]).encode()
+    _refuse_bad_ids((photo, (photo, named[0]) if named else (photo,)) for photo, named in predictions.items())
+    no_number = [photo for photo, named in predictions.items() if named and named[1] != named[1]]
+    if no_number:
+        raise LmrError(
+            f"{len(no_number)} confidences are not numbers",
+            got=f"NaN for {first_five(no_number)}",
+            fix="give a number, or None for a photo without landmark",
+        )
+    lines = [
+        f"{photo}," if named is None else f"{photo},{named[0]} {float(named[1])!r}"
+        for photo, named in predictions.items()
+    ]
+    return "\n".join(["id,landmarks", *lines, ""]).encode()
 
 
-def write_submission(url: Url, predictions: Mapping[str, Sequence[str]]) -> None:
-    """Write a retrieval submission, whole or not at all. Raises as `submission_csv`, and StorageError."""
-    _write(url, submission_csv(predictions))
+def table_rows(
+    data: bytes, name: str, headers: Sequence[str], faults: Faults
+) -> Iterator[tuple[int, str, list[str]]]:
+    """Yield per row its line, its id and its other cells; what is wrong with rows goes to `faults`.
 
+    Parameters
+    ----------
+    data
+        The bytes of the file.
+    name
+        What errors call it.
+    headers
+        The headers that are accepted, in small letters; the first is the one that errors recommend.
+    faults
+        Gets the repeated ids, the wrong numbers of columns and the lists that are not separated by spaces.
 
-def write_recognition_submission(url: Url, predictions: Mapping[str, tuple[str, float] | None]) -> None:
-    """Write a recognition submission, whole or not at all. Raises as `recognition_csv`, and StorageError."""
-    _write(url, recognition_csv(predictions))
-
-
-def _rows(url: Url, headers: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:
-    """Yield per line where it stands, its id and its list; the id checked to be there once."""
-    name = os.fspath(url)
-    n_columns = 0
+    Raises
+    ------
+    LmrError
+        If the file is no text, or its header is none of those, or it has no rows.
+    """
+    width = 0
     first_seen: dict[str, int] = {}
-    for number, raw in enumerate(_read(url).removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        where = f"{name}, line {number}"
-        try:
-            line = raw.decode().strip()
-        except UnicodeDecodeError as error:
-            raise LmrError(
-                f"{where} is not UTF-8 text",
-                got=repr(raw[max(0, error.start - 10) : error.start + 10]),
-                fix="save the file as UTF-8; a compressed file must be unpacked first",
-            ) from error
-        if not line:
-            continue
-        cells = [cell.strip().strip('"') for cell in line.split(",")]
-        if n_columns == 0:
+    for line, cells in cells_of(text_of(data, name), name):
+        if width == 0:
             if ",".join(cells).lower() not in headers:
-                raise LmrError(f"{where} is not the header", got=line[:80], fix=f"it should be {headers[0]}")
-            n_columns = len(cells)
+                raise _no_header(name, cells, line, headers)
+            width = len(cells)
             continue
-        if len(cells) != n_columns or not cells[0]:
-            raise LmrError(
-                f"{where} does not have an id and {n_columns} columns",
-                got=line[:80],
-                fix="separate columns by commas, and the ids of a list by spaces",
+        if len(cells) != width or not cells[0]:
+            faults.add(
+                f"lines without an id and {width} columns",
+                f"line {line}: {','.join(cells)[:60]}",
+                "separate columns by commas, and the ids of a list by spaces",
             )
-        if cells[0] in first_seen:
-            raise LmrError(
-                f"{where}: id {cells[0]} stands there twice",
-                got=f"first on line {first_seen[cells[0]]}",
-                fix="keep one line per id",
+            first_seen.setdefault("", line)
+        elif cells[0] in first_seen:
+            faults.add(
+                "ids that stand there twice",
+                f"{cells[0]} (lines {first_seen[cells[0]]} and {line})",
+                "keep one line per id",
             )
-        first_seen[cells[0]] = number
-        yield where, cells[0], cells[1]
+        else:
+            first_seen[cells[0]] = line
+            if any(map(_is_no_list, cells)):
+                faults.add(
+                    "lists that are not separated by spaces", f"line {line}: {cells[1][:40]}", _LIST_FIX
+                )
+            yield line, cells[0], cells[1:]
     if not first_seen:
         raise LmrError(
             f"{name} holds no lines",
-            got="an empty file" if n_columns == 0 else "a header and nothing else",
+            got="an empty file" if width == 0 else "a header and nothing else",
             fix="check that the file was written to its end",
         )
 
 
-def _answers(cell: str) -> list[str]:
-    return [] if cell == "None" else [sys.intern(answer) for answer in cell.split()]
+def answers_of(cell: str) -> list[str]:
+    """Return the ids of a solution's cell, none for what stands for no answer."""
+    return [] if cell.lower() in NOTHING else cell.split()
 
 
-def _check_count(photo_ids: Sequence[str], where: str) -> None:
-    if len(photo_ids) > MAX_PREDICTIONS:
-        raise LmrError(
-            f"{where} has more than {MAX_PREDICTIONS} photos",
-            got=str(len(photo_ids)),
-            fix=f"keep the {MAX_PREDICTIONS} best; the challenge refuses longer lists",
-        )
-
-
-def _check_ids(row_id: str, ids: Sequence[str]) -> None:
-    for one in ids:
-        if not one or "," in one or '"' in one or one.split() != [one]:
-            raise LmrError(
-                f"the line of {row_id} would break the file: {one!r} is no id",
-                fix="use ids without spaces, commas and quotes",
+def _no_header(name: str, cells: Sequence[str], line: int, headers: Sequence[str]) -> LmrError:
+    got = ",".join(cells)
+    fix = f"the first line should be {headers[0]}"
+    for separator, word in _SEPARATORS:
+        if ",".join(cell.strip(' "') for cell in got.split(separator)).lower() in headers:
+            shown = separator.replace("\t", r"\t")
+            return LmrError(
+                f"{name} separates its columns by {word}",
+                got=got[:80],
+                fix=f"separate them by commas: tr '{shown}' ',' < {name} > new.csv",
             )
+    if ",".join(cells[1:]).lower() in headers:
+        what = f"{name} has a column before the ids, as a table's own row numbers are"
+        fix = f"leave it out: cut -d, -f2- {name} > new.csv (pandas: to_csv(…, index=False))"
+        return LmrError(what, got=got[:80], fix=fix)
+    if cells[0].lower() != "id" and len(cells) == headers[0].count(",") + 1:
+        fix = f"put a header before it: sed '1i {headers[0]}' {name} > new.csv"
+    elif any("landmark" in cell.lower() for cell in cells) and "landmark" not in headers[0]:
+        fix += "; this file is for recognition: lmr evaluate --protocol gap"
+    elif len(cells) > 2 and {"easy", "ok"} & {cell.lower() for cell in cells}:
+        fix += "; this file is for --protocol revisited-medium or classic"
+    return LmrError(f"{name}, line {line} is not the header", got=got[:80], fix=fix)
 
 
-def _read(url: Url) -> bytes:
-    try:
-        fs, path = fsspec.core.url_to_fs(url)
-        data: bytes = fs.cat_file(path)
-        return data
-    except Exception as error:  # each file system raises its own kinds, which share no base
-        raise _unreachable("read", url, error) from error
+def _ignored(rest: Sequence[str]) -> bool:
+    return bool(rest) and rest[-1].lower() == "ignored"
 
 
-def _write(url: Url, data: bytes) -> None:
-    try:
-        fs, path = fsspec.core.url_to_fs(url)
-        if "file" not in fs.protocol:
-            fs.pipe_file(path, data)  # one PUT: whole or absent
-            return
-        fs.makedirs(os.path.dirname(path), exist_ok=True)
-        temporary = f"{path}.{uuid.uuid4().hex}.tmp"
-        try:
-            fs.pipe_file(temporary, data)
-            os.replace(temporary, path)
-        finally:
-            if os.path.exists(temporary):
-                os.remove(temporary)
-    except Exception as error:  # as above
-        raise _unreachable("write", url, error) from error
+def _is_no_list(cell: str) -> bool:
+    """Tell whether a cell holds a list in another writing: with commas, or as a program prints it."""
+    return "," in cell or '"' in cell or (cell[:1], cell[-1:]) in (("[", "]"), ("(", ")"), ("{", "}"))
 
 
-def _unreachable(verb: str, url: Url, error: Exception) -> StorageError:
-    return StorageError(
-        f"cannot {verb} {os.fspath(url)}",
-        got=" ".join(f"{type(error).__name__}: {error}".split())[:300],
-        fix="check the path, the URL's scheme (s3://bucket/name, or a path) and the permissions",
-    )
+def _number(text: str) -> float:
+    number = float(text)
+    if number != number:
+        raise ValueError("NaN has no place in an order")
+    return number
+
+
+def _refuse_bad_ids(rows: Iterable[tuple[str, Sequence[str]]]) -> None:
+    bad = [
+        f"{one!r} in the line of {row}"
+        for row, ids in rows
+        for one in ids
+        if not one or "," in one or '"' in one or one.split() != [one]
+    ]
+    if bad:
+        raise LmrError(
+            f"{len(bad)} ids would break the file",
+            got=first_five(bad),
+            fix="use ids without spaces, commas and quotes",
+        )

@@ -14,6 +14,7 @@ import numpy as np
 
 from lmr.errors import LmrError
 from lmr.evaluation.scorers import Scores, average_precision_at_100
+from lmr.text import printable
 
 __all__ = [
     "QueryExample",
@@ -342,6 +343,8 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.FunctionLoader(lambda name: (templates / name).read_text(encoding="utf-8")),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        # Names of files stand on the page; what is markup already is ours.
+        finalize=lambda value: printable(value, keep="\n\t") if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )

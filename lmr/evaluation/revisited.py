@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lmr.errors import LmrError, SettingsError
+from lmr.evaluation.hits import find_hits
 
 __all__ = ["RankScores", "RevisitedScores", "map_classic", "map_revisited"]
 
@@ -145,51 +146,25 @@ def _rank_scores(
         )
     if len(kappas) == 0 or min(kappas) < 1:
         raise SettingsError("kappas must be ranks from 1", got=str(tuple(kappas)), fix="use (1, 5, 10)")
-    per_query = np.full(len(right), np.nan)
-    precision = np.full((len(right), len(kappas)), np.nan)
-    for row, (ranking, relevant, ignored) in enumerate(zip(rankings, right, junk, strict=True)):
-        ids = _as_ids(ranking, f"ranking {row}")
-        for known in (relevant, ignored):
+    lists = [_as_ids(ranking, f"ranking {row}") for row, ranking in enumerate(rankings)]
+    for row, ids in enumerate(lists):
+        for known in (right[row], junk[row]):
             if len(known) and len(ids) and known.dtype.kind != ids.dtype.kind:
                 raise LmrError(
                     f"ranking {row} and its ground truth name photos differently",
                     got=f"{ids[0]!r} in the ranking, {known[0]!r} in the ground truth",
                     fix="use the same ids in both: integers, or text",
                 )
-        if len(relevant) == 0:
-            continue
-        ranks = _ranks_of_hits(ids, relevant, ignored)
-        per_query[row] = _area_under_precision_recall(ranks, len(relevant))
-        precision[row] = [_precision_at(ranks, kappa) for kappa in kappas]
-    if np.isnan(per_query).all():
+    hits = find_hits(
+        (ids.tolist() for ids in lists),
+        [ids.tolist() for ids in right],
+        [ids.tolist() for ids in junk],
+        repeats_count=True,
+    )
+    if not hits.relevant.any():
         return None
-    return RankScores(per_query, tuple(kappas), precision)
-
-
-def _ranks_of_hits(ids: Ids, relevant: Ids, junk: Ids) -> NDArray[np.int64]:
-    """Return the ranks, from 1 and without junk, at which the relevant photos stand."""
-    hits = np.flatnonzero(np.isin(ids, relevant))
-    if len(junk) == 0:
-        return hits + 1
-    n_junk_before = np.searchsorted(np.flatnonzero(np.isin(ids, junk)), hits)
-    ranks: NDArray[np.int64] = hits - n_junk_before + 1
-    return ranks
-
-
-def _area_under_precision_recall(ranks: NDArray[np.int64], n_relevant: int) -> float:
-    """Integrate precision over recall by trapezoids: each hit between the precision before it and at it."""
-    found = np.arange(1, len(ranks) + 1)
-    # Before rank 1 nothing has been shown; precision there is defined as 1.
-    before = np.where(ranks == 1, 1.0, (found - 1) / np.maximum(ranks - 1, 1))
-    return float(np.sum(before + found / ranks)) / (2 * n_relevant)
-
-
-def _precision_at(ranks: NDArray[np.int64], kappa: int) -> float:
-    if len(ranks) == 0:
-        return 0.0
-    # A list that ends with its last hit is not blamed for the places it has no photos to fill.
-    depth = min(kappa, int(ranks[-1]))
-    return float(np.count_nonzero(ranks <= depth)) / depth
+    precision = np.stack([hits.precision_to_last_hit(kappa) for kappa in kappas], axis=1)
+    return RankScores(hits.area(), tuple(kappas), precision)
 
 
 def _truth(row: int, truth: Mapping[str, ArrayLike], required: tuple[str, ...]) -> dict[str, Ids]:

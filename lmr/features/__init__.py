@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lmr.errors import LmrError
 
 if TYPE_CHECKING:
-    from lmr.features.decode import decode_photo
+    from lmr.features.decoding.decode import decode_photo
     from lmr.features.interfaces import GlobalExtractor, GlobalFeatures, LocalExtractor, LocalFeatures
     from lmr.features.local.delf import load_delf
     from lmr.features.local.learned import load_aliked, load_xfeat
@@ -37,7 +37,7 @@ _PLACES = {
     "LocalExtractor": "interfaces",
     "LocalFeatures": "interfaces",
     "RootSift": "local.rootsift",
-    "decode_photo": "decode",
+    "decode_photo": "decoding.decode",
     "load_aliked": "local.learned",
     "load_delf": "local.delf",
     "load_gem": "networks.gem",

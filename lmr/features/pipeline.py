@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
-from lmr.features.decode import decode_photo
+from lmr.features.decoding.decode import MOST_PIXELS, MOST_SCANS, decode_photo
 from lmr.features.interfaces import Photo
 
 __all__ = ["decoding_threads", "extract_photos"]
@@ -69,7 +69,8 @@ def extract_photos(
     order = sorted(range(len(images)), key=lambda i: (sizes[i][1] / sizes[i][0], sizes[i][0], i))
 
     def prepared(i: int) -> Any:
-        return extractor.prepare(decode_photo(images[i]))
+        # What is too large for a run was left out when it was ingested.
+        return extractor.prepare(decode_photo(images[i], max_pixels=MOST_PIXELS, max_scans=MOST_SCANS))
 
     threads = decoders or decoding_threads(extractor.needs_gpu)
     stream = extractor.stream(_ahead(prepared, order, threads=threads, ahead=ahead))

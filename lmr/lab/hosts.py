@@ -12,6 +12,7 @@ __all__ = ["Host", "Lab", "read_lab"]
 
 # Both become part of paths and command lines on other machines.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+HostName = Annotated[str, Field(pattern=r"^\[?[A-Za-z0-9:][A-Za-z0-9._:%-]*\]?$")]
 SshName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.@:%-]*$")]
 
 
@@ -40,7 +41,7 @@ class Host(BaseModel):
 
     ssh: SshName
     role: Literal["scheduler", "cpu", "gpu"]
-    address: Name | None = None
+    address: HostName | None = None
     workers: Annotated[int, Field(ge=1)] | None = None
     memory_per_worker: str = "auto"
     cache: str | None = None
@@ -89,7 +90,9 @@ class Lab(BaseModel):
     def scheduler(self) -> str:
         """Address of the scheduler."""
         host = next(host for host in self.hosts if host.role == "scheduler")
-        return f"tls://{host.address or host.ssh.rpartition('@')[2]}:{self.port}"
+        name = (host.address or host.ssh.rpartition("@")[2]).strip("[]")
+        # The lab's floor lies below the cluster's, whose addresses would do this.
+        return f"tls://[{name}]:{self.port}" if ":" in name else f"tls://{name}:{self.port}"
 
 
 def read_lab(path: Path) -> Lab:

@@ -16,9 +16,15 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from lmr import storage
 from lmr.errors import SettingsError
 
-__all__ = ["Part", "Settings", "digest", "layer", "parse_overrides", "read_toml"]
+__all__ = ["ADDED_LATER", "Part", "Settings", "digest", "layer", "parse_overrides", "read_toml"]
 
 Group = TypeVar("Group")
+
+ADDED_LATER = {"added_later": True}
+"""Metadata of a field that counts in a fingerprint only when it differs from its default.
+
+What was made before the field existed was made as its default says, and stays valid.
+"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,7 +87,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Part):
         return {"class": value.kind, **{name: _plain(one) for name, one in value.values.items()}}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = {
+            f.name: _plain(getattr(value, f.name))
+            for f in dataclasses.fields(value)
+            if not (f.metadata.get("added_later") and getattr(value, f.name) == f.default)
+        }
         return {"class": type(value).__name__, **fields}
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}

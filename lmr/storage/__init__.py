@@ -14,6 +14,7 @@ from lmr.storage.objects import (
     read,
     read_many,
 )
+from lmr.storage.outside import read_outside
 
 __all__ = [
     "absolute",
@@ -28,4 +29,5 @@ __all__ = [
     "put",
     "read",
     "read_many",
+    "read_outside",
 ]

@@ -4,18 +4,25 @@ A dataset is a folder `part-00000.parquet ...` at any fsspec URL. Every shard ca
 metadata, the schema version, the step and fingerprint that made it, its number and its count of rows; a
 reader refuses by name a shard that is missing, cut short, or written by something else.
 
+What is stored is verified when it is read: each page by Parquet's own checksum, and the footer, which says
+where pages lie and what they mean, by a digest in front of it (other readers of Parquet skip it). Shards that
+an earlier lmr wrote have neither, and are read as they are.
+
 Several datasets can be read as one, their shards numbered through: the generations of a gallery that grows.
 """
 
 import bisect
+import hashlib
 import itertools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lmr.errors import ShardError, StorageError
@@ -28,6 +35,9 @@ SCHEMA_VERSION = 1
 
 _KEY = b"lmr"
 _PART = re.compile(r"part-(\d{5,})\.parquet")
+_DIGEST_MARK = b"lmr footer sha256"
+_DIGEST_BYTES = len(_DIGEST_MARK) + hashlib.sha256().digest_size
+_TAIL_BYTES = 64 << 10
 
 
 @dataclass(frozen=True)
@@ -86,18 +96,8 @@ class Dataset:
             "shards": self.shards,
             "rows": rows.num_rows,
         }
-        metadata = {_KEY: json.dumps({**identity, **facts}).encode()}
-        sink = pa.BufferOutputStream()
-        # Descriptors and JPEGs do not compress and have no useful statistics.
-        pq.write_table(
-            rows.replace_schema_metadata(metadata),
-            sink,
-            row_group_size=row_group_rows,
-            compression="lz4",
-            use_dictionary=False,
-            write_statistics=False,
-        )
-        data = sink.getvalue()
+        metadata = {_KEY: json.dumps({**identity, **facts, "footer": "digested"}).encode()}
+        data = _to_parquet(rows.replace_schema_metadata(metadata), row_group_rows)
         objects.put(self.shard_url(shard), memoryview(data))
         return int(data.size)
 
@@ -115,14 +115,28 @@ class Dataset:
         ShardError
             If the shard is missing, truncated, or was not written by this dataset's step and settings.
         """
+        with self._opened(shard) as (parquet, _):
+            names = None if columns is None else list(columns)
+            return _read_rows(parquet, names, rows)
+
+    def facts(self, shard: int) -> dict[str, Any]:
+        """Return what a shard's metadata says of it (rows, seconds, peak memory), reading its footer only."""
+        with self._opened(shard) as (_, facts):
+            return facts
+
+    @contextmanager
+    def _opened(self, shard: int) -> Iterator[tuple[pq.ParquetFile, dict[str, Any]]]:
+        """Open a shard, with its facts; errors inside the block are told as the shard's."""
         url = self.shard_url(shard)
         remake = f"delete {url} and run the same command again: only what is missing is made"
         try:
             with objects.open_read(url) as file:
-                parquet = pq.ParquetFile(file)
-                self._check(parquet, shard, url, remake)
-                names = None if columns is None else list(columns)
-                return parquet.read(columns=names) if rows is None else _read_rows(parquet, names, rows)
+                footer, digested = _read_footer(file)
+                parquet = pq.ParquetFile(file, metadata=footer, page_checksum_verification=True)
+                facts = self._check(parquet, shard, url, remake)
+                if facts.get("footer") == "digested" and not digested:
+                    raise ValueError("the digest of its footer is gone")
+                yield parquet, facts
         except StorageError as error:
             if isinstance(error, ShardError) or not isinstance(error.__cause__, FileNotFoundError):
                 raise
@@ -131,42 +145,116 @@ class Dataset:
                 got=f"no file {url}",
                 fix="run the same command again: missing shards are remade",
             ) from error
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             got = " ".join(str(error).split())[:200]
             raise ShardError(
                 f"shard {self.step}/{shard:05d} is damaged", got=f"{url}: {got}", fix=remake
             ) from error
 
-    def facts(self, shard: int) -> dict[str, Any]:
-        """Return what a shard's metadata says of it (rows, seconds, peak memory), reading its footer only."""
-        url = self.shard_url(shard)
-        with objects.open_read(url) as file:
-            return self._check(pq.ParquetFile(file), shard, url, "delete it and run again")
-
     def _check(self, parquet: pq.ParquetFile, shard: int, url: str, fix: str) -> dict[str, Any]:
         what = f"shard {self.step}/{shard:05d} is not what it should be"
-        try:
-            facts: dict[str, Any] = json.loads((parquet.schema_arrow.metadata or {})[_KEY])
-        except (KeyError, ValueError) as error:
-            raise ShardError(what, got=f"{url}: a Parquet file that lmr did not write", fix=fix) from error
+        facts = _facts(parquet)
+        if facts is None:
+            raise ShardError(what, got=f"{url}: a Parquet file that lmr did not write", fix=fix)
         if facts.get("schema") != SCHEMA_VERSION:
             raise ShardError(what, got=f"{url}: schema {facts.get('schema')}, not {SCHEMA_VERSION}", fix=fix)
         for key, want in (("step", self.step), ("fingerprint", self.fingerprint), ("shard", shard)):
             if facts.get(key) != want:
                 raise ShardError(what, got=f"{url}: {key} {facts.get(key)!r}, not {want!r}", fix=fix)
-        if facts["rows"] != parquet.metadata.num_rows:
-            got = f"{url}: {parquet.metadata.num_rows} of {facts['rows']} rows"
+        if facts.get("rows") != parquet.metadata.num_rows:
+            got = f"{url}: {parquet.metadata.num_rows} of {facts.get('rows')} rows"
             raise ShardError(what, got=got, fix=fix)
         return facts
 
 
-def _read_rows(parquet: pq.ParquetFile, columns: list[str] | None, rows: range) -> pa.Table:
+def _to_parquet(rows: pa.Table, row_group_rows: int | None) -> pa.Buffer:
+    """Write rows as a Parquet file, with checksums of its pages and a digest of its footer before that."""
+    sink = pa.BufferOutputStream()
+    # Descriptors and JPEGs do not compress and have no useful statistics.
+    writer = pq.ParquetWriter(
+        sink,
+        rows.schema,
+        compression="lz4",
+        use_dictionary=False,
+        write_statistics=False,
+        write_page_checksum=True,
+    )
+    writer.write_table(rows, row_group_size=row_group_rows)
+    sink.write(bytes(_DIGEST_BYTES))
+    writer.close()
+    data = sink.getvalue()
+    view = memoryview(data).cast("B")  # the buffer is ours until it is returned
+    start = len(view) - 8 - int.from_bytes(view[-8:-4], "little")
+    view[start - _DIGEST_BYTES : start] = _DIGEST_MARK + _digest(view[start:])
+    return data
+
+
+def _read_footer(file: Any) -> tuple[pq.FileMetaData, bool]:
+    """Read a file's footer, by one request where it is short; tell whether its digest was there."""
+    size = file.seek(0, 2)
+    tail = _tail(file, size, _TAIL_BYTES)
+    length = int.from_bytes(tail[-8:-4], "little") + 8
+    if length + _DIGEST_BYTES > len(tail):
+        tail = _tail(file, size, length + _DIGEST_BYTES)
+    digest, footer = tail[-length - _DIGEST_BYTES : -length], tail[-length:]
+    digested = digest.startswith(_DIGEST_MARK)
+    if digested and digest[len(_DIGEST_MARK) :] != _digest(footer):
+        raise ValueError("its footer is not the one that was written")
+    return pq.read_metadata(pa.BufferReader(tail)), digested
+
+
+def _digest(footer: bytes | memoryview) -> bytes:
+    return hashlib.sha256(footer).digest()
+
+
+def _tail(file: Any, size: int, count: int) -> bytes:
+    file.seek(max(size - count, 0))
+    tail: bytes = file.read(min(size, count))
+    return tail
+
+
+def _facts(parquet: pq.ParquetFile) -> dict[str, Any] | None:
+    """Return what lmr wrote into a file's metadata; None if that is not there."""
+    try:
+        facts = json.loads((parquet.schema_arrow.metadata or {})[_KEY])
+    except (KeyError, ValueError, RecursionError):
+        return None
+    return facts if isinstance(facts, dict) else None
+
+
+def _read_rows(parquet: pq.ParquetFile, columns: list[str] | None, rows: range | None) -> pa.Table:
+    """Read the row groups that hold a range of rows, or all, and cut the range out."""
     sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
+    rows = range(sum(sizes)) if rows is None else rows
     starts = [0, *itertools.accumulate(sizes)]
     first = max(bisect.bisect_right(starts, rows.start) - 1, 0)
     last = bisect.bisect_left(starts, rows.stop)
-    found = parquet.read_row_groups(range(first, min(last, len(sizes))), columns=columns)
+    groups = range(first, min(last, len(sizes)))
+    found = parquet.read_row_groups(groups, columns=columns)
+    _check_counts(parquet.metadata, groups, found)
     return found.slice(rows.start - starts[first], len(rows))
+
+
+def _check_counts(about: pq.FileMetaData, groups: range, found: pa.Table) -> None:
+    """Refuse fewer values than the footer tells of.
+
+    A page's checksum does not cover its header. Of a damaged header the Parquet library tells nothing when
+    the page is skipped or read in part.
+    """
+    if found.num_rows != sum(about.row_group(i).num_rows for i in groups):
+        raise ValueError(f"{found.num_rows} rows were read, and there are more or less")
+    for field in found.schema:
+        if pa.types.is_list(field.type) or pa.types.is_large_list(field.type):
+            # An empty list takes the place of one value.
+            lengths = pc.list_value_length(found.column(field.name)).fill_null(0)
+            read = pc.sum(pc.max_element_wise(lengths, 1)).as_py() or 0
+            if read != sum(_values(about.row_group(i), field.name) for i in groups):
+                raise ValueError(f"{read} values were read of {field.name}, and there are more or less")
+
+
+def _values(group: Any, name: str) -> int:
+    columns = (group.column(i) for i in range(group.num_columns))
+    return sum(int(one.num_values) for one in columns if one.path_in_schema.split(".")[0] == name)
 
 
 class _HasShards(Protocol):

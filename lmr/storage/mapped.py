@@ -3,30 +3,33 @@
 A task that needs rows from everywhere (features of many queries, descriptors of neighbours, the lists of
 an index) does not read shards per row and does not hold the dataset in its own memory: the first process
 that asks unpacks the dataset to local disk under a file lock, all others map the same pages. What is
-unpacked is named by its fingerprint, so it never goes stale; the least recently used goes first when the
-folder outgrows its limit.
+unpacked is named by its fingerprint, so it never goes stale. It is described by lengths and digests; what no
+longer fits its description, or cannot be opened, is unpacked again. The least recently used goes first when
+the folder outgrows its limit.
 
-The folder is `$LMR_CACHE` (default: `lmr-cache-<user>` under the temporary directory), its limit
+The folder is `lmr-unpacked` below `lmr.storage.folders.cache_root()` (`$LMR_CACHE`), its limit
 `$LMR_CACHE_GB` (default: half of the disk's free space when something is added).
 """
 
-import fcntl
 import json
+import math
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmr.errors import StorageError
+from lmr.errors import LmrError, StorageError
+from lmr.storage._sealed import DESCRIPTION, is_whole, seal, sync
 from lmr.storage.arrow import Ragged, arrays_of, column, ragged
 from lmr.storage.datasets import Dataset
+from lmr.storage.folders import private_folder, remove
+from lmr.storage.locks import locked
 
 Opened = TypeVar("Opened")
 
@@ -35,24 +38,7 @@ __all__ = ["cache_folder", "map_rows", "named_arrays", "stack", "stack_ragged", 
 
 def cache_folder() -> Path:
     """Return this user's folder for unpacked datasets on this machine, made if need be."""
-    default = Path(tempfile.gettempdir()) / f"lmr-cache-{os.getuid()}"
-    folder = Path(os.environ.get("LMR_CACHE", default))
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        owner = folder.stat().st_uid
-    except OSError as error:
-        raise StorageError(
-            "cannot make the folder for unpacked datasets",
-            got=str(error),
-            fix="set LMR_CACHE to a writable folder",
-        ) from error
-    if owner != os.getuid():
-        raise StorageError(
-            f"{folder} belongs to another user",
-            got=f"uid {owner}",
-            fix="set LMR_CACHE to a folder of your own",
-        )
-    return folder
+    return private_folder("unpacked")
 
 
 def stack(dataset: Dataset, name: str) -> NDArray[Any]:
@@ -95,24 +81,38 @@ def unpack(
     root = cache_folder()
     name = f"{dataset.step}-{dataset.fingerprint}-{key}"
     target = root / name
-    with _locked(root / f"{name}.lock"):
-        if not target.exists():
-            temporary = root / f".{name}.{uuid.uuid4().hex}"
-            try:
-                temporary.mkdir()
-                write(temporary)
-                os.replace(temporary, target)
-            except OSError as error:
-                raise StorageError(
-                    f"cannot unpack {dataset.step} on this machine",
-                    got=str(error),
-                    fix=f"free space under {root}, or set LMR_CACHE to a larger disk",
-                ) from error
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
-            _trim(root, keep=name)
-        os.utime(target)
-        return open_(target)
+    with locked(root / f"{name}.lock"):
+        if is_whole(target):
+            # What is whole and still cannot be opened is a miss too.
+            with suppress(OSError, ValueError, LmrError):
+                os.utime(target)
+                return open_(target)
+        try:
+            _make(root, name, write)
+            return open_(target)
+        except (OSError, ValueError) as error:
+            raise StorageError(
+                f"cannot unpack {dataset.step} on this machine",
+                got=str(error),
+                fix=f"free space under {root}, or set LMR_CACHE to a larger disk",
+            ) from error
+
+
+def _make(root: Path, name: str, write: Callable[[Path], None]) -> None:
+    """Unpack into a folder that then takes its name at once; whoever calls holds the lock of the name."""
+    for left in [f.name for f in root.iterdir() if f.name == name or f.name.startswith(f".{name}.")]:
+        remove(root, left)  # damaged, or begun by a process that was killed
+    _limit_bytes(0)  # a wrong one is told before the work
+    temporary = f".{name}.{uuid.uuid4().hex}"
+    try:
+        (root / temporary).mkdir()
+        write(root / temporary)
+        seal(root / temporary)
+        os.replace(root / temporary, root / name)
+        sync(root)
+    finally:
+        remove(root, temporary)
+    _trim(root, keep=name)
 
 
 def _write_stack(dataset: Dataset, name: str, folder: Path) -> None:
@@ -159,35 +159,48 @@ def write_rows(path: Path, arrays: Iterable[NDArray[Any]]) -> None:
 
 def map_rows(path: Path) -> NDArray[Any]:
     """Map what `write_rows` has written."""
-    about = json.loads(path.with_suffix(".json").read_text())
+    about = json.loads(path.with_suffix(".json").read_bytes())
     shape, dtype = tuple(about["shape"]), np.dtype(about["dtype"])
     if 0 in shape:
         return np.empty(shape, dtype)
     return np.memmap(path, dtype, mode="r", shape=shape)
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    # A lock file on the machine's own disk; shared storage is never locked.
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _trim(root: Path, keep: str) -> None:
     """Remove the least recently used unpacked datasets until the folder keeps its limit."""
-    folders = [f for f in root.iterdir() if f.is_dir() and not f.name.startswith(".")]
-    sizes = {f: sum(g.stat().st_size for g in f.iterdir()) for f in folders}
-    total = sum(sizes.values())
-    free = shutil.disk_usage(root).free
-    limit = float(os.environ.get("LMR_CACHE_GB", (total + free) / 2 / 1e9)) * 1e9
-    for folder in sorted(folders, key=lambda f: f.stat().st_mtime):
+    used = sorted((used, name, size) for name, (used, size) in _unpacked(root).items())
+    total = sum(size for _, _, size in used)
+    limit = _limit_bytes(total + shutil.disk_usage(root).free)
+    for _, name, size in used:
         if total <= limit:
             return
-        if folder.name == keep:
+        if name == keep:
             continue
         # Someone may be opening it right now; then it is in use and stays.
-        with open(root / f"{folder.name}.lock", "w") as lock, suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-            total -= sizes[folder]
+        with locked(root / f"{name}.lock", wait=False) as held:
+            if held:
+                remove(root, name)
+                remove(root, f"{name}.lock")
+                total -= size
+
+
+def _unpacked(root: Path) -> dict[str, tuple[float, int]]:
+    """Return the unpacked datasets: when each was last used, and its size in bytes."""
+    found = {}
+    for folder in root.iterdir():
+        # Another process may remove one while it is looked at.
+        with suppress(FileNotFoundError, NotADirectoryError):
+            if not folder.name.startswith(".") and (folder / DESCRIPTION).is_file():
+                size = sum(file.lstat().st_size for file in folder.iterdir())
+                found[folder.name] = folder.lstat().st_mtime, size
+    return found
+
+
+def _limit_bytes(available: int) -> float:
+    text = os.environ.get("LMR_CACHE_GB")
+    if not text:
+        return available / 2
+    with suppress(ValueError):
+        if (limit := float(text)) >= 0 and not math.isnan(limit):
+            return limit * 1e9
+    raise StorageError("LMR_CACHE_GB is no size", got=text, fix="give a number of gigabytes, such as 200")

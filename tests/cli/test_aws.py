@@ -4,6 +4,7 @@ Moto proves calls and wiring. What it cannot prove (that machines start, that sp
 docs/deploy.md.
 """
 
+import base64
 import io
 import logging
 import os
@@ -54,9 +55,10 @@ def test_life(home, moto_aws, monkeypatch):
 
     # The machines find code, scripts and certificates where their user data looks for them.
     s3 = boto3.client("s3")
-    sent = {o["Key"] for o in s3.list_objects_v2(Bucket=bucket[5:], Prefix="cluster/")["Contents"]}
-    assert {"cluster/node.sh", "cluster/lmr-worker.service", "cluster/constraints.txt"} < sent
-    (wheel,) = [key for key in sent if key.endswith(".whl")]
+    package = bundle.own_bundle()
+    assert keys(bucket) == {f"cluster/{package.digest}/{name}" for name in [*package.files, "SHA256SUMS"]}
+    assert f"BUNDLE={package.digest}" in user_data(running()[0])
+    (wheel,) = [key for key in keys(bucket) if key.endswith(".whl")]
     body = s3.get_object(Bucket=bucket[5:], Key=wheel)["Body"].read()
     assert "lmr/cloud/stack.py" in zipfile.ZipFile(io.BytesIO(body)).namelist()
     parameters = boto3.client("ssm").get_parameters_by_path(Path="/lmr/push", Recursive=True)["Parameters"]
@@ -104,6 +106,7 @@ def test_life(home, moto_aws, monkeypatch):
     assert boto3.client("ssm").get_parameters_by_path(Path="/lmr", Recursive=True)["Parameters"] == []
     assert boto3.client("efs").describe_file_systems()["FileSystems"] == []
     assert bucket_of() == bucket
+    assert keys(bucket) == set()
     assert cluster("bucket", "--name", "push", "--delete-command") == f"aws s3 rb --force {bucket}\n"
     assert "there is no cluster" in cluster("status")
 
@@ -117,6 +120,94 @@ def test_life(home, moto_aws, monkeypatch):
     actions = boto3.client("autoscaling").describe_scheduled_actions()["ScheduledUpdateGroupActions"]
     assert [(a["DesiredCapacity"], a["MinSize"]) for a in actions] == [(0, 0), (0, 0)]
     assert shown_usd(cluster("down", "--name", "push", "--yes", "--poll-seconds", 0.1), "cost") >= spent
+
+
+def keys(bucket):
+    listed = boto3.client("s3").list_objects_v2(Bucket=bucket[5:], Prefix="cluster/")
+    return {row["Key"] for row in listed.get("Contents", ())}
+
+
+def user_data(machine):
+    answer = boto3.client("ec2").describe_instance_attribute(
+        InstanceId=machine["InstanceId"], Attribute="userData"
+    )
+    return base64.b64decode(answer["UserData"]["Value"]).decode()
+
+
+def test_a_cluster_runs_the_code_that_it_was_started_with(home, moto_aws, monkeypatch):
+    up("--yes")
+    bucket, old = bucket_of(), bundle.own_bundle()
+    new = bundle.Bundle({**old.files, "node.sh": b"changed"})
+    monkeypatch.setattr(bundle, "own_bundle", lambda: new)
+    with pytest.raises(
+        CloudError, match=f"another code.*\ngot: {old.digest[:12]} there, {new.digest[:12]} here"
+    ):
+        up("--cpu", 1, "--yes")
+    # Both ways that the message names.
+    cluster("scale", "--name", "push", "--cpu", 1, "--yes")
+    assert len(running()) == 2
+    cluster("down", "--name", "push", "--yes", "--poll-seconds", 0.1)
+    up("--yes")
+    assert bucket_of() == bucket
+    (machine,) = running()
+    assert f"BUNDLE={new.digest}" in user_data(machine)
+    assert {key.split("/")[1] for key in keys(bucket)} == {new.digest}
+
+
+def test_certificates_of_another_cluster_are_not_overwritten(home, moto_aws, monkeypatch, tmp_path):
+    lab = tmp_path / "lab"
+    make_certificates(lab)
+    before = {path.name: path.read_bytes() for path in lab.iterdir()}
+    monkeypatch.setenv("LMR_TLS", str(lab))
+    with pytest.raises(CloudError, match=f"certificates in {lab} may be another cluster's"):
+        up("--yes")
+    # One remedy of the message, then the other.
+    assert f"--tls {home / '.lmr' / 'push'}" in up("--yes", "--tls", "")
+    cluster("down", "--name", "push", "--yes", "--poll-seconds", 0.1)
+    assert f"--tls {tmp_path / 'new'}" in up("--yes", "--tls", tmp_path / "new")
+    # Nor when a client fetches its own: a worker's folder has no client.pem.
+    (lab / "client.pem").unlink()
+    monkeypatch.setenv("PATH", str(home))
+    with pytest.raises(CloudError, match="may be another cluster's"):
+        cluster("connect", "--name", "push")
+    assert {path.name: path.read_bytes() for path in lab.iterdir()} == {
+        name: data for name, data in before.items() if name != "client.pem"
+    }
+
+
+def test_down_removes_from_the_bucket_what_lmr_put_there_and_no_more(home, moto_aws):
+    up("--yes")
+    bucket, digest = bucket_of(), bundle.own_bundle().digest
+    # Beside the bundle: a user's files, some with names like ours, and a manifest that is not what it says.
+    theirs = {
+        "cluster/node.sh",
+        f"cluster/{digest}/notes.txt",
+        "cluster/mine/SHA256SUMS",
+        "cluster/mine/a.whl",
+    }
+    for key in theirs:
+        boto3.client("s3").put_object(Bucket=bucket[5:], Key=key, Body=b"0  a.whl\n")
+    cluster("down", "--name", "push", "--yes", "--poll-seconds", 0.1)
+    assert keys(bucket) == theirs
+
+
+def test_a_region_without_an_image_for_gpus_has_clusters_without_gpus(home, moto_aws):
+    # moto knows no such parameter, as some regions do not.
+    plain = ("up", "--name", "push", "--poll-seconds", 0.1, "--yes")
+    with pytest.raises(CloudError, match=r"names no machine image(.|\n)*fix: --gpu-image: an ami-"):
+        cluster(*plain, "--gpu", 1)
+    assert "GPUs       none: us-east-1 names no image for them" in cluster(*plain, "--cpu", 1)
+    assert len(running()) == 2
+    assert "asked for  1 CPU and 0 GPU machines" in cluster("status", "--name", "push")
+    with pytest.raises(CloudError, match="this cluster has no group of GPU machines") as told:
+        cluster("scale", "--name", "push", "--gpu", 1, "--yes")
+    cluster("scale", "--name", "push", "--cpu", 2, "--yes")
+    assert len(running()) == 3
+    # The message's remedy.
+    assert "--gpu-image" in told.value.fix
+    cluster("down", "--name", "push", "--yes", "--poll-seconds", 0.1)
+    up("--gpu", 1, "--yes")
+    assert len(running()) == 2
 
 
 @pytest.mark.parametrize(("where", "step"), [(stack, "wait"), (bundle, "put_certificates")])

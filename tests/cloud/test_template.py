@@ -1,5 +1,7 @@
 """The template and the scripts that machines run."""
 
+import importlib.metadata
+import ipaddress
 import json
 import os
 import re
@@ -7,14 +9,17 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import typer
 from cfnlint.decode import cfn_yaml
+from packaging.requirements import Requirement
 
 from lmr.cli.cluster import cluster_app
+from lmr.cloud.bundle import Bundle
 from lmr.cloud.found import SCHEDULER_DISK_GB
 from lmr.cloud.prices import read_prices
 from lmr.cloud.stack import Order
@@ -75,6 +80,45 @@ def test_nothing_is_open_to_the_world():
         assert bool(allowed.fullmatch(cidr)) == bool(good), cidr
 
 
+def test_members_reach_little():
+    egress = [*by_type("AWS::EC2::SecurityGroupEgress").values()]
+    for name, group in by_type("AWS::EC2::SecurityGroup").items():
+        # Without a rule of its own a security group lets everything out.
+        assert group["SecurityGroupEgress"], name
+        egress += group["SecurityGroupEgress"]
+    for rule in egress:
+        if rule.get("CidrIp") == "127.0.0.1/32":
+            continue
+        ports = rule["FromPort"], rule["ToPort"]
+        if "DestinationSecurityGroupId" in rule:
+            assert ports in ((1024, 65535), (2049, 2049))
+        elif rule.get("CidrIp") == "0.0.0.0/0" or rule.get("CidrIpv6") == "::/0":
+            assert (rule["IpProtocol"], ports) == ("tcp", (443, 443))
+        else:
+            assert ipaddress.ip_network(rule["CidrIp"]).is_private
+            assert ports == (53, 53)
+
+
+def test_bucket_and_file_system_refuse_what_is_not_encrypted_or_not_by_the_access_point():
+    (policy,) = by_type("AWS::S3::BucketPolicy").values()
+    (statement,) = policy["PolicyDocument"]["Statement"]
+    assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "s3:*")
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    assert statement["Resource"] == [{"Fn::GetAtt": ["Bucket", "Arn"]}, {"Fn::Sub": "${Bucket.Arn}/*"}]
+
+    (system,) = by_type("AWS::EFS::FileSystem").values()
+    rules = system["FileSystemPolicy"]["Statement"]
+    # No Allow here: who may mount is said once, in the members' policy.
+    assert [rule["Effect"] for rule in rules] == ["Deny", "Deny"]
+    assert rules[0]["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    assert rules[1]["Condition"] == {"Null": {"elasticfilesystem:AccessPointArn": "true"}}
+    (allowed,) = [s for s in statements() if "elasticfilesystem" in json.dumps(s["Action"])]
+    assert allowed["Resource"]["Fn::Sub"].endswith(":file-system/${FileSystem}")
+    bound = allowed["Condition"]["StringEquals"]["elasticfilesystem:AccessPointArn"]
+    assert bound["Fn::Sub"].endswith(":access-point/${AccessPoint}")
+    assert "elasticfilesystem:ClientRootAccess" not in allowed["Action"]
+
+
 def statements():
     documents = [p["PolicyDocument"] for p in by_type("AWS::IAM::ManagedPolicy").values()]
     for role in by_type("AWS::IAM::Role").values():
@@ -106,7 +150,7 @@ def test_the_bucket_stays_is_closed_and_forgets_broken_uploads():
     (rule,) = bucket["Properties"]["LifecycleConfiguration"]["Rules"]
     assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
     kept = [n for n, r in RESOURCES.items() if r.get("DeletionPolicy") == "Retain"]
-    assert kept == ["Bucket"]
+    assert kept == ["Bucket", "BucketPolicy"]
 
 
 def test_groups_start_empty_and_mix_types_on_spot():
@@ -125,7 +169,9 @@ def test_groups_start_empty_and_mix_types_on_spot():
 
 def test_all_that_can_be_tagged_says_whose_it_is():
     untagged = {
+        "AWS::EC2::SecurityGroupEgress",
         "AWS::EC2::SecurityGroupIngress",
+        "AWS::S3::BucketPolicy",
         "AWS::EFS::MountTarget",
         "AWS::IAM::InstanceProfile",
         "AWS::IAM::ManagedPolicy",
@@ -177,6 +223,88 @@ def test_shell_scripts_parse_and_hold_no_secret(name, text, tmp_path):
     assert not SECRET.search(text)
 
 
+FAKE_AWS = """#!/bin/bash
+# aws s3 cp --region REGION s3://BUCKET/KEY FILE
+echo "$5" >>"$STORE/asked"
+cp "$STORE/${5#s3://value/}" "$6"
+"""
+
+
+@pytest.mark.parametrize("name", machines())
+def test_user_data_runs_nothing_but_the_bundle_that_it_names(name, tmp_path):
+    store, place = tmp_path / "store", tmp_path / "opt"
+    good = Bundle({"node.sh": b"echo good $(ls) >>$STORE/ran\n", "lmr-1.whl": b"wheel"})
+    folder = store / good.folder
+    folder.mkdir(parents=True)
+    # What an earlier cluster left, in the old way and in the new one.
+    for left in (store / "cluster" / "node.sh", folder / "lmr-0.whl"):
+        left.write_text("echo old >>$STORE/ran\n")
+
+    asked = store / "asked"
+    asked.touch()
+    (tmp_path / "aws").write_text(FAKE_AWS)
+    (tmp_path / "aws").chmod(0o755)
+    text = (
+        user_data(machines()[name]).replace("${Bundle}", good.digest).replace("/opt/lmr/bundle", str(place))
+    )
+    text = re.sub(r"\$\{[A-Z]\w*(::|\.)?\w*\}", "value", text).replace("sleep 10", "sleep 0.05")
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "STORE": str(store)}
+
+    def until(condition):
+        for _ in range(600):
+            if condition():
+                return
+            time.sleep(0.05)
+        raise AssertionError
+
+    with subprocess.Popen(["bash", "-c", text], env=environment, cwd=tmp_path) as machine:
+        try:
+            bad = {**good.files, "node.sh": b"echo bad >>$STORE/ran\n"}
+            # Not all there; another manifest; the right manifest and another script.
+            for manifest, files in (
+                (good.manifest, {}),
+                (Bundle(bad).manifest, bad),
+                (good.manifest, bad),
+                (good.manifest, good.files),
+            ):
+                assert not (store / "ran").exists()
+                (folder / "SHA256SUMS").write_bytes(manifest)
+                for file, data in files.items():
+                    (folder / file).write_bytes(data)
+                if files is not good.files:
+                    # Several whole tries, so that one began after the files had been laid there.
+                    before = asked.stat().st_size
+                    until(lambda before=before: asked.stat().st_size > before + 1000)
+            until(lambda: machine.poll() == 0)
+        finally:
+            machine.kill()
+    assert (store / "ran").read_text() == "good SHA256SUMS lmr-1.whl node.sh\n"
+
+
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+def test_machines_install_what_was_pinned_each_with_its_digest(kind):
+    machine = {"python_version": "3.11", "python_full_version": "3.11.9", "sys_platform": "linux"}
+    pins = {
+        pin.name: str(pin.specifier).removeprefix("==")
+        for pin in map(Requirement, shipped("constraints.txt").read_text().splitlines())
+        if pin.marker is None or pin.marker.evaluate(machine)
+    }
+    blocks = re.split(r"\n(?=\w)", shipped(f"deploy/aws/requirements-{kind}.txt").read_text().strip())
+    found = {}
+    for block in blocks:
+        name, version = re.match(r"([\w.-]+)==(\S+)", block).groups()
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}", block), name
+        found[name] = version
+    assert {name: pins[name] for name in found} == found
+    wanted = [Requirement(text) for text in importlib.metadata.requires("lmr")]
+    extras = {"cpu": ("",), "gpu": ("", "gpu", "features")}[kind]
+    needed = {
+        r.name for r in wanted if any(r.marker is None or r.marker.evaluate({"extra": e}) for e in extras)
+    } - {"lmr"}
+    assert needed <= {*found}
+    assert ("torch" in found) == (kind == "gpu")
+
+
 def test_units_restart_and_start_what_lmr_has(tmp_path):
     commands = typer.main.get_command(cluster_app).commands
     cluster_commands = {n: [o for p in c.params for o in p.opts] for n, c in commands.items()}
@@ -184,6 +312,9 @@ def test_units_restart_and_start_what_lmr_has(tmp_path):
         unit = shipped(f"deploy/aws/lmr-{role}.service").read_text()
         assert "Restart=always" in unit
         assert "User=lmr" in unit
+        log, cache = re.search(r"/var/log/lmr", unit)[0], "/var/cache/lmr"
+        writable = re.search(r"ReadWritePaths=(.*)", unit)[1].split()
+        assert {log, cache, "-/mnt/lmr"} == {*writable}
         command = re.search(r"/opt/lmr/bin/lmr (cluster \w+)(.*)", unit)
         known = cluster_commands[command[1].split()[1]]
         for option in re.findall(r"--[a-z-]+", command[2]):
@@ -196,6 +327,13 @@ def test_units_restart_and_start_what_lmr_has(tmp_path):
             done = subprocess.run(
                 ["systemd-analyze", "verify", tmp_path / name], capture_output=True, text=True
             )
+            # What its program may do, as systemd itself rates it: 10 is everything (8.7 and more before).
+            rated = subprocess.run(
+                ["systemd-analyze", "security", "--offline=true", "--threshold=40", tmp_path / name],
+                capture_output=True,
+                text=True,
+            )
+            assert rated.returncode == 0, rated.stdout
             complaints = [line for line in done.stderr.splitlines() if name in line]
             assert not complaints, done.stderr
 

@@ -1,14 +1,20 @@
+import os
+import shlex
 import socket
 import ssl
 import stat
+import subprocess
 import threading
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from cryptography import x509
 
 from lmr.cluster import certificates
 from lmr.cluster.certificates import ROLES, check_certificate, make_certificates
+from lmr.cluster.commands import scheduler_command, worker_command
+from lmr.cluster.tls import security
 from lmr.errors import ClusterError
 
 
@@ -30,15 +36,89 @@ def test_every_role_gets_a_key_that_only_the_owner_reads(folder):
 
 
 def test_names_and_days_are_in_the_certificate(tmp_path):
-    make_certificates(tmp_path, hosts=["sched.example", "10.0.0.1"], days=2)
+    make_certificates(tmp_path, hosts=["sched.example", "10.0.0.1", "2001:db8::7", "[::1]"], days=2)
     certificate = x509.load_pem_x509_certificate((tmp_path / "scheduler.pem").read_bytes())
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["sched.example"]
-    assert [str(a) for a in names.get_values_for_type(x509.IPAddress)] == ["10.0.0.1"]
+    assert [str(a) for a in names.get_values_for_type(x509.IPAddress)] == ["10.0.0.1", "2001:db8::7", "::1"]
     left = certificate.not_valid_after_utc - datetime.now(UTC)
     assert 47 < left.total_seconds() / 3600 <= 48
     with pytest.raises(ClusterError, match="the name of a host is not valid\ngot: schéd"):
         make_certificates(tmp_path / "other", hosts=["schéd"])
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o644])
+def test_a_key_that_others_may_read_is_refused_until_the_fix_is_done(folder, mode):
+    for role in ROLES:
+        (folder / f"{role}.key").chmod(mode)
+        with pytest.raises(
+            ClusterError, match=f"others may use the private key .*\ngot: mode {mode:04o}"
+        ) as told:
+            check_certificate(folder, role)
+        subprocess.run(told.value.fix, shell=True, check=True)
+        check_certificate(folder, role)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_so_are_schedulers_workers_and_clients(folder, role):
+    address = "tls://127.0.0.1:8786"
+    start = {
+        "scheduler": lambda: scheduler_command(tls=str(folder)),
+        "worker": lambda: worker_command(address, tls=str(folder)),
+        "client": lambda: security(address, str(folder)),
+    }[role]
+    start()
+    (folder / f"{role}.key").chmod(0o644)
+    with pytest.raises(ClusterError, match="others may use the private key"):
+        start()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user for a moment")
+def test_a_service_may_read_a_key_of_root_by_its_group(folder):
+    for path in (folder, *folder.parents):
+        if path.stat().st_mode & 0o001 == 0:
+            path.chmod(0o755)
+    for name in ("ca.pem", "worker.pem"):
+        (folder / name).chmod(0o644)
+    key = folder / "worker.key"
+    os.chown(key, 0, 65534)
+
+    def checked(mode):
+        key.chmod(mode)
+        # As another user, who cannot read the folders of this user's Python: that is loaded before.
+        child = os.fork()
+        if child == 0:
+            os.setgid(65534)
+            os.setuid(65534)
+            try:
+                check_certificate(folder, "worker")
+            except ClusterError as error:
+                os._exit(1 if "as its owner: chmod 600" in error.fix else 2)
+            os._exit(0)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    assert checked(0o640) == 0
+    assert checked(0o644) == checked(0o660) == 1
+
+
+def test_a_folder_open_to_others_is_closed_where_it_is_empty_and_refused_where_it_is_not(tmp_path):
+    empty, used = tmp_path / "empty", tmp_path / "used"
+    for folder in (empty, used):
+        folder.mkdir()
+        folder.chmod(0o777)
+    make_certificates(empty)
+    assert stat.S_IMODE(empty.stat().st_mode) == 0o700
+
+    (used / "notes.txt").write_text("mine")
+    for mode in (0o777, 0o1777, 0o775):
+        used.chmod(mode)
+        with pytest.raises(ClusterError, match=f"others may write to .*\ngot: mode {mode:04o}") as told:
+            make_certificates(used)
+        assert [path.name for path in used.iterdir()] == ["notes.txt"]
+        assert stat.S_IMODE(used.stat().st_mode) == mode
+    named = shlex.split(told.value.fix)[-1]
+    make_certificates(Path(named))
+    assert stat.S_IMODE(Path(named).stat().st_mode) == 0o700
 
 
 def test_nothing_is_overwritten_unless_asked(folder):

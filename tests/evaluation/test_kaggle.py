@@ -1,39 +1,32 @@
 """Kaggle's files: round trips, the forms that people have on disk, and errors that name the line."""
 
+import bz2
 import doctest
+import gzip
+import lzma
+import re
+import shutil
+import subprocess
 
-import fsspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmr.errors import LmrError, StorageError
+from lmr.errors import LmrError
 from lmr.evaluation import kaggle
 from lmr.evaluation.kaggle import (
-    read_recognition_solution,
-    read_recognition_submission,
-    read_solution,
-    read_submission,
+    parse_recognition_solution,
+    parse_recognition_submission,
+    parse_solution,
+    parse_submission,
     recognition_csv,
     submission_csv,
-    write_recognition_submission,
-    write_submission,
 )
 from tests.support.shared import shared
 
 ids = st.text(
     st.characters(blacklist_categories=("C", "Z"), blacklist_characters=',"'), min_size=1, max_size=8
 )
-
-
-@pytest.fixture
-def file(tmp_path):
-    def write(data):
-        path = tmp_path / "file.csv"
-        path.write_bytes(data if isinstance(data, bytes) else data.encode())
-        return path
-
-    return write
 
 
 def test_worked_examples():
@@ -45,9 +38,7 @@ def test_worked_examples():
 @settings(max_examples=40, deadline=None)
 @given(predictions=st.dictionaries(ids, st.lists(ids, max_size=5), min_size=1, max_size=6))
 def test_a_submission_reads_back_the_same(predictions):
-    with fsspec.filesystem("memory").open("/submission.csv", "wb") as out:
-        out.write(submission_csv(predictions))
-    back = read_submission("memory://submission.csv")
+    back = parse_submission(submission_csv(predictions))
     assert back == predictions
     assert list(back) == list(predictions)
 
@@ -59,34 +50,8 @@ def test_a_submission_reads_back_the_same(predictions):
     )
 )
 def test_a_recognition_submission_reads_back_the_same(predictions):
-    write_recognition_submission("memory://recognition.csv", predictions)
     named = {photo: prediction for photo, prediction in predictions.items() if prediction is not None}
-    assert read_recognition_submission("memory://recognition.csv") == named
-
-
-def test_bytes_and_files(tmp_path):
-    path = tmp_path / "new folder" / "submission.csv"
-    write_submission(path, {"q2": ["b", "a"], "q1": []})
-    assert path.read_bytes() == b"id,images\nq2,b a\nq1,\n"
-    write_submission(str(path), {"q": ["c"]})
-    assert read_submission(f"file://{path}") == {"q": ["c"]}
-    assert [p.name for p in path.parent.iterdir()] == ["submission.csv"]
-    write_submission("memory://somewhere/s.csv", {"q": ["c"]})
-    assert read_submission("memory://somewhere/s.csv") == {"q": ["c"]}
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "submission.csv"
-    write_submission(path, {"q": ["old"]})
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(kaggle.os, "replace", full)
-    with pytest.raises(StorageError, match="No space left"):
-        write_submission(path, {"q": ["new"]})
-    assert [p.name for p in tmp_path.iterdir()] == ["submission.csv"]
-    assert read_submission(path) == {"q": ["old"]}
+    assert parse_recognition_submission(recognition_csv(predictions)) == named
 
 
 @pytest.mark.parametrize(
@@ -95,17 +60,19 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         "id,images\nq1,a b\nq2,\n",
         "id,images\r\nq1,a b\r\nq2,\r\n",
         "\ufeffid,images\nq1,a b\nq2,",
+        "id,images\rq1,a b\rq2,",
+        'id,images\nq1,"a\nb"\nq2,\n',
         "ID,Images\n q1 , a  b \n\nq2,\n\n",
         '"id","images"\n"q1","a b"\n"q2",""\n',
     ],
 )
-def test_forms_of_the_same_file(file, text):
-    assert read_submission(file(text)) == {"q1": ["a", "b"], "q2": []}
-    assert read_solution(file(text)) == {"q1": ["a", "b"], "q2": []}
+def test_forms_of_the_same_file(text):
+    assert parse_submission(text.encode()) == {"q1": ["a", "b"], "q2": []}
+    assert parse_solution(text.encode()) == {"q1": ["a", "b"], "q2": []}
 
 
-def test_solutions(file):
-    assert read_solution(file("id,images,Usage\na,x y,Public\nb,None,Ignored\nc,,Private\n")) == {
+def test_solutions():
+    assert parse_solution(b"id,images,Usage\na,x y,Public\nb,z,Ignored\nc,nan,Private\n") == {
         "a": ["x", "y"],
         "b": [],
         "c": [],
@@ -113,16 +80,18 @@ def test_solutions(file):
     expected = {"a": ["1", "2"], "b": [], "c": []}
     for header, tail in (("id,landmarks,Usage", ",Public"), ("id,landmark", ""), ("id,landmarks", "")):
         text = f"{header}\na,1 2{tail}\nb,None{tail}\nc,{tail}\n"
-        assert read_recognition_solution(file(text)) == expected
+        assert parse_recognition_solution(text.encode()) == expected
+    ignored = b"id,landmark,Usage\na,1,Public\nb,2,Ignored\n"
+    assert parse_recognition_solution(ignored) == {"a": ["1"]}
 
 
 def test_the_development_set():
     folder = shared("data/landmarks")
-    solution = read_solution(folder / "retrieval_solution.csv")
+    solution = parse_solution((folder / "retrieval_solution.csv").read_bytes())
     assert len(solution) == 118
     assert sum(map(bool, solution.values())) == 99
     assert max(map(len, solution.values())) == 37
-    landmarks = read_recognition_solution(folder / "recognition_solution.csv")
+    landmarks = parse_recognition_solution((folder / "recognition_solution.csv").read_bytes())
     assert landmarks.keys() == solution.keys()
     assert [bool(landmarks[q]) for q in solution] == [bool(right) for right in solution.values()]
 
@@ -133,54 +102,100 @@ def test_the_development_set():
         ("", "holds no lines\ngot: an empty file"),
         ("\n\n", "holds no lines\ngot: an empty file"),
         ("id,images\n", "holds no lines\ngot: a header and nothing else"),
-        ("q1,a b\n", "line 1 is not the header\ngot: q1,a b\nfix: it should be id,images"),
+        ("q1,a b\n", "line 1 is not the header\ngot: q1,a b\nfix: put a header before it"),
         ("id,images,Usage\nq,a,Public\n", "line 1 is not the header"),
-        ("id,images\nq1,a\nq2,b\nq1,c\n", "line 4: id q1 stands there twice\ngot: first on line 2"),
-        ("id,images\nq1,a,b\n", "line 2 does not have an id and 2 columns\ngot: q1,a,b"),
-        ("id,images\nq1\n", "line 2 does not have an id and 2 columns"),
-        ("id,images\n,a b\n", "line 2 does not have an id and 2 columns"),
-        (b"id,images\nq1,caf\xe9\n", "line 2 is not UTF-8 text"),
-        ("id,images\nq1,a\n".encode("utf-16"), "line 1 is not UTF-8 text"),
-        ("id,images\nq1,a\nq9," + "x " * 101 + "\n", "line 3: query q9 has more than 100 photos\ngot: 101"),
+        ("id,images\nq1,a\nq2,b\nq1,c\nq2,d\n", "twice (2×)\ngot: q1 (lines 2 and 4), q2 (lines 3 and 5)"),
+        ("id,images\nq1,a,b\n", "an id and 2 columns (1×)\ngot: line 2: q1,a,b"),
+        ("id,images\nq1\n,a b\n", "an id and 2 columns (2×)\ngot: line 2: q1, line 3: ,a b"),
+        ('id,images\nq1,"a,b"\n', "not separated by spaces (1×)\ngot: line 2: a,b"),
+        (
+            "id,images\nq1,['a' 'b']\nq2,(a)\n",
+            "not separated by spaces (2×)\ngot: line 2: ['a' 'b'], line 3: (a)",
+        ),
+        ('id,images\nq1,"a b\nq2,c\n', "line 2 has a quote that does not end"),
+        (b"id,images\nq1,caf\xe9\n", "is not UTF-8 text: line 2"),
+        ("id,images\nq1,a\n".encode("utf-16"), "text in UTF-16"),
+        ("id,images\nq1,a\n".encode("utf-16-le"), "text in UTF-16LE"),
+        ("id,images\nq1,a\n".encode("utf-16-be"), "text in UTF-16BE"),
+        ("id,images\nq9," + "x " * 101, "more than 100 photos (1×)\ngot: query q9 has 101 (line 2)"),
+        (
+            "id,images\nq1\nq2,a\nq2,b\n",
+            "columns (1×); ids that stand there twice (1×)\ngot: line 2: q1; q2",
+        ),
+        ("id,landmark\nq,a\n", "line 1 is not the header"),
     ],
 )
-def test_a_wrong_submission_is_explained_with_its_line(file, data, message):
-    path = file(data)
+def test_a_wrong_submission_is_explained(data, message):
     with pytest.raises(LmrError) as error:
-        read_submission(path)
-    assert str(error.value).startswith(str(path))
+        parse_submission(data if isinstance(data, bytes) else data.encode(), "mine.csv")
+    assert str(error.value).startswith("mine.csv")
     assert message in str(error.value)
     assert error.value.fix
 
 
-def test_a_solution_may_be_longer_than_a_submission(file):
-    assert len(read_solution(file("id,images\nq," + "x " * 50_000))["q"]) == 50_000
+def test_no_more_than_five_offenders_are_shown():
+    text = "id,images\n" + "".join(f"q{n},a\nq{n},b\n" for n in range(7))
+    with pytest.raises(LmrError, match=r"twice \(7×\)") as error:
+        parse_submission(text.encode())
+    assert "q4 (lines 10 and 11) …" in str(error.value)
+    assert "q5" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("write", "command"),
+    [
+        (gzip.compress, "gunzip"),
+        (bz2.compress, "bunzip2"),
+        (lzma.compress, "unxz"),
+        (lambda data: data.decode().encode("utf-16"), "iconv"),
+        (lambda data: data.decode().encode("utf-32"), "iconv"),
+        (lambda data: data.decode().encode("utf-16-le"), "iconv"),
+        (lambda data: data.replace(b",", b";"), "tr"),
+        (lambda data: data.replace(b",", b"\t"), "tr"),
+        (lambda data: data.replace(b",", b"|"), "tr"),
+        (lambda data: b"".join(b"%d,%b" % (n, line) for n, line in enumerate(data.splitlines(True))), "cut"),
+        (lambda data: b"Unnamed: 0," + data.replace(b"\nq", b"\n7,q"), "cut"),
+        (lambda data: data.removeprefix(b"id,images\n"), "sed"),
+        (lambda data: data.replace(b",a ", b",\xe9 "), "iconv"),
+    ],
+)
+def test_the_command_in_the_fix_mends_the_file(tmp_path, write, command):
+    if shutil.which(command) is None:
+        pytest.skip(f"{command} is not installed")
+    suffix = {"gunzip": ".gz", "bunzip2": ".bz2", "unxz": ".xz"}.get(command, "")
+    data = b"id,images\nq1,a b\nq2,c\n"
+    path = tmp_path / f"new.csv{suffix}" if suffix else tmp_path / "old.csv"
+    path.write_bytes(write(data))
+    with pytest.raises(LmrError) as error:
+        parse_submission(path.read_bytes(), path.name)
+    fix = next(part for part in re.split(r"[;:(] ?(?![^']*' )", error.value.fix) if part.startswith(command))
+    subprocess.run(fix, shell=True, check=True, cwd=tmp_path)
+    found = parse_submission((tmp_path / "new.csv").read_bytes())
+    assert found == {"q1": ["é" if b"\xe9" in path.read_bytes() else "a", "b"], "q2": ["c"]}
+
+
+def test_a_solution_may_be_longer_than_a_submission():
+    assert len(parse_solution(("id,images\nq," + "x " * 50_000).encode())["q"]) == 50_000
+    long = ("id,images\nq," + "x " * 5_000).encode()
+    assert len(parse_submission(long, max_photos=None)["q"]) == 5_000
     with pytest.raises(LmrError, match="line 1 is not the header"):
-        read_recognition_solution(file("id,images\nq,a\n"))
+        parse_recognition_solution(b"id,images\nq,a\n")
 
 
-def test_a_wrong_recognition_submission_is_explained(file):
-    for cell in ("tower", "tower high", "tower 0.5 0.6"):
-        with pytest.raises(LmrError, match="line 2: photo p has no landmark with confidence"):
-            read_recognition_submission(file(f"id,landmarks\np,{cell}\n"))
-
-
-@pytest.mark.parametrize("url", ["nowhere.csv", "folder", "nosuchscheme://x/y.csv", "memory://nowhere.csv"])
-def test_a_wrong_path_is_explained(tmp_path, url):
-    (tmp_path / "folder").mkdir()
-    url = url if "://" in url else str(tmp_path / url)
-    with pytest.raises(StorageError, match="cannot read") as error:
-        read_submission(url)
-    assert url in str(error.value)
-    assert error.value.fix
+def test_a_wrong_recognition_submission_is_explained():
+    cells = ("tower", "tower high", "tower 0.5 0.6", "tower nan")
+    text = "id,landmarks\n" + "".join(f"p{n},{cell}\n" for n, cell in enumerate(cells))
+    with pytest.raises(LmrError, match=r"without one landmark and its confidence \(4×\)") as error:
+        parse_recognition_submission(text.encode())
+    assert "photo p3 has 'tower nan' (line 5)" in str(error.value)
 
 
 def test_what_would_break_the_file_is_refused():
     assert submission_csv({"q": ["x"] * 100}).count(b"x") == 100
-    with pytest.raises(LmrError, match="query q has more than 100 photos"):
+    with pytest.raises(LmrError, match="1 queries have more than 100 photos"):
         submission_csv({"q": ["x"] * 101})
     for bad in ("a b", "a,b", "", "a\n", 'a"', " a", "\u2003"):
-        with pytest.raises(LmrError, match="line of q would break the file"):
+        with pytest.raises(LmrError, match="1 ids would break the file"):
             submission_csv({"q": ["fine", bad]})
         with pytest.raises(LmrError, match="would break the file"):
             submission_csv({bad: ["fine"]})

@@ -222,7 +222,12 @@ def test_templates_are_package_data(tmp_path):
     """The page is made where the package is no folder at all, as in a zip on a worker's path."""
     package = Path(lmr.__file__).parent
     with zipfile.ZipFile(tmp_path / "lmr.zip", "w") as archive:
-        for path in (package / "__init__.py", package / "errors.py", *package.glob("evaluation/**/*.*")):
+        for path in (
+            package / "__init__.py",
+            package / "errors.py",
+            package / "text.py",
+            *package.glob("evaluation/**/*.*"),
+        ):
             archive.write(path, Path("lmr") / path.relative_to(package))
     code = (
         f"import sys; sys.path[0] = {str(tmp_path / 'lmr.zip')!r}\n"

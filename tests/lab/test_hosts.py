@@ -26,6 +26,8 @@ def test_the_schedulers_address_comes_from_ssh_unless_it_has_another(tmp_path):
     text = 'tls = "certs"\nport = 9000\n' + SCHEDULER
     assert lab(tmp_path, text).scheduler == "tls://one:9000"
     assert lab(tmp_path, text + 'address = "10.0.0.1"').scheduler == "tls://10.0.0.1:9000"
+    for written in ("2001:db8::7", "[2001:db8::7]"):
+        assert lab(tmp_path, text + f'address = "{written}"').scheduler == "tls://[2001:db8::7]:9000"
 
 
 def test_paths_count_from_the_file(tmp_path):

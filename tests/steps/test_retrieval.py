@@ -1,11 +1,13 @@
 """The whole workflow on a tiny rendered world, through the command line."""
 
+import os
 import re
 import shutil
 
 import pytest
 
 from lmr.errors import LmrError, SettingsError, StorageError
+from lmr.steps.results.results import read_record
 from tests.support.world import arguments, lmr, make, scores, submission
 
 STEPS = ["search", "verify", "rank", "expand", "diffuse"]
@@ -212,3 +214,19 @@ def test_a_worker_without_torch_says_which_extra_it_lacks(monkeypatch):
         global_extractor(GemSettings(), "none.pth", "cpu")
     with pytest.raises(ClusterError, match=r"pip install 'lmr\[features\]'"):
         local_extractor("xfeat", 10, 100, "none.npz", "cpu", "auto")
+
+
+def test_records_of_another_shape_hold_up_nothing(world, finished, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(finished[0], out)
+    (out / "run.json").write_text('{"notes": 3}')
+    (out / "datasets.json").write_text('{"settings": []}')
+    with pytest.raises(
+        StorageError, match=r"datasets\.json is not what lmr wrote(.|\n)*fix: delete "
+    ) as told:
+        read_record(str(out))
+    os.remove(re.search(r"delete (\S+) and run lmr run again", told.value.fix)[1])
+    printed = lmr(*arguments(world, out, "--workers", "0", "--solution", str(world / "solution.csv")))
+    assert "nothing was left to do" in printed
+    assert read_record(str(out))["gallery"].shards > 0
+    assert "the machines are not known" in (out / "report" / "index.html").read_text()

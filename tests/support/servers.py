@@ -10,12 +10,13 @@ from lmr.cluster.commands import scheduler_command
 
 
 @contextmanager
-def started(command, log, *, prefix=()):
+def started(command, log, *, prefix=(), cwd=None):
     """Start a command in a process group of its own; on leaving, all of it is gone."""
     with open(log, "wb") as file:
         process = subprocess.Popen(
             [*prefix, *command.arguments],
             env={**os.environ, **command.environment},
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -47,9 +48,9 @@ def said(log, pattern, seconds=180):
 
 
 @contextmanager
-def scheduler(folder, tls=None, **options):
+def scheduler(folder, tls=None, *, host="127.0.0.1", **options):
     """Run a scheduler on a free port of loopback; yields its address."""
     log = folder / "scheduler.log"
-    command = scheduler_command(tls=tls and str(tls), host="127.0.0.1", port=0, dashboard_port=0, **options)
+    command = scheduler_command(tls=tls and str(tls), host=host, port=0, dashboard_port=0, **options)
     with started(command, log):
         yield said(log, r"Scheduler at:\s+(\S+)")[1]

@@ -137,7 +137,7 @@ def _shrunk(photo: Photo, max_side_px: int) -> GreyPhoto:
         raise LmrError(
             "this is not a decoded photo",
             got=f"an array {photo.shape} of {photo.dtype}",
-            fix="give (height, width, 3) uint8, as lmr.features.decode.decode_photo does",
+            fix="give (height, width, 3) uint8, as lmr.features.decoding.decode_photo does",
         )
     height, width = photo.shape[:2]
     shrink = min(1.0, max_side_px / max(width, height, 1))

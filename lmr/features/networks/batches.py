@@ -178,7 +178,7 @@ def checked(photo: Photo) -> Photo:
         raise LmrError(
             "this is not a decoded photo",
             got=f"an array {photo.shape} of {photo.dtype}",
-            fix="give (height, width, 3) uint8, as lmr.features.decode.decode_photo does",
+            fix="give (height, width, 3) uint8, as lmr.features.decoding.decode_photo does",
         )
     return photo
 

@@ -1,10 +1,11 @@
 """A downloader for pooch that goes on where an interrupted download stopped."""
 
-import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
+
+from filelock import FileLock, Timeout
 
 from lmr.errors import LmrError
 
@@ -63,13 +64,20 @@ class Resuming:
         requests.RequestException
             If there is no network, the server refuses, or the connection breaks.
         """
+        lock = self.part.with_name(f"{self.part.name}.lock")
+        try:
+            with FileLock(lock, blocking=False):
+                try:
+                    self._download_whole(url, output_file)
+                finally:
+                    lock.unlink(missing_ok=True)  # while it is held: who waits for it notices
+        except Timeout as error:
+            raise LmrError(
+                f"another process is downloading {url}", got=f"a lock on {lock}", fix="wait for it"
+            ) from error
+
+    def _download_whole(self, url: str, output_file: str) -> None:
         with self.part.open("ab") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise LmrError(
-                    f"another process is downloading {url}", got=f"a lock on {self.part}", fix="wait for it"
-                ) from error
             self._download(url, file)
             try:
                 self.check(self.part)

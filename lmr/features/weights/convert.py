@@ -5,6 +5,7 @@ What a checkpoint holds beside its tensors (architecture, pooling, input) goes i
 
 import json
 import os
+import uuid
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -51,7 +52,7 @@ def convert(source: str | os.PathLike[str], out: str | os.PathLike[str]) -> int:
     tensors, metadata = _content(source)
     # A tensor may be a view of a larger storage or share one; safetensors keeps each whole and by itself.
     tensors = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
-    temporary = out.with_name(f".{out.name}")  # the suffix stays: readers go by it
+    temporary = out.with_name(f".{uuid.uuid4().hex}.{out.name}")  # the suffix stays: readers go by it
     try:
         save_file(tensors, temporary, metadata)
         back = read_safetensors(temporary)

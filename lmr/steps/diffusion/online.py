@@ -94,9 +94,10 @@ def diffuse(
         return diffuse_offline(described.gallery, columns, expanded, own)
     each, dimension = expanded.per_shard, described.queries.dimension
     found = augmented.cost(min(each, QUERIES_AT_ONCE), settings.truncation)
-    # Of a block of queries: the nodes of each cut, their scores, and those of the same sorted for lanes.
+    # Of a block of queries: the nodes of each cut as lists and as a table, their scores, and those of the
+    # same sorted for lanes.
     photos = min(settings.truncation, described.gallery.rows)
-    cuts = min(each, QUERIES_AT_ONCE) * photos * graph.per_photo * 16.0
+    cuts = min(each, QUERIES_AT_ONCE) * photos * graph.per_photo * 20.0
     pooling = 0.0
     if settings.pooling == "gmp":
         # Generalised max pooling solves a system per photo: its regions as floats and in float64.

@@ -7,7 +7,7 @@ from typing import Any
 
 from lmr import storage
 from lmr.errors import ClusterError, PhotoError, StorageError
-from lmr.features.decode import decode_photo
+from lmr.features.decoding import decode_photo
 from lmr.features.extractors import GemSettings
 from lmr.features.interfaces import GlobalExtractor, LocalExtractor
 from lmr.runtime.graph import Plan

@@ -1,13 +1,9 @@
 """Weights of networks on their way to the workers: named by a digest, fetched once per machine, checked."""
 
-import fcntl
 import hashlib
 import importlib.util
 import os
-import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -17,6 +13,8 @@ import fsspec
 from lmr import storage
 from lmr.errors import LmrError, StorageError
 from lmr.features.weights.fetch import weights_folder
+from lmr.storage.folders import marked_folder, remove
+from lmr.storage.locks import locked
 
 __all__ = ["Weights"]
 
@@ -100,22 +98,25 @@ def _fetched(weights: Weights) -> Path:
     """Return the path in the cache of weights; what is not there, or is damaged, is fetched whole or not."""
     folder = weights_folder() / "fetched" / weights.digest[:16]
     path = folder / PurePosixPath(weights.url.rstrip("/")).name
-    temporary = folder / f".{path.name}.{uuid.uuid4().hex}"
+    # Others may have fetched it: a folder of weights can be shared, and the digest says whether it is right.
+    if path.exists() and _digest(str(path)) == weights.digest:
+        return path
+    temporary = f".{path.name}.{uuid.uuid4().hex}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder / ".lock"):
+        marked_folder(folder, private=False, fix="set LMR_WEIGHTS to another folder")
+        with locked(folder / ".lock"):
             if path.exists() and _digest(str(path)) == weights.digest:
                 return path
-            _remove(path)
             try:
                 for name in _files(weights.url):
-                    target = temporary / name
+                    target = folder / temporary / name
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(storage.read(storage.join(weights.url, name)))
-                _check(temporary, weights)
-                os.replace(temporary, path)
+                _check(folder / temporary, weights)
+                remove(folder, path.name)
+                os.replace(folder / temporary, path)
             finally:
-                _remove(temporary)
+                remove(folder, temporary)
     except OSError as error:
         raise LmrError(
             f"cannot keep weights in {folder}", got=str(error), fix="set LMR_WEIGHTS to another folder"
@@ -147,17 +148,3 @@ def _files(url: str) -> list[str]:
             f"cannot look for weights at {url}", got=str(error), fix="check the URL and its permissions"
         ) from error
     return names or [""]
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

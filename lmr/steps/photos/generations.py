@@ -6,14 +6,18 @@ indexed per generation, and nothing of an earlier one is made again.
 """
 
 import itertools
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Annotated
+
+from annotated_types import Ge, Len
+from pydantic import StringConstraints
 
 from lmr import storage
-from lmr.errors import ShardError, StorageError
+from lmr.errors import ShardError
 from lmr.runtime.steps import Role, Source, concat
 from lmr.steps.photos.listing import Photos, stored_list
+from lmr.storage.json_files import read_json, write_json
 
 __all__ = ["LEARN_AGAIN", "Recalled", "learned_from", "recall", "remember"]
 
@@ -22,7 +26,10 @@ LEARN_AGAIN = 2
 what they were learned from."""
 
 _Identity = tuple[str, str, str]
-_History = dict[str, int]
+_History = Annotated[
+    dict[Annotated[str, StringConstraints(pattern="^[0-9a-f]{8,64}$")], Annotated[int, Ge(0)]], Len(1)
+]
+"""Of each generation the fingerprint of its list, and its number of photos."""
 
 
 def learned_from(source: Source) -> Source:
@@ -90,7 +97,7 @@ def remember(photos: Photos, root: str) -> None:
         return
     for given in lists:
         given.store(root)
-    storage.put(_url(photos.role, root), json.dumps([*histories, history], indent=2).encode())
+    write_json(_url(photos.role, root), [*histories, history])
 
 
 def _grown(listed: Photos, rows: list[list[int]]) -> Recalled:
@@ -122,12 +129,8 @@ def _histories(role: Role, root: str) -> list[_History]:
     url = _url(role, root)
     if not storage.exists(url):
         return []
-    try:
-        histories: list[_History] = json.loads(storage.read(url))
-    except ValueError as error:
-        raise StorageError(
-            f"{url} is damaged", got=str(error), fix="delete it: the run then begins anew with all photos"
-        ) from error
+    fix = f"delete {url}: the run then begins anew with all photos"
+    histories: list[_History] = read_json(url, list[_History], fix=fix)
     return histories
 
 

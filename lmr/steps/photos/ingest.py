@@ -1,28 +1,34 @@
 """Ingest: photos of a folder into shards, each photo checked by decoding it once."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
 from lmr import storage
 from lmr.errors import LmrError, PhotoError, StorageError
-from lmr.features.decode import MAX_PIXELS, probe_photo
-from lmr.runtime.settings import Settings
+from lmr.features.decoding.decode import MAX_PIXELS, MAX_SCANS, MOST_PIXELS, MOST_SCANS
+from lmr.features.decoding.process import MAX_SECONDS, inspect_apart
+from lmr.runtime.settings import ADDED_LATER, Settings
 from lmr.runtime.steps import Cost, Source, Step, concat
 from lmr.steps.photos.listing import PHOTOS_PER_SHARD, Photos
-from lmr.storage.arrow import column, table
+from lmr.storage.arrow import column, table, with_note
 from lmr.storage.datasets import Dataset
 
 __all__ = ["DECODED_BYTES", "IngestSettings", "UsablePhotos", "ingest", "ingest_shard", "read_usable"]
 
 DECODED_BYTES = 4.0 * MAX_PIXELS
 """What the largest photo takes that is decoded at all."""
+
+
+_BLOCK_BYTES = 128_000_000
+_FEW = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +38,25 @@ class IngestSettings(Settings):
     photos_per_shard: Annotated[int, Ge(1)] = PHOTOS_PER_SHARD
     """Photos in a shard; 128 keeps two workers busy on a thousand photos, 1000 suits a million."""
 
+    max_bytes: Annotated[int, Ge(1_000), Le(2_000_000_000)] = field(default=256_000_000, metadata=ADDED_LATER)
+    """Largest file that is read, bytes; larger ones are told and not used."""
+
+    max_pixels: Annotated[int, Ge(1_000), Le(MOST_PIXELS)] = field(default=MAX_PIXELS, metadata=ADDED_LATER)
+    """Largest photo that is decoded, pixels; larger ones are told and not used."""
+
+    max_scans: Annotated[int, Ge(1), Le(MOST_SCANS)] = field(default=MAX_SCANS, metadata=ADDED_LATER)
+    """Most scans of a progressive JPEG; cameras and web sites write 1 to 12."""
+
+    max_seconds: Annotated[float, Ge(0.1), Le(3600)] = field(default=MAX_SECONDS, metadata=ADDED_LATER)
+    """Most processor time that one photo's decoding may take, s."""
+
 
 def ingest(photos: Photos, settings: IngestSettings) -> Source:
     """Declare the step that reads photos into the dataset `images`, one per generation of photos.
 
     Each row is a photo: `photo` (its row), `id`, `image` (the file's bytes, as they are), `width` and
-    `height` (upright, pixels), `reason` (empty, or why the photo cannot be used; such a row has no image).
+    `height` (upright, pixels), `reason` (empty, or why the photo cannot be used; such a row has no image) and
+    `note` (empty for most; what is not as it should be with a photo that is used, such as a missing end).
 
     Raises
     ------
@@ -69,22 +88,51 @@ def _ingest(photos: Photos, settings: IngestSettings) -> Step:
     )
 
 
+class _Row(NamedTuple):
+    image: bytes = b""
+    width: int = 0
+    height: int = 0
+    reason: str = ""
+    note: str = ""
+
+
 def ingest_shard(shard: int, settings: IngestSettings, *, photos: Dataset, url: str) -> pa.Table:
-    """Read and check the photos of one shard."""
+    """Read and check the photos of one shard.
+
+    Raises
+    ------
+    StorageError
+        If photos cannot be read now: only what a file holds becomes a row.
+    """
     count = settings.photos_per_shard
     listed = photos.read(0, rows=range(shard * count, (shard + 1) * count)).to_pydict()
-    contents = storage.read_many([storage.join(url, path) for path in listed["path"]])
-    rows = [_checked(content) for content in contents]
-    return table(
+    rows: list[_Row] = []
+    unread: list[tuple[str, StorageError]] = []
+    for block in _blocks(listed["path"], listed["stamp"]):
+        contents = storage.read_outside(
+            [storage.join(url, path) for path in block], most_bytes=settings.max_bytes
+        )
+        for path, content in zip(block, contents, strict=True):
+            if isinstance(content, StorageError):
+                unread.append((path, content))
+            elif not unread:  # a shard that fails needs no more rows
+                rows.append(_checked(content, settings))
+    if unread:
+        raise _unread(unread, len(listed["path"]), url)
+    made = table(
         {
             "photo": np.asarray(listed["photo"], np.int32),
             "id": listed["id"],
-            "image": pa.array([r[0] for r in rows], pa.large_binary()),
-            "width": np.array([r[1] for r in rows], np.int32),
-            "height": np.array([r[2] for r in rows], np.int32),
-            "reason": [r[3] for r in rows],
+            "image": pa.array([row.image for row in rows], pa.large_binary()),
+            "width": np.array([row.width for row in rows], np.int32),
+            "height": np.array([row.height for row in rows], np.int32),
+            "reason": [row.reason for row in rows],
+            "note": [row.note for row in rows],
         }
     )
+    noted = sum(bool(row.note) for row in rows)
+    # One sentence for all shards, so that it is told once.
+    return with_note(made, "some photos lack their last rows; they are used (see `note`)") if noted else made
 
 
 @dataclass(frozen=True)
@@ -114,14 +162,42 @@ def read_usable(images: Dataset, shard: int) -> UsablePhotos:
     return UsablePhotos(column(good, "photo"), good.column("image").to_pylist(), list(sizes))
 
 
-def _checked(content: bytes | Exception) -> tuple[bytes, int, int, str]:
-    if isinstance(content, Exception):
-        return b"", 0, 0, f"cannot be read: {type(content).__name__}"
+def _blocks(paths: Sequence[str], stamps: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield the paths in blocks of bounded size: so much is read at once, whatever a shard holds."""
+    start, total = 0, 0
+    for i, stamp in enumerate(stamps):
+        size = _size(stamp)
+        if i > start and total + size > _BLOCK_BYTES:
+            yield paths[start:i]
+            start, total = i, 0
+        total += size
+    yield paths[start:]
+
+
+def _checked(content: bytes | PhotoError, settings: IngestSettings) -> _Row:
+    if isinstance(content, PhotoError):
+        return _Row(reason=content.what)
     try:
-        width, height = probe_photo(content)
+        found = inspect_apart(
+            content,
+            max_pixels=settings.max_pixels,
+            max_scans=settings.max_scans,
+            max_seconds=settings.max_seconds,
+        )
     except PhotoError as error:
-        return b"", 0, 0, error.what
-    return content, width, height, ""
+        return _Row(reason=error.what)
+    return _Row(content, found.width, found.height, note=found.note)
+
+
+def _unread(unread: Sequence[tuple[str, StorageError]], count: int, url: str) -> StorageError:
+    """Say which photos cannot be read now: how many, and the first five."""
+    first = "; ".join(f"{path!r}: {error.got}" for path, error in unread[:5])
+    fix = "make them readable, or take them out of the folder; then run the same command again"
+    if len(unread) > _FEW:
+        fix = f"is the folder mounted, and readable on every machine? {fix}"
+    return StorageError(
+        f"{len(unread)} of {count} photos of a shard cannot be read in {url}", got=first, fix=fix
+    )
 
 
 def _check_reachable(url: str) -> None:
@@ -135,13 +211,18 @@ def _check_reachable(url: str) -> None:
 
 
 def _ingest_cost(photos: Photos) -> Cost:
-    sizes = np.array([int(stamp.split(" ")[0]) for stamp in photos.stamps])
+    sizes = np.array([_size(stamp) for stamp in photos.stamps])
     per_shard = np.add.reduceat(sizes, np.arange(0, len(sizes), photos.per_shard))
     return Cost(
         rows=len(photos),
         bytes_per_row=float(sizes.mean()) + 40.0,
-        # The files as they are read, in the table, in the shard and in what is sent; one photo decoded.
+        # The files as they are read, in the table, in the shard and in what is sent; photos are decoded in a
+        # process of their own.
         task_bytes=4.0 * float(per_shard.max()) + DECODED_BYTES,
         work=len(photos),
         unit="photo",
     )
+
+
+def _size(stamp: str) -> int:
+    return int(stamp.split(" ")[0])

@@ -1,7 +1,7 @@
 """The photos that a run starts from: a folder's list, checked before any work."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
@@ -10,8 +10,11 @@ import pyarrow as pa
 
 from lmr import storage
 from lmr.errors import LmrError, StorageError
+from lmr.evaluation.scores import first_five
+from lmr.features.decoding.formats import FORMATS
 from lmr.runtime.settings import digest
 from lmr.runtime.steps import Given, Role
+from lmr.steps.photos.found import find_photos, left_out_text
 from lmr.storage.datasets import Dataset
 
 __all__ = [
@@ -26,8 +29,6 @@ __all__ = [
 
 PHOTOS_PER_SHARD = 128
 """How many photos lie in a shard unless `ingest.photos_per_shard` says otherwise."""
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"})
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,8 @@ class Photos:
         Row of the first of these photos, in one generation of several.
     per_shard
         How many of them lie in a shard.
+    left_out
+        What else lies in the folder, counted by kind; empty when there is nothing.
     """
 
     role: Role
@@ -93,6 +96,7 @@ class Photos:
     starts: tuple[int, ...] = (0,)
     first_row: int = 0
     per_shard: int = PHOTOS_PER_SHARD
+    left_out: str = ""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -166,7 +170,8 @@ def list_photos(role: Role, url: str) -> Photos:
         If the folder is missing or holds no photo, or if two photos have the same id.
     """
     option = "--gallery" if role == "gallery" else "--queries"
-    files = _files(url)
+    found = find_photos(url)
+    files = found.photos
     if not files:
         if not storage.exists(url):
             raise StorageError(
@@ -174,8 +179,8 @@ def list_photos(role: Role, url: str) -> Photos:
             )
         raise LmrError(
             f"the folder of the {role} holds no photo",
-            got=url,
-            fix=f"photos end in {', '.join(sorted(SUFFIXES))}",
+            got=f"{url}: {left_out_text(found.left_out) or 'it is empty'}",
+            fix=f"photos are files of these kinds: {', '.join(form.name for form in FORMATS)}",
         )
     by_id: dict[str, str] = {}
     for path in sorted(files):
@@ -195,7 +200,14 @@ def list_photos(role: Role, url: str) -> Photos:
         by_id[identity] = path
     ids = sorted(by_id)
     paths = tuple(by_id[i] for i in ids)
-    return Photos(role, url, tuple(ids), paths, tuple(files[p] for p in paths))
+    return Photos(
+        role,
+        url,
+        tuple(ids),
+        paths,
+        tuple(files[p] for p in paths),
+        left_out=left_out_text(found.left_out),
+    )
 
 
 def not_an_id(name: str) -> bool:
@@ -205,15 +217,4 @@ def not_an_id(name: str) -> bool:
 
 def named_offenders(ids: Sequence[str]) -> str:
     """Return how many photos do not fit, and the first five of them."""
-    return f"{len(ids):,}: {', '.join(ids[:5])}{', …' if len(ids) > 5 else ''}"
-
-
-def _files(url: str) -> Mapping[str, str]:
-    """Return the photos below a folder: relative path to stamp."""
-    return {
-        path: f"{about['size']} {about.get('ETag') or about.get('mtime') or ''}"
-        for path, about in storage.find(url).items()
-        if PurePosixPath(path).suffix.lower() in SUFFIXES
-        # Hidden files and folders (thumbnails, half-copied files) are not part of a collection.
-        and not any(part.startswith(".") for part in PurePosixPath(path).parts)
-    }
+    return f"{len(ids):,}: {first_five(ids)}"

@@ -13,6 +13,7 @@ from lmr.steps.both import Both
 from lmr.steps.photos.listing import Layout
 from lmr.steps.workflow import Workflow
 from lmr.storage.datasets import Dataset, JoinedDataset
+from lmr.storage.json_files import read_json, write_json
 
 __all__ = ["RECORD", "RunDatasets", "open_datasets", "store_datasets"]
 
@@ -110,7 +111,7 @@ def store_datasets(run: RunDatasets) -> None:
         **{f.name: _plain(getattr(run, f.name), run.root) for f in dataclasses.fields(run)},
     }
     del record["root"]
-    storage.put(storage.join(run.root, RECORD), (json.dumps(record, indent=2) + "\n").encode())
+    write_json(storage.join(run.root, RECORD), record)
 
 
 def open_datasets(root: str) -> RunDatasets:
@@ -129,19 +130,16 @@ def open_datasets(root: str) -> RunDatasets:
             got=f"no {url}",
             fix=f"give the folder that lmr run had as --out, or {again}",
         )
+    record: dict[str, Any] = read_json(url, dict[str, Any], fix=again)
+    if record.get("version") != VERSION:
+        raise StorageError(
+            "another version of lmr made this run", got=f"{url}: version {record.get('version')}", fix=again
+        )
     try:
-        record = json.loads(storage.read(url))
-        if record.get("version") != VERSION:
-            raise StorageError(
-                "another version of lmr made this run",
-                got=f"{url}: version {record.get('version')}",
-                fix=again,
-            )
         return _opened(record, root)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StorageError(
-            f"{url} is damaged", got=f"{type(error).__name__}: {error}"[:200], fix=again
-        ) from error
+        got = f"{type(error).__name__}: {error}"[:200]
+        raise StorageError(f"{url} is damaged", got=got, fix=again) from error
 
 
 def _plain(value: Any, root: str) -> Any:

@@ -1,14 +1,14 @@
 """The report of a run: one page to look at, made from what is in storage."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lmr import storage
-from lmr.errors import PhotoError
+from lmr.errors import PhotoError, StorageError
 from lmr.evaluation.pictures import data_uri, match_picture, thumbnail
 from lmr.evaluation.report import (
     SHOWN_RESULTS,
@@ -23,12 +23,14 @@ from lmr.evaluation.report import (
 )
 from lmr.evaluation.scorers import Scores
 from lmr.runtime.steps import Role
+from lmr.runtime.tasks import sources_note
 from lmr.steps.ranking import read_ranking
 from lmr.steps.results.datasets import RunDatasets, store_datasets
 from lmr.steps.results.files import read_unusable, store_scores, store_submission
 from lmr.steps.results.submission import ids_of, named
 from lmr.steps.verification.verify import inliers_of_pair
 from lmr.storage.datasets import Dataset
+from lmr.storage.json_files import read_json
 
 if TYPE_CHECKING:
     from lmr.steps.both import Both
@@ -54,6 +56,7 @@ def store_report(run: RunDatasets) -> str:
     scores = _scores(run)
     examples = _examples(run, scores, photos)
     shown = {i for e in examples for row in e.rankings.values() for i in row[:SHOWN_RESULTS]}
+    found = _facts_of(run.steps)
     report = Report(
         run=run.root.rstrip("/").rsplit("/", 1)[-1],
         about="; ".join(
@@ -61,10 +64,11 @@ def store_report(run: RunDatasets) -> str:
                 f"{len(photos.rows.queries):,} queries in {len(photos.rows.gallery):,} gallery photos",
                 *(() if run.images else ("it was given descriptors, so there are no pictures",)),
                 *_machines(run.root),
+                *sources_note((f.get("source", "") for _, facts in found for f in facts), whose="the run's"),
             ]
         ),
         scores=scores,
-        costs=costs_of(run.steps),
+        costs=[_cost(dataset, facts) for dataset, facts in found],
         undecoded=[Undecoded(photo_id=u.id, reason=u.reason) for u in read_unusable(run)]
         if run.unusable
         else None,
@@ -78,24 +82,38 @@ def store_report(run: RunDatasets) -> str:
     return url
 
 
+@dataclass
+class _RunRecord:
+    notes: list[str]
+
+
 def _machines(root: str) -> list[str]:
     """Return what was noted of the cluster's machines when the run was last submitted to one."""
     url = storage.join(root, "run.json")
     if not storage.exists(url):
         return []
-    notes: list[str] = json.loads(storage.read(url))["notes"]
-    return notes
+    try:
+        record: _RunRecord = read_json(url, _RunRecord, fix="submit the run again")
+    except StorageError as error:
+        # A report lacks a line rather than the run its report.
+        return [f"the machines are not known: {error.what} ({error.got})"]
+    return record.notes
 
 
 def costs_of(datasets: Sequence[Dataset]) -> list[StepCost]:
     """Add up what the shards' own metadata say of each step, whichever run made them."""
+    return [_cost(dataset, facts) for dataset, facts in _facts_of(datasets)]
+
+
+def _facts_of(datasets: Sequence[Dataset]) -> list[tuple[Dataset, list[dict[str, Any]]]]:
+    """Read what each dataset's shards say of themselves."""
     with ThreadPoolExecutor(16) as pool:
-        return [_cost(dataset, pool) for dataset in datasets]
+        return [(d, list(pool.map(d.facts, sorted(d.present())))) for d in datasets]
 
 
-def _cost(dataset: Dataset, pool: ThreadPoolExecutor) -> StepCost:
+def _cost(dataset: Dataset, facts: Sequence[Mapping[str, Any]]) -> StepCost:
+    """Add up what the shards of a step say of themselves, whichever run made them."""
     sizes = dataset.present()
-    facts = list(pool.map(dataset.facts, sorted(sizes)))
     return StepCost(
         step=dataset.step,
         shards_made=len(sizes),
@@ -104,7 +122,10 @@ def _cost(dataset: Dataset, pool: ThreadPoolExecutor) -> StepCost:
         n_bytes=sum(sizes.values()),
         seconds=sum(f.get("seconds", 0.0) for f in facts),
         peak_memory_bytes=max((f.get("peak_bytes", 0) for f in facts), default=0),
-        notes=tuple(dict.fromkeys(f["note"] for f in facts if "note" in f)),
+        notes=(
+            *dict.fromkeys(f["note"] for f in facts if "note" in f),
+            *sources_note(f.get("source", "") for f in facts),
+        ),
     )
 
 

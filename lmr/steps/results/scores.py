@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
+from lmr import storage
 from lmr.errors import LmrError
+from lmr.evaluation.kaggle import parse_solution
 from lmr.evaluation.scorers import map_at_100
 from lmr.runtime.settings import Settings, digest
 from lmr.runtime.steps import Cost, Given, Step, Whole
@@ -16,7 +18,20 @@ from lmr.steps.ranking import Ranked, read_ranking
 from lmr.steps.results.submission import ID_BYTES, MAX_PHOTOS, ids_of, named
 from lmr.storage.datasets import Dataset
 
-__all__ = ["score_rankings", "evaluate_shard", "solution_for"]
+__all__ = ["score_rankings", "evaluate_shard", "read_solution", "solution_for"]
+
+
+def read_solution(url: str) -> dict[str, list[str]]:
+    """Read a retrieval solution from storage: query id to the ids of its right photos.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be read.
+    LmrError
+        If it is no solution; with every fault of the file.
+    """
+    return parse_solution(storage.read(url), url)
 
 
 def solution_for(

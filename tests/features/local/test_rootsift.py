@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lmr.errors import LmrError
-from lmr.features.decode import decode_photo
+from lmr.features.decoding import decode_photo
 from lmr.features.local.rootsift import RootSift, store
 from lmr.retrieval.descriptors import to_float
 from tests.support.shared import shared

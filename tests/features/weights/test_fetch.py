@@ -1,6 +1,5 @@
 """The catalogue of weights, downloads over a real connection on this machine, and digests."""
 
-import fcntl
 import functools
 import hashlib
 import http.server
@@ -16,6 +15,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 
 from lmr.errors import LmrError
@@ -205,10 +205,8 @@ def test_restricted_weights_have_to_be_accepted(tmp_path, server, net):
 
 
 def test_two_downloads_at_once_are_refused(tmp_path, net):
-    with (tmp_path / "net.pth.part").open("ab") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(LmrError, match="another process"):
-            weights.fetch(net, tmp_path)
+    with FileLock(tmp_path / "net.pth.part.lock"), pytest.raises(LmrError, match="another process"):
+        weights.fetch(net, tmp_path)
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path, net):

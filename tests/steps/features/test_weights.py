@@ -116,7 +116,7 @@ def test_a_damaged_copy_is_fetched_again_and_another_file_at_the_url_is_refused(
     storage.put(f"{bucket}/net.pth", b"a newer one")
     with pytest.raises(LmrError, match="not those that the run was started with"):
         weights.here()
-    assert not [file for file in cache.rglob("*") if file.is_file() and file.name != ".lock"]
+    assert {file.name for file in cache.rglob("*") if file.is_file()} == {".lock", "CACHEDIR.TAG"}
 
 
 def test_what_is_not_there_or_cannot_be_kept_is_told(bucket, tmp_path, monkeypatch):

@@ -91,11 +91,11 @@ def test_a_damaged_memory_is_told_and_a_lost_list_begins_anew(tmp_path):
     root = str(tmp_path)
     seen(root, photos("bdf"))
     memory = tmp_path / "photos" / "gallery" / "generations.json"
-    (fingerprint,) = json.loads(memory.read_text())[0]
+    (fingerprint,) = json.loads(memory.read_text())["content"][0]
     shutil.rmtree(tmp_path / "photos" / "gallery" / fingerprint)
     assert "3 of the 3 photos" in recall(photos("abdf"), root).news
     memory.write_text("[{")
-    with pytest.raises(StorageError, match=r"generations\.json is damaged(.|\n)*delete it"):
+    with pytest.raises(StorageError, match=r"generations\.json is not what lmr wrote(.|\n)*delete "):
         recall(photos("bdf"), root)
 
 
@@ -229,7 +229,7 @@ def test_growing_on_a_cluster_gives_what_one_process_gives(grown, tmp_path):
         there.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(path, there)
     for memory in ("photos/gallery/generations.json", "photos/queries/generations.json"):
-        history = json.loads((folder / "run" / memory).read_text())
+        history = json.loads((folder / "run" / memory).read_text())["content"]
         (out / memory).write_text(json.dumps(history[:1]))
     printed = lmr(*arguments(folder / "world", out, "--workers", "2"))
     assert re.search(r"extract_local +│ +2 │ +3 │", printed)

@@ -1,0 +1,341 @@
+"""The protocols of the field as a table: what each needs and prints, its denominators and its tie rule.
+
+`evaluate` scores a submission by any of them, from the bytes of two files.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmr.errors import SettingsError
+from lmr.evaluation.hits import Hits, find_hits
+from lmr.evaluation.kaggle import (
+    MAX_PREDICTIONS,
+    parse_recognition_solution,
+    parse_recognition_submission,
+    parse_solution,
+    parse_submission,
+)
+from lmr.evaluation.oxford import parse_truths
+from lmr.evaluation.recognition import accuracy, gap, gap_inputs, gap_of_draws
+from lmr.evaluation.sanity import check_rankings, check_recognition
+from lmr.evaluation.scores import Scores, refuse_nothing_to_score
+from lmr.evaluation.statistics import Comparison, Interval, Statistic, compare, interval, mean_of
+
+__all__ = ["METRICS", "PROTOCOLS", "Evaluation", "Metric", "Protocol", "evaluate", "find_protocol", "paired"]
+
+_BY_RANK = "none: a list has an order; a repeat earns nothing and uses up its rank"
+_REPEATS_COUNT = "none: a list has an order; a repeat of a right photo counts again, as in the original"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A measure of one list.
+
+    Attributes
+    ----------
+    function
+        From the hits and k to a value per query.
+    says
+        What it is and over what it divides.
+    repeats_count
+        Whether a right photo that a list repeats counts again.
+    """
+
+    function: Callable[[Hits, int], NDArray[np.float64]]
+    says: str
+    repeats_count: bool = False
+
+
+METRICS: dict[str, Metric] = {
+    "map_at_100": Metric(
+        function=lambda hits, _: hits.average_precision(100),
+        says="sum of the precision at each hit of the first 100, over min(right photos, 100)",
+    ),
+    "map_at_5": Metric(
+        function=lambda hits, _: hits.average_precision_over_all(5),
+        says="sum of the precision at each hit of the first 5, over all right photos (trec_eval's map_cut)",
+    ),
+    "map": Metric(
+        function=lambda hits, _: hits.area(),
+        says="area under precision over recall by trapezoids, over all right photos",
+        repeats_count=True,
+    ),
+    "mp@k": Metric(
+        function=Hits.precision_to_last_hit,
+        says="hits of the first k, over min(k, rank of the last hit) (revisitop)",
+        repeats_count=True,
+    ),
+    "recall@k": Metric(function=Hits.recall, says="hits of the first k, over all right photos"),
+    "precision@k": Metric(function=Hits.precision, says="hits of the first k, over k, in short lists too"),
+    "hit_rate@k": Metric(
+        function=Hits.hit_rate, says="1 if a hit is among the first k, else 0 (metric learning's recall@k)"
+    ),
+}
+"""The measures of ranked lists; @k stands for a rank of choice."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """A way to score that has a name in the field.
+
+    Attributes
+    ----------
+    name
+        Its name on the command line.
+    metrics
+        What it prints; the first is its score.
+    solution
+        The header of the solution that it needs.
+    right, junk
+        The solution's lists whose photos are right, and those taken out before ranks are counted.
+    mean
+        Which queries its mean is over.
+    ties
+        Who stands first among equals.
+    max_photos
+        The most photos per query; None for whole rankings.
+    queries_in_gallery
+        Whether query photos belong to the gallery.
+    """
+
+    name: str
+    metrics: tuple[str, ...]
+    solution: str = "id,images"
+    right: tuple[str, ...] = ()
+    junk: tuple[str, ...] = ()
+    mean: str = "queries with a right photo; one without a list scores 0"
+    ties: str = _BY_RANK
+    max_photos: int | None = None
+    queries_in_gallery: bool = False
+
+    @property
+    def recognises(self) -> bool:
+        """Whether it scores recognition instead of ranked lists."""
+        return self.name == "gap"
+
+    @property
+    def says(self) -> str:
+        """One paragraph of help: what it needs, its denominators, its mean and its tie rule."""
+        parts = [f"solution {self.solution}"]
+        if self.junk:
+            parts.append(f"right: {', '.join(self.right)}; taken out first: {', '.join(self.junk)}")
+        parts += [f"{name}: {_GAP_SAYS.get(name) or METRICS[_kind(name)].says}" for name in self.metrics]
+        return ". ".join([*parts, f"mean over {self.mean}", f"ties: {self.ties}"]) + "."
+
+
+_GAP_SAYS = {
+    "gap": "sum of the precision at each right prediction by falling confidence, over photos with a landmark",
+    "accuracy": "right names, over photos with a landmark",
+}
+_OXFORD = partial(
+    Protocol, metrics=("map", "mp@1", "mp@5", "mp@10"), ties=_REPEATS_COUNT, solution="id,easy,hard,junk"
+)
+PROTOCOLS: dict[str, Protocol] = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol(name="map_at_100", metrics=("map_at_100",), max_photos=MAX_PREDICTIONS),
+        Protocol(name="map_at_5", metrics=("map_at_5",)),
+        _OXFORD(name="revisited-easy", right=("easy",), junk=("junk", "hard")),
+        _OXFORD(name="revisited-medium", right=("easy", "hard"), junk=("junk",)),
+        _OXFORD(name="revisited-hard", right=("hard",), junk=("junk", "easy")),
+        _OXFORD(
+            name="classic",
+            solution="id,ok,junk (or id,good,ok,junk)",
+            right=("ok",),
+            junk=("junk",),
+            queries_in_gallery=True,
+        ),
+        Protocol(
+            name="gap",
+            metrics=("gap", "accuracy"),
+            solution="id,landmark",
+            mean="photos with a landmark; one without a prediction scores 0, and a prediction for a photo"
+            " without landmark lowers the precision of all below it",
+            ties="equal confidences go by photo id as text",
+        ),
+        Protocol(name="recall@k", metrics=("recall@k",)),
+        Protocol(name="precision@k", metrics=("precision@k",)),
+        Protocol(name="hit_rate@k", metrics=("hit_rate@k",)),
+    )
+}
+"""Every protocol by name; in the last three, k is a rank of choice."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The scores of one submission.
+
+    Attributes
+    ----------
+    protocol
+        How it was scored.
+    scores
+        Metric to scores; the first is the protocol's.
+    notices
+        What is odd about the ids, as sentences.
+    ordered
+        Of recognition, the predictions in the order of GAP.
+    """
+
+    protocol: Protocol
+    scores: Mapping[str, Scores]
+    notices: tuple[str, ...]
+    ordered: tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]] | None = None
+
+    @cached_property
+    def intervals(self) -> dict[str, Interval]:
+        """The spread of every metric over draws of queries."""
+        return {name: interval(*self._statistic(name)) for name in self.scores}
+
+    def _statistic(self, metric: str) -> tuple[Statistic, int]:
+        per_query = self.scores[metric].per_query
+        if metric == "gap" and self.ordered is not None:
+            return partial(gap_of_draws, *self.ordered), len(per_query)
+        counted = per_query[~np.isnan(per_query)]
+        return mean_of(counted), len(counted)
+
+
+def find_protocol(name: str, metrics: Sequence[str] = ()) -> Protocol:
+    """Return a protocol by name, with further metrics.
+
+    Parameters
+    ----------
+    name
+        A name of the table, such as ``revisited-medium`` or ``recall@10``.
+    metrics
+        Further measures, each as ``recall@1,5,10``.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such protocol or metric.
+
+    Examples
+    --------
+    >>> find_protocol("map_at_100", ["recall@1,5"]).metrics
+    ('map_at_100', 'recall@1', 'recall@5')
+    """
+    if "@" in name and _kind(name) in PROTOCOLS:
+        own = _expanded(name)
+        protocol = replace(PROTOCOLS[_kind(name)], name=own[0], metrics=own)
+    elif name in PROTOCOLS:
+        protocol = PROTOCOLS[name]
+    else:
+        raise SettingsError("unknown protocol", got=name, fix=f"use {', '.join(PROTOCOLS)}")
+    if protocol.recognises and metrics:
+        raise SettingsError(
+            "recognition has no ranked lists to measure", got=", ".join(metrics), fix="leave out --metric"
+        )
+    further = [one for spec in metrics for one in _expanded(spec)]
+    return replace(protocol, metrics=tuple(dict.fromkeys([*protocol.metrics, *further])))
+
+
+def evaluate(
+    protocol: Protocol,
+    submission: bytes,
+    solution: bytes,
+    *,
+    names: tuple[str, str] = ("submission", "solution"),
+) -> Evaluation:
+    """Score a submission: read both files, compare their ids, take every metric of the protocol.
+
+    Parameters
+    ----------
+    protocol
+        From `find_protocol`.
+    submission, solution
+        The bytes of the files.
+    names
+        What errors call them.
+
+    Raises
+    ------
+    LmrError
+        If a file is not what the protocol needs, or nothing of the submission can be right.
+    """
+    if protocol.recognises:
+        return _recognition(protocol, submission, solution, names)
+    predictions = parse_submission(submission, names[0], max_photos=protocol.max_photos)
+    right, junk = _truth(protocol, solution, names[1])
+    refuse_nothing_to_score(np.array([0.0 if ids else np.nan for ids in right.values()]), "a right photo")
+    notices = check_rankings(predictions, right, queries_in_gallery=protocol.queries_in_gallery)
+    hits: dict[bool, Hits] = {}
+    scores = {}
+    for name in protocol.metrics:
+        metric = METRICS[_kind(name)]
+        if metric.repeats_count not in hits:
+            hits[metric.repeats_count] = find_hits(
+                (predictions.get(query, ()) for query in right),
+                list(right.values()),
+                junk,
+                repeats_count=metric.repeats_count,
+            )
+        k = int(name.partition("@")[2] or 0)
+        scores[name] = Scores(tuple(right), metric.function(hits[metric.repeats_count], k))
+    return Evaluation(protocol, scores, tuple(notices))
+
+
+def paired(first: Evaluation, second: Evaluation) -> dict[str, Comparison]:
+    """Compare two evaluations by one protocol and solution, metric by metric."""
+    found = {}
+    for name in first.scores:
+        one, other = first.scores[name].per_query, second.scores[name].per_query
+        if name == "gap":
+            statistics = first._statistic(name)[0], second._statistic(name)[0]
+            found[name] = compare(one, other, statistics=statistics)
+        else:
+            counted = ~np.isnan(one)
+            found[name] = compare(one[counted], other[counted])
+    return found
+
+
+def _recognition(
+    protocol: Protocol, submission: bytes, solution: bytes, names: tuple[str, str]
+) -> Evaluation:
+    predictions = parse_recognition_submission(submission, names[0])
+    truth = parse_recognition_solution(solution, names[1])
+    refuse_nothing_to_score(np.array([0.0 if found else np.nan for found in truth.values()]), "a landmark")
+    notices = check_recognition(predictions, truth)
+    known = {photo: prediction for photo, prediction in predictions.items() if photo in truth}
+    scores = {"gap": gap(known, truth), "accuracy": accuracy(known, truth)}
+    return Evaluation(protocol, scores, tuple(notices), gap_inputs(known, truth))
+
+
+def _truth(
+    protocol: Protocol, solution: bytes, name: str
+) -> tuple[dict[str, list[str]], list[list[str]] | None]:
+    if not protocol.right:
+        return parse_solution(solution, name), None
+    truths = parse_truths(solution, name, needs=("ok",) if protocol.right == ("ok",) else ("easy", "hard"))
+
+    def joined(lists: Mapping[str, list[str]], keys: Sequence[str]) -> list[str]:
+        return [photo for key in keys for photo in lists[key]]
+
+    right = {query: joined(lists, protocol.right) for query, lists in truths.items()}
+    return right, [joined(lists, protocol.junk) for lists in truths.values()]
+
+
+def _kind(metric: str) -> str:
+    name, at, _ = metric.partition("@")
+    return f"{name}@k" if at else name
+
+
+def _expanded(spec: str) -> tuple[str, ...]:
+    """Return the metrics that a text names: recall@1,5 is recall@1 and recall@5."""
+    found: list[str] = []
+    for part in spec.replace(" ", "").split(","):
+        if part.isdecimal() and found and "@" in found[-1]:
+            part = f"{found[-1].partition('@')[0]}@{part}"
+        k = part.partition("@")[2]
+        if _kind(part) not in METRICS or ("@" in part and not (k.isdecimal() and int(k) > 0)):
+            raise SettingsError(
+                "unknown metric",
+                got=part,
+                fix=f"use {', '.join(METRICS)}, with a rank from 1 for k: recall@1,5,10",
+            )
+        found.append(part)
+    return tuple(found)

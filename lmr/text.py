@@ -1,0 +1,59 @@
+"""Text of unknown origin, such as names of files, made harmless for terminals, pages and spreadsheets.
+
+With `lmr.errors` this is the ground under every other module: it imports nothing of lmr.
+"""
+
+import unicodedata
+
+__all__ = ["csv_cell", "printable"]
+
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_JOINERS = "\u200c\u200d"  # letters of many languages, and emoji, are written with these
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    r"""Return text that shows what it is: what a terminal would obey, or not show, is written as an escape.
+
+    Parameters
+    ----------
+    text
+        Any text, also with bytes that are no UTF-8.
+    keep
+        Characters that stay as they are, such as line ends of a text of several lines.
+
+    Examples
+    --------
+    >>> printable("a\x1b[31m.jpg")
+    'a\\x1b[31m.jpg'
+    >>> printable("Zürich 東京.jpg")
+    'Zürich 東京.jpg'
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        c if c in keep or c in _JOINERS or unicodedata.category(c) not in _UNSEEN else _escape(c)
+        for c in text
+    )
+
+
+def _escape(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte of a name that is no UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape", "surrogatepass").decode()
+
+
+def csv_cell(text: str) -> str:
+    """Return text as one cell of a CSV file that a spreadsheet shows as text and never computes.
+
+    Examples
+    --------
+    >>> csv_cell("=HYPERLINK(1)")
+    "'=HYPERLINK(1)"
+    >>> csv_cell('5" pipe, red')
+    '"5"" pipe, red"'
+    """
+    shown = printable(text)
+    if text.startswith(_FORMULA_STARTS):
+        shown = f"'{shown}"
+    return '"' + shown.replace('"', '""') + '"' if any(c in shown for c in ',";') else shown
