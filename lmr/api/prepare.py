@@ -208,6 +208,13 @@ def _vectors(choices: Choices) -> Both[Vectors] | None:
     """Read and check the descriptors that were given in place of photos; None if none were."""
     gallery, queries = choices.gallery_descriptors, choices.query_descriptors
     if gallery is None and queries is None:
+        ids = [name for name in ("gallery_ids", "query_ids") if getattr(choices, name) is not None]
+        if ids:
+            raise SettingsError(
+                "there are ids without descriptors",
+                got=" and ".join(f"--{name.replace('_', '-')}" for name in ids),
+                fix="give --gallery-descriptors and --query-descriptors too; photos are named by their files",
+            )
         return None
     photos = [f"--{name}" for name in ("gallery", "queries") if getattr(choices, name) is not None]
     if gallery is None or queries is None or photos:

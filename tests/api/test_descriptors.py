@@ -213,8 +213,19 @@ def test_photos_and_descriptors_are_not_mixed_up(files, tmp_path):
         command_line("run", "descriptors", *flat, "--gallery", str(tmp_path), *out)
     with pytest.raises(LmrError, match="take the place of photos"):
         command_line("run", "descriptors", *flat[:4], *out)
+    with pytest.raises(LmrError, match="ids without descriptors") as told:
+        command_line("run", "descriptors", *flat[2:4], *out)
+    assert told.value.got == "--gallery-ids"
     with pytest.raises(LmrError, match="nothing to search"):
         command_line("run", "retrieval", "--gallery", str(tmp_path), *out)
+
+
+def test_a_smoke_test_takes_the_first_shards_and_a_plan_makes_nothing(files, tmp_path):
+    printed = run(files, tmp_path / "run", "--set", "own.photos_per_shard=40", "--plan")
+    assert re.search(r"own_descriptors\s+│\s+3 │\s+3 │\s+90 │", printed)
+    assert not (tmp_path / "run").exists()
+    run(files, tmp_path / "run", "--set", "own.photos_per_shard=40", "--prune", "1")
+    assert set(lmr.open_run(tmp_path / "run").matches()["photo"]) <= set(GALLERY[:40])
 
 
 def test_a_solution_of_other_photos_names_all_that_are_not_there(files, tmp_path):
@@ -245,16 +256,26 @@ def test_the_oxford_descriptors_are_scored_by_the_classic_protocol(tmp_path):
         "--query-descriptors": str(tmp_path / "q.npy"),
         "--query-ids": str(tmp_path / "q.txt"),
     }
-    run(options, tmp_path / "run", "--set", "rank.depth=5063")
-    results = lmr.open_run(tmp_path / "run")
-    found = {}
-    for stage in results.stages:
-        ranking = results.ranking(stage).groupby("query")["photo"].apply(list)
-        right = [
-            {"ok": lists[q.rsplit("_", 1)[0]]["good"] + lists[q.rsplit("_", 1)[0]]["ok"],
-             "junk": lists[q.rsplit("_", 1)[0]]["junk"]}
-            for q in queries
-        ]  # fmt: skip
-        found[stage] = map_classic([ranking[q] for q in queries], right).mean
-    # The plain search of these weak descriptors, by another distance, is published with them: 0.0865.
-    assert all(0.06 < score < 0.2 for score in found.values()), found
+    places = [q.rsplit("_", 1)[0] for q in queries]
+    right = [{"ok": lists[p]["good"] + lists[p]["ok"], "junk": lists[p]["junk"]} for p in places]
+
+    def scored(*changes):
+        run(options, tmp_path / "run", "--set", "rank.depth=5063", *changes)
+        results = lmr.open_run(tmp_path / "run")
+        lists_of = {
+            stage: results.ranking(stage).groupby("query")["photo"].apply(list) for stage in results.stages
+        }
+        return {s: map_classic([one[q] for q in queries], right).mean for s, one in lists_of.items()}
+
+    # Searched plainly, here and by NumPy. By another distance they are published with 0.0865.
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    order = np.argsort(
+        -(unit[[names.index(name) for name in queries.values()]] @ unit.T), axis=1, kind="stable"
+    )
+    plain = map_classic(np.array(names)[order], right).mean
+    assert scored("--set", "augment.neighbours=0")["rank"] == pytest.approx(plain, abs=1e-3)
+    assert plain == pytest.approx(0.0865, abs=0.005)
+    found = scored()
+    # All steps run on them; they are too weak for neighbours to help.
+    assert list(found) == ["rank", "expand", "diffuse"]
+    assert all(0.05 < score < 0.1 for score in found.values()), found
