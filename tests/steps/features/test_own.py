@@ -11,7 +11,6 @@ from lmr.steps.features.own_files import read_vectors
 from lmr.steps.inputs import Inputs
 from tests.support.task_memory import Job, measure
 
-
 NOISE_BYTES = 20_000_000  # what allocators and readers take, whatever the task
 
 
