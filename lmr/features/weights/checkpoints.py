@@ -7,8 +7,8 @@ Three families, told apart by their contents:
 - a state dict of a torchvision network, as .pth or .safetensors.
 """
 
-import os
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ RESNET_NUMBERS = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer
 
 
 def read_global_checkpoint(
-    path: str | os.PathLike[str],
+    path: str | PathLike[str],
     *,
     architecture: str | None = None,
     p: float = 3.0,
@@ -98,7 +98,12 @@ def read_global_checkpoint(
         )
     power = torch.tensor([p])
     return GlobalCheckpoint(
-        architecture=architecture, trunk=_trunk(state), p=power, mean=mean, std=std, scale_power=p
+        architecture=architecture,
+        trunk=_lite0(state) if architecture == "efficientnet_lite0" else _trunk(state),
+        p=power,
+        mean=mean,
+        std=std,
+        scale_power=p,
     )
 
 
@@ -177,6 +182,10 @@ def _trunk(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif first in RESNET_NUMBERS:
             trunk[f"{RESNET_NUMBERS[first]}.{rest}"] = tensor
     return trunk
+
+
+def _lite0(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in state.items() if not name.startswith("_fc.")}
 
 
 def _linear(state: Mapping[str, Tensor], name: str) -> Linear:

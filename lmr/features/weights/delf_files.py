@@ -1,6 +1,6 @@
 """The weights of a DELF release, as its authors distribute them."""
 
-import os
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ PCA = {
 """The tensors of the PCA, and the files of a release that hold them."""
 
 
-def read_delf_weights(model: str | os.PathLike[str]) -> dict[str, NDArray[np.float32]]:
+def read_delf_weights(model: str | PathLike[str]) -> dict[str, NDArray[np.float32]]:
     """Return all tensors of a model by their names in the release, with the PCA's as `pca/mean`, ....
 
     Parameters
