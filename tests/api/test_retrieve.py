@@ -91,7 +91,7 @@ REFUSED = {
     "a field of none": ({"settings": {"verify": 3}}, SettingsError, "names no field", "3"),
     "a value": ({"settings": {"rank.depth": "deep"}}, SettingsError, "rank.depth is not valid", "'deep'"),
     "a preset": ({"preset": "best"}, SettingsError, "unknown preset", "best"),
-    "a descriptor": ({"descriptor": "hog"}, SettingsError, "describe.descriptor is not valid", "'hog'"),
+    "a descriptor": ({"descriptor": "hog"}, LmrError, "no such global descriptor", "hog"),
     "a file": ({"solution": Path("absent.csv")}, StorageError, "absent.csv", None),
     "settings": ({"config": Path("absent.toml")}, StorageError, "absent.toml", None),
     "certificates": ({"scheduler": "tls://127.0.0.1:1"}, ClusterError, "certificate", None),
