@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from lmr.errors import PhotoError, StorageError
-from lmr.storage.objects import _file_system, _fix, _one_line, _server, is_local, local_path
+from lmr.errors import PhotoError, StorageError, one_line
+from lmr.storage.objects import _file_system, _fix, _server, is_local, local_path
 from lmr.storage.retries import is_transient, retry
 
 __all__ = [
@@ -158,7 +158,7 @@ def stamp_of_object(about: Mapping[str, Any]) -> str:
 def _result(found: bytes | Exception) -> bytes | PhotoError | StorageError:
     if isinstance(found, bytes | PhotoError | StorageError):
         return found
-    return StorageError("cannot be read", got=_one_line(found), fix=_fix(found))
+    return StorageError("cannot be read", got=one_line(found), fix=_fix(found))
 
 
 def irregular_kind(mode: int) -> str:

@@ -64,6 +64,8 @@ class Photos:
     when it began are further *generations* (see `lmr.steps.photos.generations`): their rows follow, in the
     same order within a generation.
 
+    Photos of which only descriptors are known have ids, in order of their file, and neither paths nor stamps.
+
     Attributes
     ----------
     role

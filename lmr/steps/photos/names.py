@@ -13,10 +13,22 @@ from functools import cached_property
 from urllib.parse import unquote, unquote_to_bytes
 
 from lmr.evaluation.kaggle import is_plain_id
+from lmr.evaluation.scores import first_five
 from lmr.storage import Piece
 from lmr.text import printable
 
-__all__ = ["PhotoNames", "encoded", "ids_of_paths", "known_path", "piece_of", "short_name", "told", "url_of"]
+__all__ = [
+    "PhotoNames",
+    "encoded",
+    "ids_of_paths",
+    "known_path",
+    "named_offenders",
+    "not_an_id",
+    "piece_of",
+    "short_name",
+    "told",
+    "url_of",
+]
 
 
 def known_path(path: str) -> str:
@@ -93,6 +105,16 @@ def told(name: str) -> str:
     ("café ('caf\\xe9')", "café ('cafe\\u0301')", 'cafe')
     """
     return printable(name) if name.isascii() else f"{printable(name)} ({name!a})"
+
+
+def not_an_id(name: str) -> bool:
+    """Whether a name cannot be an id, because submission files separate by what it holds."""
+    return not name or any(c in name for c in ' ,"\n\r\t')
+
+
+def named_offenders(ids: Sequence[str]) -> str:
+    """Return how many photos do not fit, and the first five of them."""
+    return f"{len(ids):,}: {first_five(ids)}"
 
 
 class PhotoNames:

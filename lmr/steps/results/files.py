@@ -98,7 +98,9 @@ def read_notes(run: RunDatasets) -> list[str]:
 
 
 def read_unusable(run: RunDatasets) -> list[Unusable]:
-    """Return the photos that could not be used."""
+    """Return the photos that could not be used; none where no photo was looked at."""
+    if run.unusable is None:
+        return []
     found: list[Unusable] = []
     bad = run.unusable.read(0)
     for role, photos in run.photos.items():

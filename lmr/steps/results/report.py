@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from lmr.evaluation.report import (
 )
 from lmr.evaluation.scorers import Scores
 from lmr.runtime.steps import Role
+from lmr.runtime.tasks import sources_note
 from lmr.steps.ranking import read_ranking
 from lmr.steps.results.datasets import RunDatasets, store_datasets
 from lmr.steps.results.files import read_unusable, store_photos, store_scores, store_submission
@@ -56,21 +57,26 @@ def store_report(run: RunDatasets) -> str:
     scores = _scores(run)
     examples = _examples(run, scores, photos)
     shown = {i for e in examples for row in e.rankings.values() for i in row[:SHOWN_RESULTS]}
+    found = _facts_of(run.steps)
     report = Report(
         run=run.root.rstrip("/").rsplit("/", 1)[-1],
         about="; ".join(
             [
                 f"{len(photos.rows.queries):,} queries in {len(photos.rows.gallery):,} gallery photos",
+                *(() if run.images else ("it was given descriptors, so there are no pictures",)),
                 *_machines(run.root),
+                *sources_note((f.get("source", "") for _, facts in found for f in facts), whose="the run's"),
             ]
         ),
         scores=scores,
-        costs=costs_of(run.steps),
-        undecoded=[Undecoded(photo_id=u.id, reason=u.reason) for u in read_unusable(run)],
+        costs=[_cost(dataset, facts) for dataset, facts in found],
+        undecoded=[Undecoded(photo_id=u.id, reason=u.reason) for u in read_unusable(run)]
+        if run.unusable
+        else None,
         settings=run.settings,
         queries=examples,
         pairs=_pairs(run, examples, photos),
-        thumbnails={i: photos.thumbnail("gallery", i) for i in sorted(shown)},
+        thumbnails={i: photos.thumbnail("gallery", i) for i in sorted(shown)} if run.images else {},
     )
     url = storage.join(run.root, "report", "index.html")
     storage.put(url, render_report(report).encode())
@@ -97,13 +103,18 @@ def _machines(root: str) -> list[str]:
 
 def costs_of(datasets: Sequence[Dataset]) -> list[StepCost]:
     """Add up what the shards' own metadata say of each step, whichever run made them."""
+    return [_cost(dataset, facts) for dataset, facts in _facts_of(datasets)]
+
+
+def _facts_of(datasets: Sequence[Dataset]) -> list[tuple[Dataset, list[dict[str, Any]]]]:
+    """Read what each dataset's shards say of themselves."""
     with ThreadPoolExecutor(16) as pool:
-        return [_cost(dataset, pool) for dataset in datasets]
+        return [(d, list(pool.map(d.facts, sorted(d.present())))) for d in datasets]
 
 
-def _cost(dataset: Dataset, pool: ThreadPoolExecutor) -> StepCost:
+def _cost(dataset: Dataset, facts: Sequence[Mapping[str, Any]]) -> StepCost:
+    """Add up what the shards of a step say of themselves, whichever run made them."""
     sizes = dataset.present()
-    facts = list(pool.map(dataset.facts, sorted(sizes)))
     return StepCost(
         step=dataset.step,
         shards_made=len(sizes),
@@ -112,7 +123,10 @@ def _cost(dataset: Dataset, pool: ThreadPoolExecutor) -> StepCost:
         n_bytes=sum(sizes.values()),
         seconds=sum(f.get("seconds", 0.0) for f in facts),
         peak_memory_bytes=max((f.get("peak_bytes", 0) for f in facts), default=0),
-        notes=tuple(dict.fromkeys(f["note"] for f in facts if "note" in f)),
+        notes=(
+            *dict.fromkeys(f["note"] for f in facts if "note" in f),
+            *sources_note(f.get("source", "") for f in facts),
+        ),
     )
 
 
@@ -122,7 +136,7 @@ def _scores(run: RunDatasets) -> list[StepScore]:
     rows = run.scores.read(0)
     ids = tuple(rows.column("id").to_pylist())
     return [
-        StepScore(step=name, scores=Scores(ids, np.asarray(rows.column(name).to_numpy())))
+        StepScore(step=run.label(name), scores=Scores(ids, np.asarray(rows.column(name).to_numpy())))
         for name in run.rankings
     ]
 
@@ -143,7 +157,9 @@ def _examples(run: RunDatasets, scores: Sequence[StepScore], photos: "_Photos") 
             query_id=query,
             photo=photos.thumbnail("queries", query),
             why=why,
-            rankings={name: photos.ranked(ranking, query) for name, ranking in run.rankings.items()},
+            rankings={
+                run.label(name): photos.ranked(ranking, query) for name, ranking in run.rankings.items()
+            },
             relevant=truth.get(query) if truth else None,
         )
         for query, why in chosen
@@ -153,12 +169,14 @@ def _examples(run: RunDatasets, scores: Sequence[StepScore], photos: "_Photos") 
 def _pairs(run: RunDatasets, examples: Iterable[QueryExample], photos: "_Photos") -> list[VerifiedPair]:
     """Draw the best verified pair of each example until there are enough; none without verification."""
     pairs: list[VerifiedPair] = []
-    if run.pairs is None or run.local is None or run.verified is None:
+    if run.pairs is None or run.local is None or run.verified is None or run.images is None:
         return pairs
     for example in examples:
-        if len(pairs) == PAIRS or not example.rankings[run.verified]:
+        if len(pairs) == PAIRS:
             break
-        gallery = example.rankings[run.verified][0]
+        if not (ranking := example.rankings[run.label(run.verified)]):
+            continue
+        gallery = ranking[0]
         query_place, gallery_place = (
             photos.place("queries", example.query_id),
             photos.place("gallery", gallery),
@@ -201,12 +219,15 @@ class _Photos:
     def image(self, role: Role, photo_id: str) -> bytes:
         """Return the bytes of a photo."""
         shard, inside = self.inside(role, photo_id)
+        assert self.images is not None
         images = self.images.of(role).read(shard, ["image"]).column("image")
         content: bytes = images[inside].as_py()
         return content
 
     def thumbnail(self, role: Role, photo_id: str) -> str:
-        """Return a small picture of a photo; a blank where it cannot be decoded."""
+        """Return a small picture of a photo; a blank where there is none or it cannot be decoded."""
+        if self.images is None:
+            return BLANK
         try:
             return thumbnail(self.image(role, photo_id))
         except PhotoError:

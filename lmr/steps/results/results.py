@@ -80,7 +80,7 @@ class Results:
 
     def label(self, stage: str) -> str:
         """Return what people read in place of a stage's name."""
-        return self.datasets.labels.get(stage, stage)
+        return self.datasets.label(stage)
 
     @cached_property
     def scores(self) -> dict[str, float]:

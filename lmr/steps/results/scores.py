@@ -57,7 +57,7 @@ def solution_for(
         If the solution names queries or gallery photos that are not there: all of them, the first five by
         name.
     """
-    names = photos.map(lambda some: PhotoNames(some.ids, some.places))
+    names = photos.map(lambda some: PhotoNames(some.ids, some.places if all(some.paths) else some.ids))
     kept: dict[str, list[str]] = {}
     lost: dict[Role, list[str]] = {"queries": [], "gallery": []}
     twice: list[str] = []
@@ -105,7 +105,7 @@ def _refuse_lost(lost: Mapping[Role, Sequence[str]], photos: Both[Photos]) -> No
         "the solution names " + " and ".join(f"{len(names):,} {what[r]}" for r, names in missing.items()),
         got="; ".join(f"{role}: {first_five(map(told, names))}" for role, names in missing.items()),
         fix="give the solution that belongs to these photos; a name that several photos have finds none: "
-        f"there, write the path, such as {encoded(photos.gallery.places[0])}",
+        f"there, write the path, such as {encoded(photos.gallery.places[0] or photos.gallery.ids[0])}",
     )
 
 
