@@ -9,7 +9,6 @@ S3 allows is itself.
 import errno
 import getpass
 import os
-import re
 import shutil
 import socket
 import uuid
@@ -18,10 +17,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-import fsspec
-
 from lmr.errors import StorageError, one_line
 from lmr.storage.retries import has_stale_credentials, is_transient, retry, s3_answer
+from lmr.storage.urls import (
+    absolute,
+    file_system,
+    forget_credentials,
+    is_local,
+    join,
+    local_path,
+    path_of,
+    server_of,
+)
 
 __all__ = [
     "absolute",
@@ -42,19 +49,6 @@ __all__ = [
 Result = TypeVar("Result")
 
 _THREADS = 16
-_SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
-
-# A wrong address must not look like a hang, and there is one place that tries again (lmr.storage.retries).
-# What the user's own fsspec configuration says goes first.
-fsspec.config.conf.setdefault("s3", {}).setdefault(
-    "config_kwargs",
-    {"connect_timeout": 5, "read_timeout": 60, "retries": {"total_max_attempts": 1, "mode": "standard"}},
-)
-
-
-def join(url: str, *parts: str) -> str:
-    """Join path parts to a URL with single slashes."""
-    return "/".join([url.rstrip("/"), *(part.strip("/") for part in parts if part)])
 
 
 def put(url: str, data: bytes | memoryview) -> None:
@@ -74,7 +68,7 @@ def put(url: str, data: bytes | memoryview) -> None:
 
 
 def _pipe(url: str, data: bytes) -> None:
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     fs.pipe_file(path, data)
 
 
@@ -101,7 +95,7 @@ def read(url: str) -> bytes:
 
 
 def _cat(url: str) -> bytes:
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     data: bytes = fs.cat_file(path)
     return data
 
@@ -121,15 +115,16 @@ def read_many(urls: Sequence[str]) -> list[bytes | OSError]:
         tolerated = (FileNotFoundError, PermissionError) if is_local(urls[0]) else (FileNotFoundError,)
         done: dict[str, bytes | OSError] = {}
 
-        def attempt(url: str) -> Any:
-            # One by one, since fsspec's `cat` of several takes names for patterns.
-            try:
-                fs, path = _file_system(url)
-                return fs.cat_file(path)
-            except Exception as error:
-                return error
-
         def read_rest() -> None:
+            fs, _ = file_system(urls[0])  # one for all threads: each would connect anew
+
+            def attempt(url: str) -> Any:
+                # One by one, since fsspec's `cat` of several takes names for patterns.
+                try:
+                    return fs.cat_file(path_of(url))
+                except Exception as error:
+                    return error
+
             rest = [url for url in dict.fromkeys(urls) if url not in done]
             with ThreadPoolExecutor(min(_THREADS, len(rest)), thread_name_prefix="read") as pool:
                 found = dict(zip(rest, pool.map(attempt, rest), strict=True))
@@ -183,7 +178,7 @@ class _Patient:
             return _retry(attempt, self._url)
 
     def _open(self) -> Any:
-        fs, path = _file_system(self._url)
+        fs, path = file_system(self._url)
         return fs.open(path, "rb")
 
     def __getattr__(self, name: str) -> Any:
@@ -194,7 +189,7 @@ def exists(url: str) -> bool:
     """Tell whether an object or folder is there."""
 
     def look() -> bool:
-        fs, path = _file_system(url)
+        fs, path = file_system(url)
         fs.invalidate_cache()
         found: bool = fs.exists(path)
         return found
@@ -207,7 +202,7 @@ def folder_sizes(url: str) -> dict[str, int]:
     """List the files directly in a folder: name to size in bytes; empty when there is no such folder."""
 
     def look() -> list[dict[str, Any]]:
-        fs, path = _file_system(url)
+        fs, path = file_system(url)
         fs.invalidate_cache()
         try:
             entries: list[dict[str, Any]] = fs.ls(path, detail=True)
@@ -226,7 +221,7 @@ def find(url: str) -> dict[str, Mapping[str, Any]]:
     """List the files at any depth below a folder: path below it to what the storage says of it."""
 
     def look() -> tuple[str, Mapping[str, Mapping[str, Any]]]:
-        fs, path = _file_system(url)
+        fs, path = file_system(url)
         fs.invalidate_cache()
         return path.rstrip("/"), fs.find(path, detail=True)
 
@@ -239,7 +234,7 @@ def delete(url: str) -> None:
     """Delete an object or a folder with all that it holds; nothing happens when it is not there."""
 
     def remove() -> None:
-        fs, path = _file_system(url)
+        fs, path = file_system(url)
         fs.invalidate_cache()
         with suppress(FileNotFoundError):  # what an earlier try has removed
             if is_local(url):
@@ -259,49 +254,7 @@ def delete(url: str) -> None:
 
 def _retry(call: Callable[[], Result], url: str) -> Result:
     """Call until storage answers; `call` gets its file system anew each time, by then of new credentials."""
-    return retry(call, _server(url), renew=lambda: _forget_credentials(url))
-
-
-def _forget_credentials(url: str) -> None:
-    """Drop the file systems of a URL's kind, whose clients hold the credentials that they began with."""
-    if not is_local(url):
-        fsspec.get_filesystem_class(url.partition("://")[0].lower()).clear_instance_cache()
-
-
-def _file_system(url: str) -> tuple[Any, str]:
-    """Return what reads a URL, and the path there.
-
-    fsspec's own way from a URL takes `::` in a name for a chain of storages.
-    """
-    if is_local(url):
-        return fsspec.filesystem("file"), local_path(url)
-    protocol = url.partition("://")[0].lower()
-    kind = fsspec.get_filesystem_class(protocol)
-    fs = fsspec.filesystem(protocol, **kind._get_kwargs_from_urls(url))
-    if hasattr(fs, "retries"):
-        fs.retries = 1  # s3fs would try five times at each of our tries
-    return fs, str(kind._strip_protocol(url))
-
-
-def _server(url: str) -> str:
-    """Name what answers for a URL: a bucket, or this machine's file systems."""
-    return "file" if is_local(url) else "/".join(url.split("/")[:3])
-
-
-def is_local(url: str) -> bool:
-    """Tell whether a URL is a path on this machine's file systems."""
-    return not _SCHEME.match(url) or url.startswith(("file://", "local://"))
-
-
-def absolute(url: str) -> str:
-    """Return a URL that means the same in every working directory."""
-    return local_path(url) if is_local(url) else url
-
-
-def local_path(url: str) -> str:
-    """Return the absolute path of a local URL; a `~` at its beginning is the home folder."""
-    path = url.partition("://")[2] if _SCHEME.match(url) else url
-    return os.path.abspath(os.path.expanduser(path))
+    return retry(call, server_of(url), renew=lambda: forget_credentials(url))
 
 
 @contextmanager

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmr.errors import PhotoError, StorageError, one_line
-from lmr.storage.objects import _file_system, _fix, _server, is_local, local_path
+from lmr.storage.objects import _fix
 from lmr.storage.retries import is_transient, retry
+from lmr.storage.urls import file_system, is_local, local_path, server_of
 
 __all__ = [
     "Piece",
@@ -82,7 +83,7 @@ def read_outside(
 
     try:
         if wanted:
-            retry(read_rest, _server(wanted[0].url))
+            retry(read_rest, server_of(wanted[0].url))
     except Exception as error:
         if not is_transient(error):
             raise
@@ -100,9 +101,11 @@ def read_starts(pieces: Sequence[Piece | str], count: int) -> list[bytes | Excep
             if is_local(piece.url):
                 with open(_open(piece.url), "rb") as file:
                     return os.pread(file.fileno(), size, piece.offset)
-            fs, path = _file_system(piece.url)
+            fs, path = file_system(piece.url)
             stop = piece.offset + size
-            start: bytes = retry(lambda: fs.cat_file(path, start=piece.offset, end=stop), _server(piece.url))
+            start: bytes = retry(
+                lambda: fs.cat_file(path, start=piece.offset, end=stop), server_of(piece.url)
+            )
             return start
         except Exception as error:
             return error
@@ -133,8 +136,8 @@ def stamps_of(urls: Sequence[str]) -> list[str | Exception]:
                 if kind := irregular_kind(about.st_mode):
                     return PhotoError(f"not a regular file: a {kind}")
                 return stamp_of_file(about)
-            fs, path = _file_system(url)
-            info = retry(lambda: fs.info(path), _server(url))
+            fs, path = file_system(url)
+            info = retry(lambda: fs.info(path), server_of(url))
             return stamp_of_object(info) if info["type"] == "file" else PhotoError("not a file: a folder")
         except Exception as error:
             return error
@@ -192,7 +195,7 @@ def _read_piece(url: str, offset: int, size: int, most_bytes: int) -> bytes:
         with open(_open(url), "rb") as file:
             data = os.pread(file.fileno(), size, offset)
     else:
-        fs, path = _file_system(url)
+        fs, path = file_system(url)
         data = fs.cat_file(path, start=offset, end=offset + size)
     if len(data) < size:
         raise StorageError(
@@ -212,7 +215,7 @@ def _read_file(path: str, most_bytes: int) -> bytes:
 
 
 def _read_object(url: str, most_bytes: int) -> bytes:
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     try:
         return _bounded(fs.cat_file(path, start=0, end=most_bytes + 1), most_bytes)
     except PhotoError:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lmr.errors import StorageError
-from lmr.storage.objects import find, is_local, local_path
+from lmr.storage.objects import find
 from lmr.storage.outside import irregular_kind, stamp_of_file, stamp_of_object
+from lmr.storage.urls import is_local, local_path
 from lmr.text import printable
 
 __all__ = ["Entry", "walk"]

@@ -8,7 +8,7 @@ import pytest
 from lmr import storage
 from lmr.steps.features.weights import Weights
 from lmr.storage.datasets import Dataset
-from lmr.storage.objects import absolute, is_local, local_path
+from lmr.storage.urls import absolute, is_local, local_path
 
 NAMES = (
     "[a]*?.bin",
@@ -82,7 +82,7 @@ def test_local_paths_stay_what_they_are(tmp_path, monkeypatch):
 
 
 def test_nothing_else_in_lmr_turns_a_url_into_a_file():
-    """Calls of fsspec that expand patterns, or split chains, are not made; all others are in two files."""
+    """Calls of fsspec that expand patterns, or split chains, are not made; URLs are read in one file."""
     expanding = {
         "cat",
         "rm",
@@ -103,6 +103,6 @@ def test_nothing_else_in_lmr_turns_a_url_into_a_file():
                 users.add(path.name)
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "fs":
                 calls.add(node.attr)
-    assert users == {"objects.py"}
+    assert users == {"urls.py"}
     assert not calls & expanding
     assert {"find", "rm_file", "cat_file"} <= calls
