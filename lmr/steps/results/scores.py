@@ -98,7 +98,7 @@ def _refuse_lost(lost: Mapping[Role, Sequence[str]], photos: Both[Photos]) -> No
     if not missing:
         return
     what = {
-        "queries": "queries that are not among the queries",
+        "queries": "queries that are not there",
         "gallery": "photos that are not in the gallery",
     }
     raise LmrError(

@@ -218,7 +218,7 @@ def test_all_that_a_solution_names_in_vain_is_told_at_once_and_look_alikes_diffe
     solution = {"q": names, "r1": ["a"], "r2": ["a"]}
     with pytest.raises(LmrError) as caught:
         solved(solution, ["a.jpg"], ["q.jpg"])
-    assert "2 queries that are not among the queries and 11 photos that are not in the" in caught.value.what
+    assert "2 queries that are not there and 11 photos that are not in the" in caught.value.what
     assert "queries: r1, r2" in caught.value.got
     assert "n\u00f6 ('n\\xf6'), no\u0308 ('no\\u0308'), g0, g1, g2 …" in caught.value.got
     with pytest.raises(LmrError, match="names 1 queries twice"):
