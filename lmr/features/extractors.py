@@ -7,13 +7,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from annotated_types import Gt
+from annotated_types import Ge, Gt, Le, Len
 
 from lmr.errors import ClusterError, LmrError
 from lmr.features.interfaces import GlobalExtractor, LocalExtractor
 
 __all__ = ["DIMENSIONS", "GemSettings", "LocalKind", "Precision", "global_extractor", "local_extractor"]
 
+Architecture = Literal["resnet18", "resnet50", "resnet101", "resnet152", "vgg16", "mobilenet_v2"]
 Precision = Literal["auto", "float32", "float16", "bfloat16"]
 LocalKind = Literal["rootsift", "delf", "xfeat", "aliked-t16", "aliked-n16"]
 
@@ -31,15 +32,15 @@ DIMENSIONS: dict[LocalKind, int] = {
 class GemSettings:
     """What a file of weights does not say of itself, and the sizes at which photos are described."""
 
-    architecture: str = "mobilenet_v2"
+    architecture: Architecture = "mobilenet_v2"
     """Of a torchvision state dict; the published checkpoints know their own."""
     input: Literal["imagenet", "half"] = "half"
     """How pixels are normalised, of a torchvision state dict: by ImageNet's figures, or to -1 .. 1."""
-    p: Annotated[float, Gt(0)] = 3.0
+    p: Annotated[float, Gt(0), Le(1_000)] = 3.0
     """GeM's power, of a torchvision state dict."""
-    sizes_px: tuple[int, ...] = (640, 320)
+    sizes_px: Annotated[tuple[Annotated[int, Ge(16), Le(65_535)], ...], Len(1, 16)] = (640, 320)
     """Long sides at which a photo is described; regions come from the largest."""
-    scales: tuple[Annotated[float, Gt(0)], ...] = ()
+    scales: Annotated[tuple[Annotated[float, Gt(0), Le(16)], ...], Len(0, 16)] = ()
     """In place of several sizes: scales of the photo at the largest of `sizes_px`, made as the checkpoint's
     authors make them; 1, 0.7071 and 0.5 are the papers'."""
     precision: Precision = "auto"

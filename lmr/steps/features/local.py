@@ -66,7 +66,7 @@ class LocalSettings(Settings):
     """Which extractor."""
     max_features: Annotated[int, Ge(1), Le(65_535)] = 1000
     """Features kept per photo, the strongest first (the paper's number for DELF)."""
-    max_side_px: Annotated[int, Ge(16)] = 800
+    max_side_px: Annotated[int, Ge(16), Le(65_535)] = 800
     """Photos are shrunk to this long side before extraction; coordinates stay those of the photo."""
     storage: Literal["float16", "int8"] = "float16"
     """How networks' descriptors are stored (RootSIFT's are uint8 either way); int8 takes half the bytes."""
