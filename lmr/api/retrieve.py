@@ -6,6 +6,7 @@ from typing import Any
 
 from lmr.api.prepare import Choices, Prepared, prepare
 from lmr.api.progress import progress_bars
+from lmr.cluster.capacity import usable_cpus
 from lmr.cluster.client import Where
 from lmr.errors import SettingsError
 from lmr.features.gpus import local_gpus
@@ -150,7 +151,7 @@ def place_of(device: str, scheduler: str | None, tls: str | None, workers: int |
     """Return where a run's tasks run; see `retrieve`."""
     if scheduler:
         return Where(scheduler=scheduler, tls=tls)
-    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    workers = usable_cpus() if workers is None else workers
     return Where(workers=workers, gpus=local_gpus(device))
 
 

@@ -9,11 +9,15 @@ from lmr.errors import ClusterError
 
 
 def commands(group, path=()):
-    for name, command in group.commands.items():
+    for name, command in {**group.commands, **{n: c.load(n) for n, c in group_table(group).items()}}.items():
         if hasattr(command, "commands"):
             yield from commands(command, (*path, name))
         else:
             yield (*path, name), command
+
+
+def group_table(group):
+    return getattr(group, "table", {})
 
 
 COMMANDS = dict(commands(typer.main.get_command(app)))

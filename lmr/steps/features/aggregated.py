@@ -12,7 +12,7 @@ from lmr.features.whiten import Whitening, learn_whitening
 from lmr.retrieval.descriptors import to_float
 from lmr.runtime.steps import Cost, Each, Source, Step, Whole, of_role, per_part
 from lmr.steps.both import Both
-from lmr.steps.features.columns import GRID_REGIONS, Described, describe_cost, described_table, present
+from lmr.steps.features.columns import PHOTO_REGIONS, Described, describe_cost, described_table, present
 from lmr.steps.features.local import Extracted
 from lmr.steps.features.settings import DescribeSettings
 from lmr.steps.local_search.index import sample_rows
@@ -33,7 +33,9 @@ def describe_by_aggregation(
     # Words, and a vector of so many numbers per photo before it is whitened.
     long = settings.words * local.gallery.dimension
     sample = min(settings.sample_features, learned.rows) * local.gallery.dimension
-    photos = min(settings.sample_photos, learned.rows)
+    # Photos are taken by whole shards, until they are enough.
+    shard = -(-local.gallery.per_shard // local.gallery.per_photo)
+    photos = min(settings.sample_photos + shard, -(-learned.rows // local.gallery.per_photo))
     model = Step(
         name="learn_words",
         folder="vocabulary",
@@ -56,7 +58,7 @@ def describe_by_aggregation(
 
     def described(images: Step, features: Step) -> Step:
         held = 8.0 * rows_per_shard(features) * local.gallery.dimension + 4.0 * long * (
-            2.0 * settings.dimension + 3.0 * GRID_REGIONS
+            2.0 * settings.dimension + 3.0 * PHOTO_REGIONS
         )
         return Step(
             name=of_role("extract_global", images),

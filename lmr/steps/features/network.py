@@ -16,7 +16,7 @@ from lmr.features.whiten import Whitening, learn_whitening
 from lmr.retrieval.descriptors import to_float
 from lmr.runtime.steps import Cost, Each, Source, Step, Whole, of_role, per_part
 from lmr.steps.both import Both
-from lmr.steps.features.columns import GRID_REGIONS, Described, describe_cost, described_table, present
+from lmr.steps.features.columns import PHOTO_REGIONS, Described, describe_cost, described_table, present
 from lmr.steps.features.local import EXTRACTION_BYTES
 from lmr.steps.features.settings import DescribeSettings
 from lmr.steps.features.weights import Weights
@@ -68,7 +68,7 @@ def describe_by_network(images: Both[Source], settings: DescribeSettings, inputs
         return EXTRACTION_BYTES + 2.0 * images.bytes_per_row * rows_per_shard(images)
 
     def raw(images: Step) -> Step:
-        row_bytes = 12.0 + 2.0 * RAW_DIMENSION * (1 + GRID_REGIONS)
+        row_bytes = 12.0 + 2.0 * RAW_DIMENSION * (1 + PHOTO_REGIONS)
         return Step(
             name=of_role("network", images),
             folder=f"network/{images.role}",

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from lmr.evaluation.report import (
 )
 from lmr.evaluation.scorers import Scores
 from lmr.runtime.steps import Role
+from lmr.runtime.tasks import sources_note
 from lmr.steps.ranking import read_ranking
 from lmr.steps.results.datasets import RunDatasets, store_datasets
 from lmr.steps.results.files import read_unusable, store_scores, store_submission
@@ -55,16 +56,18 @@ def store_report(run: RunDatasets) -> str:
     scores = _scores(run)
     examples = _examples(run, scores, photos)
     shown = {i for e in examples for row in e.rankings.values() for i in row[:SHOWN_RESULTS]}
+    found = _facts_of(run.steps)
     report = Report(
         run=run.root.rstrip("/").rsplit("/", 1)[-1],
         about="; ".join(
             [
                 f"{len(photos.rows.queries):,} queries in {len(photos.rows.gallery):,} gallery photos",
                 *_machines(run.root),
+                *sources_note((f.get("source", "") for _, facts in found for f in facts), whose="the run's"),
             ]
         ),
         scores=scores,
-        costs=costs_of(run.steps),
+        costs=[_cost(dataset, facts) for dataset, facts in found],
         undecoded=[Undecoded(photo_id=u.id, reason=u.reason) for u in read_unusable(run)],
         settings=run.settings,
         queries=examples,
@@ -96,13 +99,18 @@ def _machines(root: str) -> list[str]:
 
 def costs_of(datasets: Sequence[Dataset]) -> list[StepCost]:
     """Add up what the shards' own metadata say of each step, whichever run made them."""
+    return [_cost(dataset, facts) for dataset, facts in _facts_of(datasets)]
+
+
+def _facts_of(datasets: Sequence[Dataset]) -> list[tuple[Dataset, list[dict[str, Any]]]]:
+    """Read what each dataset's shards say of themselves."""
     with ThreadPoolExecutor(16) as pool:
-        return [_cost(dataset, pool) for dataset in datasets]
+        return [(d, list(pool.map(d.facts, sorted(d.present())))) for d in datasets]
 
 
-def _cost(dataset: Dataset, pool: ThreadPoolExecutor) -> StepCost:
+def _cost(dataset: Dataset, facts: Sequence[Mapping[str, Any]]) -> StepCost:
+    """Add up what the shards of a step say of themselves, whichever run made them."""
     sizes = dataset.present()
-    facts = list(pool.map(dataset.facts, sorted(sizes)))
     return StepCost(
         step=dataset.step,
         shards_made=len(sizes),
@@ -111,7 +119,10 @@ def _cost(dataset: Dataset, pool: ThreadPoolExecutor) -> StepCost:
         n_bytes=sum(sizes.values()),
         seconds=sum(f.get("seconds", 0.0) for f in facts),
         peak_memory_bytes=max((f.get("peak_bytes", 0) for f in facts), default=0),
-        notes=tuple(dict.fromkeys(f["note"] for f in facts if "note" in f)),
+        notes=(
+            *dict.fromkeys(f["note"] for f in facts if "note" in f),
+            *sources_note(f.get("source", "") for f in facts),
+        ),
     )
 
 
