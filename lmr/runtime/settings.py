@@ -161,7 +161,7 @@ def parse_overrides(items: Iterable[str]) -> dict[str, dict[str, Any]]:
         group, dot, field = name.strip().partition(".")
         if not (equals and dot and group and field):
             raise SettingsError(
-                "--set takes group.field=value", got=item, fix="for example --set verify.min_inliers=30"
+                "--set takes group.field=value", got=_cut(item), fix="for example --set verify.min_inliers=30"
             )
         try:
             value = _toml(f"v = {text.strip()}")["v"]

@@ -74,4 +74,6 @@ class Workflow:
     def targets(self) -> list[Step]:
         """The steps to run; all others are run because these need them."""
         ends = [self.unusable, *(ranked.step for ranked in self.rankings.values()), self.submission]
-        return ends if self.scores is None else [*ends, self.scores]
+        # The pairs are no mere means to a ranking: tables and calibration read them.
+        pairs = [self.verified.pairs] if self.verified else []
+        return [*ends, *pairs, *([] if self.scores is None else [self.scores])]
