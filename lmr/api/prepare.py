@@ -1,5 +1,6 @@
 """A workflow on photos, with settings, ready to run."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -7,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lmr import storage
-from lmr.api.workflows import load_workflow, preset
+from lmr.api.workflows import build_workflow, load_workflow, preset
+from lmr.errors import SettingsError
 from lmr.runtime.finish import Finalizer
 from lmr.runtime.settings import layer, parse_overrides, read_toml
 from lmr.steps.both import Both
@@ -19,6 +21,8 @@ from lmr.steps.results.scores import read_solution, solution_for
 from lmr.steps.workflow import Inputs, Weights, Workflow
 
 __all__ = ["Choices", "Prepared", "prepare"]
+
+_DEVICE = re.compile(r"cpu|cuda(:\d{1,3})?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +130,7 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
     LmrError
         If something that was chosen is not there, or does not fit.
     """
+    _check(choices)
     module = load_workflow(workflow)
     shortcuts = {"local": {"features": choices.local}, "describe": {"descriptor": choices.descriptor}}
     named = {group: {k: v for k, v in fields.items() if v is not None} for group, fields in shortcuts.items()}
@@ -159,12 +164,29 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
     )
     return Prepared(
         name=Path(workflow).stem,
-        flow=module.build(inputs, settings),
+        flow=build_workflow(module, inputs, settings),
         settings=settings,
         root=root,
         news=_news(known),
         pruned=bool(choices.prune),
     )
+
+
+def _check(choices: Choices) -> None:
+    """Refuse choices of the wrong kind, before anything is looked at."""
+    for name in ("gallery", "queries", "out"):
+        if not (isinstance(value := getattr(choices, name), str) and value):
+            raise SettingsError(f"{name} names no folder", got=repr(value), fix="give a folder or a URL")
+    for name in ("solution", "preset", "config", "local", "local_weights", "descriptor", "weights"):
+        if not isinstance(value := getattr(choices, name), str | None):
+            raise SettingsError(
+                f"{name} is no text", got=repr(value)[:100], fix="give a name, a path or a URL"
+            )
+    if not (isinstance(choices.device, str) and _DEVICE.fullmatch(choices.device)):
+        raise SettingsError("there is no such device", got=repr(choices.device)[:100], fix="give cpu or cuda")
+    prune = choices.prune
+    if prune is not None and (isinstance(prune, bool) or not isinstance(prune, int) or prune < 1):
+        raise SettingsError("prune is no number of shards", got=repr(prune)[:100], fix="give 1 or more")
 
 
 def _weights(url: str | None) -> Weights | None:

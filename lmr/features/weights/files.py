@@ -63,7 +63,9 @@ def read_torch_file(path: Path) -> Any:
             got=named,
             fix="use the file from its publisher, or convert it to safetensors where you trust it",
         ) from error
-    except Exception as error:  # the unpickler runs what the bytes say, within bounds: anything may come of it
+    except (
+        Exception
+    ) as error:  # the unpickler runs what the bytes say, within bounds: anything may come of it
         raise _damaged(path, error) from error
 
 
@@ -87,4 +89,6 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _damaged(path: Path, error: Exception) -> LmrError:
-    return LmrError(f"{path} is damaged, or not a file of weights", got=one_line(error, 300), fix="fetch it again")
+    return LmrError(
+        f"{path} is damaged, or not a file of weights", got=one_line(error, 300), fix="fetch it again"
+    )

@@ -133,7 +133,9 @@ def _restored(listed: Photos, rows: Mapping[str, list[int]], lost: str) -> dict[
     """
     known = set(itertools.chain(*rows.values()))
     rest = [row for row in range(len(listed)) if row not in known]
-    first_row = sum(len(some) for some in itertools.takewhile(lambda some: some is not rows[lost], rows.values()))
+    first_row = sum(
+        len(some) for some in itertools.takewhile(lambda some: some is not rows[lost], rows.values())
+    )
     photos = replace(
         listed,
         ids=tuple(listed.ids[row] for row in rest),

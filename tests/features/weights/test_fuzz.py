@@ -139,7 +139,7 @@ gem = {p = 3.0, sizes_px = [640, 320], scales = [1.0, 0.5]}
 alpha = 0.99
 weight = 1e-2
 """
-flat = "verify.min_inliers=25" + chr(10) + "describe.gem={p = 3.0, sizes_px = [640]}" + chr(10) + "diffuse.alpha=0.9"
+flat = chr(10).join(["verify.min_inliers=25", "describe.gem={p = 3.0, sizes_px = [640]}", "rank.depth=200"])
 plain = lambda content: content
 READERS = {
     "torch, zip": ("net.pth", lambda: saved("a.pth", cirtorch), plain, checkpoint),
