@@ -112,6 +112,8 @@ def make_plan(
     """
     targets = list(targets)
     steps = closure(targets)
+    for step in steps:
+        _check(step, "shards", step.shards, MOST_SHARDS)
     wanted: dict[str, set[int]] = {step.fingerprint: set() for step in steps}
     for target in targets:
         wanted[target.fingerprint] = set(range(target.shards))
@@ -127,27 +129,26 @@ def make_plan(
                 for part in source.step.parts:
                     wanted[part.fingerprint].update(range(part.shards))
         if missing:
-            _check_possible(step)
+            _check_costs(step)
         plan.append(StepPlan(step, tuple(missing), len(present)))
     return Plan(root=root, steps=tuple(plan[::-1]), workflow=workflow, finalizer=finalizer)
 
 
-def _check_possible(step: Step) -> None:
+def _check_costs(step: Step) -> None:
     """Refuse a step that no machine can make: its settings are a slip of the pen."""
     cost = step.cost
-    figures = {
-        "memory of one task, bytes": (cost.peak_bytes, MOST_TASK_BYTES),
-        "files that each machine unpacks, bytes": (cost.mapped_bytes, MOST_STORED_BYTES),
-        "bytes in storage": (cost.rows * cost.bytes_per_row, MOST_STORED_BYTES),
-        "shards": (step.shards, MOST_SHARDS),
-    }
-    for what, (figure, most) in figures.items():
-        if not figure <= most:  # what is no number is refused too
-            raise SettingsError(
-                f"no machine can make the step {step.name}",
-                got=f"{figure:.3g} {what}, where {most:.0e} is the most",
-                fix=f"choose smaller settings for it ({_numbers(step)}), or fewer photos",
-            )
+    _check(step, "bytes of memory for one task", cost.peak_bytes, MOST_TASK_BYTES)
+    _check(step, "bytes that each machine unpacks", cost.mapped_bytes, MOST_STORED_BYTES)
+    _check(step, "bytes in storage", cost.rows * cost.bytes_per_row, MOST_STORED_BYTES)
+
+
+def _check(step: Step, what: str, figure: float, most: int) -> None:
+    if not figure <= most:  # what is no number is refused too
+        raise SettingsError(
+            f"no machine can make the step {step.name}",
+            got=f"{figure:.3g} {what}, where {most:.0e} is the most",
+            fix=f"choose smaller settings for it ({_numbers(step)}), or fewer photos",
+        )
 
 
 def _numbers(step: Step) -> str:

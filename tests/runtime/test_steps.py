@@ -178,11 +178,11 @@ def test_shards_are_numbered_through(sizes):
 @pytest.mark.parametrize(
     ("costs", "shards", "told"),
     [
-        ({"task_bytes": 1e14}, 1, "memory of one task"),
-        ({"task_bytes": float("inf")}, 1, "memory of one task"),
-        ({"task_bytes": float("nan")}, 1, "memory of one task"),
+        ({"task_bytes": 1e14}, 1, "bytes of memory for one task"),
+        ({"task_bytes": float("inf")}, 1, "bytes of memory for one task"),
+        ({"task_bytes": float("nan")}, 1, "bytes of memory for one task"),
         ({"rows": 10**12, "bytes_per_row": 1e6}, 1, "bytes in storage"),
-        ({"mapped_bytes": 1e16}, 1, "files that each machine unpacks"),
+        ({"mapped_bytes": 1e16}, 1, "bytes that each machine unpacks"),
         ({}, 10**8, "shards"),
     ],
 )
