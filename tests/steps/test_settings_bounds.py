@@ -55,6 +55,8 @@ def unbounded(hint, bounds=()):
         lower = [b for b in bounds if isinstance(b, at.Ge | at.Gt)]
         upper = [b for b in bounds if isinstance(b, at.Le | at.Lt) and math.isfinite(getattr(b, "le", 0))]
         return [lack for lack, there in (("lower bound", lower), ("upper bound", upper)) if not there]
+    if origin is tuple and Ellipsis not in get_args(hint):
+        return [lack for one in get_args(hint) for lack in unbounded(one)]
     longest = [b for b in bounds if isinstance(b, at.Len) and b.max_length is not None]
     lacks = [] if longest else ["longest length"]
     if origin is tuple:

@@ -23,7 +23,7 @@ from lmr.steps.both import Both
 from lmr.steps.diffusion.offline_columns import OfflineColumns
 from lmr.steps.diffusion.offline_query import diffuse_offline, first_photos
 from lmr.steps.diffusion.region_graph import RegionGraph
-from lmr.steps.features.columns import PHOTO_REGIONS, Described
+from lmr.steps.features.columns import Described
 from lmr.steps.global_search.search import Searchable, search_gallery
 from lmr.steps.ranking import Ranked, Ranking, Reached, merge, ranking_bytes, read_ranking
 from lmr.storage.arrow import Ragged, column, ragged
@@ -123,7 +123,7 @@ def diffuse(
             + found.task_bytes
             + pooling
             + graph.edges.rows * 40.0
-            + each * (4.0 * PHOTO_REGIONS * dimension + 4 * expanded.step.bytes_per_row),
+            + each * (4.0 * described.queries.regions * dimension + 4 * expanded.step.bytes_per_row),
             work=expanded.queries,
             unit="vector",
             mapped_bytes=found.mapped_bytes

@@ -12,7 +12,7 @@ from lmr.retrieval.diffusion.affinity import affinity_rows
 from lmr.retrieval.diffusion.mixture import reduce_regions
 from lmr.runtime.settings import Part
 from lmr.runtime.steps import Cost, Each, Step, Whole
-from lmr.steps.features.columns import GRID_REGIONS, PHOTO_REGIONS, Described
+from lmr.steps.features.columns import GRID_REGIONS, Described
 from lmr.steps.global_search.search import KnnSettings, search_gallery, searchable
 from lmr.steps.sizes import rows_per_shard
 from lmr.storage.arrow import Ragged, column, ragged, table
@@ -64,10 +64,10 @@ class RegionGraph:
 def region_graph(described: Described, settings: GraphSettings) -> RegionGraph:
     """Declare the steps that join the gallery's regions to a graph."""
     nodes = _reduced(described, settings) if settings.regions else described
-    per_photo = settings.regions or PHOTO_REGIONS
+    per_photo = settings.regions or described.regions
     count, each = described.rows * per_photo, described.per_shard * per_photo
     # From the first version on the cells alone decide which search it is.
-    cells = described.rows * (settings.regions or GRID_REGIONS)
+    cells = described.rows * (settings.regions or min(described.regions, GRID_REGIONS))
     gallery = searchable(nodes, settings, column="regions", count=cells)
     found = gallery.cost(each, settings.neighbours)
     links = Step(
@@ -137,7 +137,7 @@ def _reduced(described: Described, settings: GraphSettings) -> Described:
             rows=described.rows,
             bytes_per_row=8.0 + 2.0 * described.dimension * settings.regions,
             # Regions as stored, as floats and in float64, what a mixture makes of them, and what is written.
-            task_bytes=described.per_shard * PHOTO_REGIONS * 20.0 * described.dimension,
+            task_bytes=described.per_shard * described.regions * 20.0 * described.dimension,
             work=described.rows,
             unit="photo",
         ),

@@ -57,7 +57,7 @@ def store_report(run: RunDatasets) -> str:
     scores = _scores(run)
     examples = _examples(run, scores, photos)
     shown = {i for e in examples for row in e.rankings.values() for i in row[:SHOWN_RESULTS]}
-    thumbnails = {i: photos.thumbnail("gallery", i) for i in sorted(shown)}
+    thumbnails = {i: photos.thumbnail("gallery", i) for i in sorted(shown)} if run.images else {}
     pairs = _pairs(run, examples, photos)
     found = _facts_of(run.steps)
     report = Report(
@@ -65,6 +65,7 @@ def store_report(run: RunDatasets) -> str:
         about="; ".join(
             [
                 f"{len(photos.rows.queries):,} queries in {len(photos.rows.gallery):,} gallery photos",
+                *(() if run.images else ("it was given descriptors, so there are no pictures",)),
                 *_machines(run.root),
                 *sources_note((f.get("source", "") for _, facts in found for f in facts), whose="the run's"),
                 *photos.left_out,
@@ -72,7 +73,9 @@ def store_report(run: RunDatasets) -> str:
         ),
         scores=scores,
         costs=[_cost(dataset, facts) for dataset, facts in found],
-        undecoded=[Undecoded(photo_id=u.id, reason=u.reason) for u in read_unusable(run)],
+        undecoded=[Undecoded(photo_id=u.id, reason=u.reason) for u in read_unusable(run)]
+        if run.unusable
+        else None,
         settings=run.settings,
         queries=examples,
         pairs=pairs,
@@ -147,7 +150,7 @@ def _scores(run: RunDatasets) -> list[StepScore]:
     rows = run.scores.read(0)
     ids = tuple(rows.column("id").to_pylist())
     return [
-        StepScore(step=name, scores=Scores(ids, np.asarray(rows.column(name).to_numpy())))
+        StepScore(step=run.label(name), scores=Scores(ids, np.asarray(rows.column(name).to_numpy())))
         for name in run.rankings
     ]
 
@@ -168,7 +171,9 @@ def _examples(run: RunDatasets, scores: Sequence[StepScore], photos: "_Photos") 
             query_id=query,
             photo=photos.thumbnail("queries", query),
             why=why,
-            rankings={name: photos.ranked(ranking, query) for name, ranking in run.rankings.items()},
+            rankings={
+                run.label(name): photos.ranked(ranking, query) for name, ranking in run.rankings.items()
+            },
             relevant=truth.get(query) if truth else None,
         )
         for query, why in chosen
@@ -178,12 +183,14 @@ def _examples(run: RunDatasets, scores: Sequence[StepScore], photos: "_Photos") 
 def _pairs(run: RunDatasets, examples: Iterable[QueryExample], photos: "_Photos") -> list[VerifiedPair]:
     """Draw the best verified pair of each example until there are enough; none without verification."""
     pairs: list[VerifiedPair] = []
-    if run.pairs is None or run.local is None or run.verified is None:
+    if run.pairs is None or run.local is None or run.verified is None or run.images is None:
         return pairs
     for example in examples:
-        if len(pairs) == PAIRS or not example.rankings[run.verified]:
+        if len(pairs) == PAIRS:
             break
-        gallery = example.rankings[run.verified][0]
+        if not (ranking := example.rankings[run.label(run.verified)]):
+            continue
+        gallery = ranking[0]
         query_place, gallery_place = (
             photos.place("queries", example.query_id),
             photos.place("gallery", gallery),
@@ -231,12 +238,15 @@ class _Photos:
     def image(self, role: Role, photo_id: str) -> bytes:
         """Return the bytes of a photo."""
         shard, inside = self.inside(role, photo_id)
+        assert self.images is not None
         images = self.images.of(role).read(shard, ["image"]).column("image")
         content: bytes = images[inside].as_py()
         return content
 
     def thumbnail(self, role: Role, photo_id: str) -> str:
-        """Return a small picture of a photo; a blank where it cannot be decoded, or is gone."""
+        """Return a small picture of a photo; a blank where there is none, or it cannot be decoded."""
+        if self.images is None:
+            return BLANK
         try:
             return thumbnail(self.image(role, photo_id))
         except PhotoError:

@@ -27,7 +27,7 @@ from lmr.storage.mapped import stack
 
 __all__ = ["Verified", "VerifySettings", "inliers_of_pair", "verify", "verify_shard"]
 
-FEATURES_AT_ONCE = 250_000  # of queries, that are held as floats at a time
+FEATURES_AT_ONCE = 200_000  # of queries, that are held as floats at a time
 PAIR_BYTES = 56.0 + 4.0 * 60  # a pair with as many inliers as a good one has
 
 
