@@ -43,6 +43,7 @@ __all__ = [
     "put",
     "read",
     "read_many",
+    "size",
 ]
 
 
@@ -193,6 +194,21 @@ def exists(url: str) -> bool:
         fs.invalidate_cache()
         found: bool = fs.exists(path)
         return found
+
+    with _explained("look for", url):
+        return _retry(look, url)
+
+
+def size(url: str) -> int | None:
+    """Return the size of an object in bytes; None when it is not there."""
+
+    def look() -> int | None:
+        fs, path = file_system(url)
+        fs.invalidate_cache()
+        try:
+            return int(fs.info(path)["size"] or 0)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
     with _explained("look for", url):
         return _retry(look, url)
