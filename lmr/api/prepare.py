@@ -1,7 +1,9 @@
 """A workflow on photos, with settings, ready to run."""
 
+import dataclasses
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,16 @@ from lmr import storage
 from lmr.api.workflows import load_workflow, preset
 from lmr.runtime.finish import Finalizer
 from lmr.runtime.settings import layer, parse_overrides, read_toml
+from lmr.runtime.steps import closure
 from lmr.steps.both import Both
 from lmr.steps.photos.generations import Recalled, recall, remember
 from lmr.steps.photos.listing import PHOTOS_PER_SHARD, list_photos
-from lmr.steps.results.datasets import RunDatasets
+from lmr.steps.results.datasets import STARTED, RunDatasets, store_datasets
+from lmr.steps.results.origins import store_origins
 from lmr.steps.results.report import finish_run
 from lmr.steps.results.scores import read_solution, solution_for
 from lmr.steps.workflow import Inputs, Weights, Workflow
+from lmr.versions import line
 
 __all__ = ["Choices", "Prepared", "prepare"]
 
@@ -85,6 +90,8 @@ class Prepared:
         What the run did not know of its photos, sentences for the user.
     pruned
         Whether these are the first shards only.
+    about
+        What people want to know of the run besides: see `RunDatasets`.
     """
 
     name: str
@@ -93,11 +100,12 @@ class Prepared:
     root: str
     news: tuple[str, ...] = ()
     pruned: bool = False
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def datasets(self) -> RunDatasets:
         """The datasets that it ends in."""
-        return RunDatasets.of(self.flow, self.root, self.settings)
+        return RunDatasets.of(self.flow, self.root, self.settings, self.about)
 
     @property
     def finalizer(self) -> Finalizer:
@@ -105,7 +113,12 @@ class Prepared:
         return partial(finish_run, self.datasets)
 
     def remember(self) -> None:
-        """Store the photos in the run's folder, so that a gallery may grow; not those of a smoke test."""
+        """Store what is run in its folder, so that it can be looked at before it ends, and compared with.
+
+        The photos too, so that a gallery may grow; not those of a smoke test.
+        """
+        store_datasets(self.datasets, STARTED)
+        store_origins(closure(self.flow.targets), self.root)
         if not self.pruned:
             for photos in self.flow.inputs.photos.values():
                 remember(photos, self.root)
@@ -129,8 +142,9 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
     module = load_workflow(workflow)
     shortcuts = {"local": {"features": choices.local}, "describe": {"descriptor": choices.descriptor}}
     named = {group: {k: v for k, v in fields.items() if v is not None} for group, fields in shortcuts.items()}
+    base = preset(module, choices.preset or choices.descriptor)
     settings = layer(
-        preset(module, choices.preset or choices.descriptor),
+        base,
         {group: fields for group, fields in named.items() if fields},
         read_toml(choices.config) if choices.config else {},
         choices.settings or {},
@@ -164,7 +178,22 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
         root=root,
         news=_news(known),
         pruned=bool(choices.prune),
+        about=_about(workflow, choices, base),
     )
+
+
+def _about(workflow: str, choices: Choices, base: Any) -> dict[str, Any]:
+    """Return what people want to know of a run, for its report."""
+    return {
+        "workflow": workflow,
+        "preset": choices.preset or choices.descriptor or "the workflow's first",
+        "preset_settings": dataclasses.asdict(base),
+        "gallery": storage.absolute(choices.gallery),
+        "queries": storage.absolute(choices.queries),
+        "solution": storage.absolute(choices.solution) if choices.solution else "",
+        "started": time.strftime("%Y-%m-%d %H:%M %Z"),
+        "versions": line(),
+    }
 
 
 def _weights(url: str | None) -> Weights | None:

@@ -3,6 +3,7 @@
 from lmr.storage.objects import (
     absolute,
     delete,
+    delete_empty,
     exists,
     find,
     folder_sizes,
@@ -19,6 +20,7 @@ from lmr.storage.outside import read_outside
 __all__ = [
     "absolute",
     "delete",
+    "delete_empty",
     "exists",
     "find",
     "folder_sizes",

@@ -20,6 +20,7 @@ from lmr.storage.retries import is_transient, retry
 __all__ = [
     "absolute",
     "delete",
+    "delete_empty",
     "exists",
     "find",
     "folder_sizes",
@@ -221,6 +222,12 @@ def delete(url: str) -> None:
 
     with _explained("delete", url):
         retry(remove, _server(url))
+
+
+def delete_empty(path: str) -> None:
+    """Delete a folder of this machine if nothing is in it; nothing happens otherwise."""
+    with suppress(OSError):
+        os.rmdir(local_path(path))
 
 
 def _file_system(url: str) -> tuple[Any, str]:
