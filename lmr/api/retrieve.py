@@ -12,6 +12,7 @@ from lmr.features.gpus import local_gpus
 from lmr.scheduler.run import Listener
 from lmr.scheduler.run import run as run_steps
 from lmr.steps.results.results import Results
+from lmr.text import one_of
 
 __all__ = ["place_of", "retrieve", "run_prepared", "run_workflow"]
 
@@ -121,7 +122,7 @@ def run_workflow(
         raise SettingsError(
             "there is no such choice",
             got=", ".join(sorted(unknown)),
-            fix=f"one of: {', '.join(sorted(Choices.__dataclass_fields__))}",
+            fix=one_of(min(unknown), sorted(Choices.__dataclass_fields__)),
         )
     plain = {name: os.fspath(one) if isinstance(one, os.PathLike) else one for name, one in choices.items()}
     plain["settings"] = _by_step(plain.get("settings") or {})

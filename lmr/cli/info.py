@@ -48,8 +48,11 @@ def info(run: Run) -> None:
         here = len(ranking.present())
         score = f", mAP@100 {scores[name]:.4f}" if name in scores else ""
         state = "finished" if here == ranking.shards else f"{here:,} of {ranking.shards:,} shards"
-        out.print(Text(f"stage     {printable(datasets.labels.get(name, name))}: {state}{score}"), soft_wrap=True)
-    out.print(_table(contents(root), root))
+        out.print(
+            Text(f"stage     {printable(datasets.labels.get(name, name))}: {state}{score}"), soft_wrap=True
+        )
+    found = contents(root)
+    out.print(_table(found, found, root))
 
 
 def _changed(settings: object, preset: object) -> str:
@@ -67,9 +70,7 @@ def _changed(settings: object, preset: object) -> str:
 
 def clean(
     run: Run,
-    keep: Annotated[
-        Literal["latest"], typer.Option(help="What stays: the datasets of the latest settings.")
-    ],
+    keep: Annotated[Literal["latest"], typer.Option(help="What stays: the datasets of the latest settings.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Delete datasets of earlier settings, after showing them; what a later run may need is made again."""
@@ -77,7 +78,8 @@ def clean(
     from lmr.steps.results.contents import contents, delete_contents, foreign
 
     root = storage.absolute(run)
-    earlier = [content for content in contents(root) if not content.latest]
+    everything = contents(root)
+    earlier = [content for content in everything if not content.latest]
     mixed = {content.url: names for content in earlier if (names := foreign(content))}
     for url, names in mixed.items():
         told = f"left alone: {url} holds files that lmr did not write, or damaged ones: {names[0]}"
@@ -86,7 +88,7 @@ def clean(
     if not unwanted:
         out.print("nothing to delete: every dataset is of the latest settings")
         return
-    out.print(_table(unwanted, root))
+    out.print(_table(unwanted, everything, root))
     size = bytes_text(sum(content.n_bytes for content in unwanted))
     if not yes:
         if not sys.stdin.isatty():
@@ -99,12 +101,13 @@ def clean(
     out.print(f"deleted {len(unwanted)} datasets, {size}")
 
 
-def _table(found: "list[Content]", root: str) -> Table:
+def _table(found: "list[Content]", everything: "list[Content]", root: str) -> Table:
     """Show datasets: where they lie, how large they are, and by which settings."""
-    from lmr.steps.results.origins import read_origins, told
+    from lmr.steps.results.origins import peculiar, read_origins
 
     origins = read_origins(root)
-    latest = {origins[c.fingerprint].step: origins[c.fingerprint] for c in found if c.latest and c.fingerprint in origins}
+    known = [origins[c.fingerprint] for c in everything if c.latest and c.fingerprint in origins]
+    latest = {origin.step: origin for origin in known}
     table = Table(title="datasets", title_justify="left")
     table.add_column("dataset", overflow="fold")
     for name in ("files", "size"):
@@ -114,10 +117,18 @@ def _table(found: "list[Content]", root: str) -> Table:
         origin = origins.get(content.fingerprint)
         if content.latest or origin is None:
             says = "latest" if content.latest else "earlier"
+        elif origin.step in latest:
+            says = f"earlier: {peculiar(origin, latest[origin.step])}"
         else:
-            now = latest.get(origin.step)
-            says = "earlier: " + ("; ".join(told(now, origin)) if now else "not of the latest run")
-        table.add_row(f"{content.folder}/{content.fingerprint}", f"{len(content.files):,}", bytes_text(content.n_bytes), Text(printable(says)))
+            says = "earlier: no step of the latest run"
+        table.add_row(
+            f"{content.folder}/{content.fingerprint}",
+            f"{len(content.files):,}",
+            bytes_text(content.n_bytes),
+            Text(printable(says)),
+        )
     table.add_section()
-    table.add_row("all", f"{sum(len(c.files) for c in found):,}", bytes_text(sum(c.n_bytes for c in found)), "")
+    table.add_row(
+        "all", f"{sum(len(c.files) for c in found):,}", bytes_text(sum(c.n_bytes for c in found)), ""
+    )
     return table

@@ -69,7 +69,11 @@ def tell_answers(datasets: "RunDatasets", console: Console, most: int = SHOWN) -
         total += 1
     count = len(datasets.photos.queries.read(0, ["photo"]))
     if count > total:
-        where = " to ".join(dict.fromkeys(files[:: max(len(files) - 1, 1)])) if (files := files_of(datasets)) else "the report"
+        where = (
+            " to ".join(dict.fromkeys(files[:: max(len(files) - 1, 1)]))
+            if (files := files_of(datasets))
+            else "the report"
+        )
         console.print(f"and {count - total:,} more in {where}", soft_wrap=True)
 
 
@@ -80,4 +84,7 @@ def copy(datasets: "RunDatasets", folder: str, console: Console, *, links: bool 
     copied = copy_matches(datasets, folder, links=links)
     gone = f"; {copied.removed:,} of an earlier copy removed" if copied.removed else ""
     verb = "linked" if links else "copied"
-    console.print(f"{copied.photos:,} confident matches of {copied.queries:,} queries {verb} to {folder}{gone}", soft_wrap=True)
+    console.print(
+        f"{copied.photos:,} confident matches of {copied.queries:,} queries {verb} to {folder}{gone}",
+        soft_wrap=True,
+    )

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from lmr.api.prepare import Prepared
 from lmr.api.progress import ProgressBars
@@ -12,9 +13,12 @@ from lmr.api.retrieve import place_of
 from lmr.cli import tables
 from lmr.cli.notices import tell_of_networks
 from lmr.cli.options import Scheduler, Tls
+from lmr.cli.report import copy
 from lmr.cli.workflow import show_results, with_workflow
 from lmr.runtime.graph import make_plan
 from lmr.scheduler.run import run as run_steps
+from lmr.steps.results.origins import reasons
+from lmr.text import printable
 
 __all__ = ["run"]
 
@@ -30,8 +34,15 @@ def run(
         int | None, typer.Option(help="Worker processes on this machine; 0: none. Default: one per core.")
     ] = None,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Print steps, shards, sizes and what networks take, and stop.")
+        bool,
+        typer.Option("--plan", help="Print steps, shards and sizes, why a step is made again, and stop."),
     ] = False,
+    copy_matches: Annotated[
+        str | None,
+        typer.Option(
+            "--copy-matches", help="Sort the confident matches into this folder, a folder per query."
+        ),
+    ] = None,
 ) -> None:
     """Run a workflow, or go on with one: only what is missing is made."""
     started = time.perf_counter()
@@ -41,7 +52,10 @@ def run(
     where = place_of(flow.inputs.device, scheduler, tls, workers)
     processes = None if scheduler else where.workers
     if plan:
-        out.print(tables.plan_table(make_plan(flow.targets, root)))
+        steps = make_plan(flow.targets, root)
+        out.print(tables.plan_table(steps))
+        for reason in reasons(steps):
+            out.print(Text(printable(reason)), soft_wrap=True)
         tell_of_networks(flow, root, processes, out)
         return
     prepared.remember()
@@ -55,4 +69,6 @@ def run(
     else:
         out.print("nothing was left to do: every shard is there")
     show_results(prepared, out)
+    if copy_matches is not None:
+        copy(prepared.datasets, copy_matches, out)
     out.print(f"{time.perf_counter() - started:.1f} s")

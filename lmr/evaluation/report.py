@@ -44,8 +44,8 @@ class StepScore:
 class StepCost:
     """What one step took: the sums over its shards, and the most memory that any task held.
 
-    Rows, bytes and seconds are of the shards that are there, whichever run made them. `notes` are what the step
-    has to say of itself, such as the recall of an approximate search.
+    Rows, bytes and seconds are of the shards that are there, whichever run made them. `notes` are what the
+    step has to say of itself, such as the recall of an approximate search.
     """
 
     step: str

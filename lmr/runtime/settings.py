@@ -15,6 +15,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from lmr import storage
 from lmr.errors import SettingsError
+from lmr.text import one_of
 
 __all__ = ["ADDED_LATER", "Part", "Settings", "digest", "layer", "parse_overrides", "read_toml"]
 
@@ -154,7 +155,7 @@ def layer(base: Group, *layers: Mapping[str, Mapping[str, Any]]) -> Group:
         for name, fields in values.items():
             if name not in groups:
                 raise SettingsError(
-                    "unknown group of settings", got=name, fix=f"one of: {', '.join(sorted(groups))}"
+                    "unknown group of settings", got=name, fix=one_of(str(name), sorted(groups))
                 )
             groups[name] = _replace(name, groups[name], fields)
     return type(base)(**groups)
@@ -164,9 +165,7 @@ def _replace(name: str, group: Any, fields: Mapping[str, Any]) -> Any:
     current = {f.name: getattr(group, f.name) for f in dataclasses.fields(group)}
     for field in fields:
         if field not in current:
-            raise SettingsError(
-                f"unknown setting {name}.{field}", fix=f"one of: {', '.join(sorted(current))}"
-            )
+            raise SettingsError(f"unknown setting {name}.{field}", fix=one_of(str(field), sorted(current)))
     try:
         return TypeAdapter(type(group)).validate_python({**current, **fields})
     except ValidationError as error:

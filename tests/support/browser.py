@@ -109,7 +109,10 @@ def browser(folder, *, width=1280, height=900, dark=False):
                 devtools(
                     window,
                     "Emulation.setDeviceMetricsOverride",
-                    width=width, height=height, deviceScaleFactor=1, mobile=True,
+                    width=width,
+                    height=height,
+                    deviceScaleFactor=1,
+                    mobile=True,
                 )
             yield window
         finally:

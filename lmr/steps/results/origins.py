@@ -11,13 +11,16 @@ from typing import Any
 
 from lmr import storage
 from lmr.errors import StorageError
+from lmr.runtime.graph import Plan, StepPlan
 from lmr.runtime.settings import Part
 from lmr.runtime.steps import Given, Step
 from lmr.storage.json_files import read_json, write_json
 
-__all__ = ["Origin", "differences", "read_origins", "store_origins", "told"]
+__all__ = ["Origin", "peculiar", "read_origins", "reasons", "store_origins", "told"]
 
 RECORD = "steps.json"
+
+_INPUT = "its input changes: "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,17 +83,35 @@ def read_origins(root: str) -> dict[str, Origin]:
     return found
 
 
-def differences(step: Step, known: Iterable[Origin]) -> list[str]:
-    """Say what differs between a step and the nearest dataset that the same step has made before.
+def reasons(plan: Plan) -> list[str]:
+    """Say why steps of a plan will be made again, a line each; nothing of steps that were never made.
 
-    Returns
-    -------
-    list of str
-        Such as "min_inliers 10 → 20", or "its input verify changes"; empty when the step was never made.
+    Each step is compared with the nearest dataset that the same step has made in this folder before. Steps
+    that are made again only because of others are named together.
     """
-    now = Origin.of(step)
-    found = [told(before, now) for before in known if before.step == now.step]
-    return min(found, key=len, default=[])
+    known = read_origins(plan.root)
+    own: dict[str, list[str]] = {}
+    followers: list[str] = []
+    for need in plan:
+        changes = _changes(need, known, plan.root) if need.missing and not need.present else []
+        if said := [change for change in changes if not change.startswith(_INPUT)]:
+            own[need.step.name] = said
+        elif changes:
+            followers.append(need.step.name)
+    lines = [f"  {step}: {', '.join(changes)}" for step, changes in own.items()]
+    if followers:
+        lines.append(f"  and what depends on them: {', '.join(dict.fromkeys(followers))}")
+    return ["why steps are made again", *lines] if lines else []
+
+
+def _changes(need: StepPlan, known: Mapping[str, Origin], root: str) -> list[str]:
+    """Return what differs from the nearest dataset that is there; nothing where there is none."""
+    now = Origin.of(need.step)
+    same = [(told(origin, now), name) for name, origin in known.items() if origin.step == now.step]
+    for changes, name in sorted(same, key=lambda one: len(one[0])):
+        if changes and storage.folder_sizes(storage.join(root, now.folder, name)):
+            return changes
+    return []
 
 
 def told(before: Origin, now: Origin) -> list[str]:
@@ -110,10 +131,22 @@ def told(before: Origin, now: Origin) -> list[str]:
         if before.inputs.get(role) != now.inputs.get(role)
         for name in dict.fromkeys(now.inputs.get(role) or before.inputs.get(role) or {})
     ]
-    changed += [f"its input {name} changes" for name in dict.fromkeys(inputs)]
+    changed += [f"{_INPUT}{name}" for name in dict.fromkeys(inputs)]
     if before.shards != now.shards and not inputs:
         changed.append(f"shards {before.shards} → {now.shards}")
     return changed
+
+
+def peculiar(origin: Origin, latest: Origin) -> str:
+    """Say what is peculiar to a dataset compared with the latest one of the same step."""
+    settings = [
+        f"{name} {_text(origin.settings.get(name))}"
+        for name in sorted(origin.settings.keys() | latest.settings.keys())
+        if origin.settings.get(name) != latest.settings.get(name)
+    ]
+    inputs = [change for change in told(origin, latest) if change.startswith(_INPUT)]
+    others = [f"other {change.removeprefix(_INPUT)}" for change in inputs]
+    return ", ".join(settings or others[:1]) or "other code or weights"
 
 
 def _input(source: Any) -> dict[str, str]:
