@@ -153,11 +153,12 @@
   function fill(made, i, file) {
     const query = file.queries[i];
     made.querySelector(".picture").replaceChildren(image(query.picture, `query ${all.path[i]}`));
-    made.querySelector(".strip").append(...query.list.slice(0, STRIP).map((entry, n) =>
-      el("li", {}, photoButton(i, query, file, n, false))));
+    const shown = query.list.slice(0, STRIP), strip = made.querySelector(".strip");
+    if (bare(query, file)) { strip.className = "plain"; strip.append(...shown.slice(0, 4).map((entry) => line(entry, file))); }
+    else strip.append(...shown.map((entry, n) => el("li", {}, photoButton(i, query, file, n, false))));
     const left = all.found[i] - Math.min(STRIP, query.list.length);
     if (left > 0) made.querySelector(".found").append(
-      el("a", { class: "more", href: `#q=${i}` }, `Open: all stages, lines between matches, ${number(left)} more`));
+      el("a", { class: "more", href: `#q=${i}` }, `Open: ${query.heads.length > 1 && query.picture ? "all stages, lines between matches, " : ""}${number(left)} more`));
   }
 
   // A photo of a list: [row, ranks, inliers, confident, right, lines].
@@ -168,6 +169,9 @@
       right === 1 ? el("b", { class: "mark right" }, "right") : right === 0 ? el("b", { class: "mark wrong" }, "wrong") : null,
       inliers === null ? null : el("span", {}, inliers ? plural(inliers, "inlier", "inliers") : "not verified")];
   }
+  // A list without pictures is lines of text.
+  const bare = (query, file) => query.list.every((entry) => !file.photos[entry[0]][2]);
+  const line = (entry, file) => el("li", {}, el("b", {}, String(place(entry))), el("span", { class: "name" }, file.photos[entry[0]][1]), ...marks(entry));
   function photoButton(i, query, file, n, large) {
     const entry = query.list[n], [, path, small] = file.photos[entry[0]];
     const verdict = [entry[3] ? "confident" : "", entry[4] === 0 ? "wrong" : entry[4] === 1 ? "right" : ""].filter(Boolean);
@@ -204,7 +208,8 @@
           el("p", { class: "says" }, sentence(i)),
           facts(i))),
       best(i, query, file),
-      el("ol", { class: "grid" }, ...query.list.map((entry, n) => figure(i, query, file, n))),
+      bare(query, file) ? el("ol", { class: "plain" }, ...query.list.map((entry) => line(entry, file)))
+        : el("ol", { class: "grid" }, ...query.list.map((entry, n) => figure(i, query, file, n))),
       el("p", { class: "note" }, all.found[i] > query.list.length ? `and ${number(all.found[i] - query.list.length)} more, in matches.csv` : ""),
       stages(query, file));
     view.querySelector("h3").focus({ preventScroll: true });
@@ -280,7 +285,7 @@
   }
 
   function stages(query, file) {
-    if (config.stages.length < 2) return "";
+    if (config.stages.length < 2 || !query.heads.some((head) => head.length)) return "";
     const final = new Map(query.list.map((entry) => [entry[0], entry]));
     return el("details", { class: "stages" }, el("summary", {}, `What each of the ${config.stages.length} stages found`),
       ...query.heads.map((head, s) => {

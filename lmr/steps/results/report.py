@@ -38,7 +38,7 @@ SHOWN = 24
 """Photos of a query's final list that the report shows; confident matches beyond them are shown too."""
 
 HEAD = 10
-"""Photos that it shows of every stage's list."""
+"""Photos that it shows of every stage's list; of a query without pictures, of the final list only."""
 
 _DATA = re.compile(r"(data-[0-9a-f]{8})/.*")
 
@@ -163,7 +163,9 @@ class _Entries:
 
     def of(self, part: QueryLists, i: int, pictures: Pictures) -> QueryEntry:
         """Return the entry of a query of a shard."""
-        row, shown = int(part.queries[i]), self._shown(part, i)
+        row = int(part.queries[i])
+        pictured = row in pictures.queries
+        shown = self._shown(part, i) if pictured else self._shown(part, i)[:HEAD]
         photos = part.last.photos[i, shown].tolist()
         ranks = np.zeros((len(shown), len(self.lists.stages)), np.int32)
         for place, name in enumerate(self.lists.stages):
@@ -181,10 +183,16 @@ class _Entries:
             )
             for n, photo in enumerate(photos)
         ]
-        heads = [
-            [p for p in part.stages[name].photos[i, :HEAD].tolist() if p >= 0] if name in part.stages else []
-            for name in self.lists.stages
-        ]
+        heads = (
+            []
+            if not pictured
+            else [
+                [p for p in part.stages[name].photos[i, :HEAD].tolist() if p >= 0]
+                if name in part.stages
+                else []
+                for name in self.lists.stages
+            ]
+        )
         return QueryEntry(
             query_id=self.ids[row],
             path=self.paths[row],
