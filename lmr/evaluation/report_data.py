@@ -166,7 +166,7 @@ class ReportData:
 
     def _close_queries(self) -> None:
         if self._open.queries:
-            self._store("queries", {"photos": self._open.photos, "queries": self._open.queries})
+            self._write("queries", self._open.text())
         self._open = _File()
 
     def _close_index(self) -> None:
@@ -175,31 +175,40 @@ class ReportData:
         self._index, self._places = [], []
 
     def _store(self, kind: str, value: Any) -> None:
+        self._write(kind, _json(value))
+
+    def _write(self, kind: str, text: str) -> None:
         number = self.files[kind]
         self.files[kind] = number + 1
-        self.put(f"{kind}-{number:05d}.js", script(kind, number, value))
+        self.put(f"{kind}-{number:05d}.js", script(kind, number, text))
 
 
 class _File:
-    """The queries of a file that is not yet closed, and the photos that they list."""
+    """The queries of a file that is not yet closed, and the photos that they list; as JSON, by number."""
 
     def __init__(self) -> None:
-        self.queries: dict[int, Any] = {}
-        self.photos: dict[int, Any] = {}
+        self.queries: dict[int, str] = {}
+        self.photos: dict[int, str] = {}
         self.n_bytes = 0
 
     def add(self, number: int, details: dict[str, Any], photos: dict[int, Any]) -> None:
-        self.queries[number] = details
-        self.photos |= photos
-        self.n_bytes += len(_json(details)) + sum(
-            80 + len(p[0]) + len(p[1]) + len(p[2]) for p in photos.values()
+        added = {row: _json(photo) for row, photo in photos.items()}
+        self.queries[number] = _json(details)
+        self.photos |= added
+        self.n_bytes += len(self.queries[number]) + sum(map(len, added.values()))
+
+    def text(self) -> str:
+        photos, queries = (
+            ",".join(f'"{number}":{value}' for number, value in some.items())
+            for some in (self.photos, self.queries)
         )
+        return f'{{"photos":{{{photos}}},"queries":{{{queries}}}}}'
 
 
-def script(kind: str, number: int, value: Any) -> bytes:
-    """Return a file of data: a script of one call, in which no text can be taken for anything else."""
+def script(kind: str, number: int, text: str) -> bytes:
+    """Return a file of data, given as JSON: a script of one call, in which no text can be taken for code."""
     # A string that is parsed is read faster than a literal of the same content.
-    return f"lmrData({json.dumps(kind)},{number},JSON.parse({json.dumps(_json(value))}))\n".encode()
+    return f"lmrData({json.dumps(kind)},{number},JSON.parse({json.dumps(text)}))\n".encode()
 
 
 def _json(value: Any) -> str:

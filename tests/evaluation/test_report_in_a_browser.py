@@ -198,8 +198,9 @@ const behind = e => { for (; e; e = e.parentElement) { const c = rgb(getComputed
   if (c.length === 3 || c[3] > .6) return c.slice(0, 3); } return [255, 255, 255]; };
 const low = [];
 for (const e of document.querySelectorAll('body *')) {
-  if (![...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()) || !e.checkVisibility()) continue;
-  if (e.closest('svg, .skip, script, style, noscript') || e.disabled || e.getAttribute('aria-disabled')) continue;
+  const says = [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
+  if (!says || !e.checkVisibility() || e.closest('svg, .skip, script, style, noscript')) continue;
+  if (e.disabled || e.getAttribute('aria-disabled')) continue;
   const [a, b] = [lum(rgb(getComputedStyle(e).color)), lum(behind(e))].sort((x, y) => y - x);
   const ratio = (a + .05) / (b + .05);
   if (ratio < 4.5) low.push(`${e.tagName}.${e.className} ${ratio.toFixed(2)} ${e.textContent.slice(0, 30)}`);

@@ -134,6 +134,7 @@ def _block(lists: RunLists, part: QueryLists, some: slice) -> pa.Table:
         return np.asarray(values[some][query, place])
 
     rows = part.queries[some][query]
+    stage = np.array(list(part.stages), object)[at(part.brought_by)]
     columns: dict[str, Any] = {
         "query": texts("queries", "id", rows),
         "query_path": texts("queries", "path", rows),
@@ -144,7 +145,7 @@ def _block(lists: RunLists, part: QueryLists, some: slice) -> pa.Table:
     }
     if part.inliers is not None and part.confident is not None:
         columns |= {"inliers": at(part.inliers), "confident": at(part.confident)}
-    return pa.table(columns | {"stage": np.array(list(part.stages), object)[at(part.brought_by)]})
+    return pa.table(columns | {"stage": pa.array(stage, pa.string())})
 
 
 def _write(root: str, number: str, blocks: list[pa.Table]) -> list[str]:
