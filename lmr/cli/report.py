@@ -33,7 +33,7 @@ def report(
     from lmr.steps.results.report import store_report
 
     datasets = open_datasets(storage.absolute(run), unfinished=True)
-    out.print(store_report(datasets, most_pictured=pictures), soft_wrap=True)
+    out.print(Text(printable(store_report(datasets, most_pictured=pictures))), soft_wrap=True)
 
 
 def matches(
@@ -74,7 +74,7 @@ def tell_answers(datasets: "RunDatasets", console: Console, most: int = SHOWN) -
             if (files := files_of(datasets))
             else "the report"
         )
-        console.print(f"and {count - total:,} more in {where}", soft_wrap=True)
+        console.print(Text(printable(f"and {count - total:,} more in {where}")), soft_wrap=True)
 
 
 def copy(datasets: "RunDatasets", folder: str, console: Console, *, links: bool = False) -> None:
@@ -82,9 +82,8 @@ def copy(datasets: "RunDatasets", folder: str, console: Console, *, links: bool 
     from lmr.steps.results.copies import copy_matches
 
     copied = copy_matches(datasets, folder, links=links)
+    queries = f"{copied.queries:,} quer{'ies' if copied.queries != 1 else 'y'}"
     gone = f"; {copied.removed:,} of an earlier copy removed" if copied.removed else ""
     verb = "linked" if links else "copied"
-    console.print(
-        f"{copied.photos:,} confident matches of {copied.queries:,} queries {verb} to {folder}{gone}",
-        soft_wrap=True,
-    )
+    told = f"{copied.photos:,} confident matches of {queries} {verb} to {folder}{gone}"
+    console.print(Text(printable(told)), soft_wrap=True)
