@@ -12,24 +12,28 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from _shared import shared
 from rich.console import Console
 from rich.table import Table
 
-from lmr.cli.tables import ProgressBars
+from lmr.api.progress import ProgressBars
 from lmr.cluster.client import Where
 from lmr.runtime.settings import layer
 from lmr.scheduler.run import run
+from lmr.steps.both import Both
+from lmr.steps.features.weights import Weights
+from lmr.steps.inputs import Inputs
 from lmr.steps.photos.listing import list_photos
-from lmr.steps.results.results import Finished, read_scores
+from lmr.steps.results.datasets import RunDatasets
+from lmr.steps.results.files import read_scores
 from lmr.steps.results.scores import read_solution, solution_for
-from lmr.steps.workflow import Inputs, Weights
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from workflows import retrieval
 
-LINES = {
+LINES: dict[str, dict[str, dict[str, Any]]] = {
     "all": {},
     "without DBA": {"augment": {"neighbours": 0}},
     "without expansion": {"expand": {"top": 0, "verified": False}},
@@ -54,15 +58,14 @@ def main() -> None:
     parser.add_argument("--out", help="the run's folder; kept, and used again (default: a temporary one)")
     options = parser.parse_args()
     photos = shared("data/landmarks")
-    gallery = list_photos("gallery", str(photos / "gallery"))
-    queries = list_photos("queries", str(photos / "query"))
+    listed = Both(
+        list_photos("gallery", str(photos / "gallery")), list_photos("queries", str(photos / "query"))
+    )
     truth = read_solution(str(photos / "retrieval_solution.csv"))
     weights = None
     if "gem" in options.descriptors:
         weights = Weights.of(str(shared("weights/mobilenet_v2_imagenet.pth")))
-    inputs = Inputs(
-        gallery=gallery, queries=queries, solution=solution_for(truth, gallery, queries), weights=weights
-    )
+    inputs = Inputs(photos=listed, solution=solution_for(truth, listed), weights=weights)
     out, scores = Console(width=110), {}
     with tempfile.TemporaryDirectory() as temporary:
         root = options.out or temporary
@@ -76,7 +79,7 @@ def main() -> None:
                 flow = retrieval.build(inputs, settings)
                 with ProgressBars(out) as bars:
                     run(flow.targets, root, Where(workers=options.workers), bars)
-                scores[descriptor, name] = read_scores(Finished.of(flow, root, settings))
+                scores[descriptor, name] = read_scores(RunDatasets.of(flow, root, settings))
                 out.print(descriptor, name, scores[descriptor, name])
     names = list(dict.fromkeys(name for _, name in scores))
     table = Table(title="mAP@100 in the end")

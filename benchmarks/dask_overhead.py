@@ -38,7 +38,7 @@ from rich.table import Table
 from lmr.cluster.client import Where, open_client
 from lmr.runtime.graph import make_plan
 from lmr.runtime.settings import Settings
-from lmr.runtime.steps import Each, Step, Whole
+from lmr.runtime.steps import Cost, Each, Step, Whole
 from lmr.runtime.threads import limit_threads
 from lmr.scheduler import runs
 from lmr.storage.arrow import table
@@ -79,7 +79,14 @@ def steps(shards: int, rounds: int = 1) -> list[Step]:
 
     def step(name: str, make: Callable[..., pa.Table], shards: int, **inputs: Each | Whole) -> Step:
         return Step(
-            name=name, folder=name, make=make, settings=Effort(rounds=rounds), inputs=inputs, shards=shards
+            name=name,
+            folder=name,
+            make=make,
+            settings=Effort(rounds=rounds),
+            inputs=inputs,
+            shards=shards,
+            # A matrix of 512 x 512 float32 per shard, a few of them held.
+            cost=Cost(rows=512 * shards, bytes_per_row=2048, task_bytes=10e6, work=shards, unit="shard"),
         )
 
     one = step("first", first, shards)

@@ -21,14 +21,17 @@ from _shared import shared
 from rich.console import Console
 
 from lmr import storage
-from lmr.cli.tables import ProgressBars
+from lmr.api.progress import ProgressBars
 from lmr.cluster.client import Where
 from lmr.features.local.quantise import to_int8
 from lmr.scheduler.run import run
+from lmr.steps.both import Both
 from lmr.steps.features.local import LocalSettings
+from lmr.steps.features.weights import Weights
+from lmr.steps.inputs import Inputs
 from lmr.steps.photos.listing import list_photos
 from lmr.steps.results.scores import read_solution, score_rankings, solution_for
-from lmr.steps.workflow import Inputs, Weights, Workflow
+from lmr.steps.workflow import Workflow
 from lmr.storage.arrow import column, table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -46,11 +49,8 @@ def in_eight_bits(rows: pa.Table) -> pa.Table:
 def searched(flow: Workflow, root: str, workers: int) -> float:
     """Run the first step and return its mAP@100."""
     inputs = flow.inputs
-    photos = inputs.gallery, inputs.queries
     assert inputs.solution is not None
-    scores = score_rankings(
-        {"search": flow.rankings["search"]}, inputs.solution, *photos, flow.photos_per_shard
-    )
+    scores = score_rankings({"search": flow.rankings["search"]}, inputs.solution, inputs.photos)
     run([scores], root, Where(workers=workers), ProgressBars(Console(quiet=True)))
     return float(np.nanmean(column(scores.dataset(root).read(0), "search")))
 
@@ -66,31 +66,34 @@ def main() -> None:
     options = parser.parse_args()
     photos = shared("data/landmarks")
     settings = replace(retrieval.PRESETS["vlad"], local=LocalSettings(features=options.local))
-    gallery = list_photos("gallery", str(photos / "gallery"))
-    queries = list_photos("queries", str(photos / "query"))
+    listed = Both(
+        list_photos("gallery", str(photos / "gallery")), list_photos("queries", str(photos / "query"))
+    )
     if options.prune:
         count = options.prune * settings.ingest.photos_per_shard
-        gallery, queries = gallery.first(count), queries.first(count)
+        listed = listed.map(lambda some: some.first(count))
     truth = read_solution(str(photos / "retrieval_solution.csv"))
     inputs = Inputs(
-        gallery=gallery,
-        queries=queries,
-        solution=solution_for(truth, gallery, queries, pruned=bool(options.prune)),
+        photos=listed,
+        solution=solution_for(truth, listed, pruned=bool(options.prune)),
         local_weights=Weights.of(str(shared(f"weights/{WEIGHTS[options.local]}"))),
     )
     halves = retrieval.build(inputs, settings)
     small = replace(settings, local=replace(settings.local, storage="int8"))
     eighths = retrieval.build(inputs, small)
     with tempfile.TemporaryDirectory() as root:
-        result = {"local": options.local, "gallery": len(gallery), "queries": len(queries)}
+        result: dict[str, object] = {"local": options.local}
+        result |= {role: len(side) for role, side in listed.items()}
         result["map_at_100_float16"] = round(searched(halves, root, options.workers), 4)
-        for source, target in zip(halves.local, eighths.local, strict=True):
-            for shard in range(source.shards):
-                rows = source.dataset(root).read(shard)
-                target.dataset(root).write(shard, in_eight_bits(rows))
+        assert halves.local is not None
+        assert eighths.local is not None
+        for whole, eighth in halves.local.zip(eighths.local).values():
+            for shard in range(whole.source.shards):
+                rows = whole.source.dataset(root).read(shard)
+                eighth.source.dataset(root).write(shard, in_eight_bits(rows))
         result["map_at_100_int8"] = round(searched(eighths, root, options.workers), 4)
-        for name, flow in (("float16", halves), ("int8", eighths)):
-            files = storage.folder_sizes(flow.local[0].dataset(root).url)
+        for name, local in (("float16", halves.local), ("int8", eighths.local)):
+            files = storage.folder_sizes(local.gallery.source.dataset(root).url)
             result[f"bytes_{name}"] = sum(files.values())
     print(f"mAP@100 after local search: {result['map_at_100_float16']} from float16, ", end="")
     print(f"{result['map_at_100_int8']} from int8")

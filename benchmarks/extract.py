@@ -37,24 +37,25 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from local_features import write_delf_by_rule
 
 from lmr import storage
-from lmr.cli.tables import ProgressBars
+from lmr.api.progress import ProgressBars
 from lmr.cluster.client import Where
 from lmr.features.decoding import decode_photo
 from lmr.features.extractors import GemSettings
 from lmr.features.networks._torchvision import torchvision
-from lmr.features.networks.batches import Prepared
 from lmr.features.networks.devices import compute_device
 from lmr.features.pipeline import decoding_threads
-from lmr.runtime.steps import Step
+from lmr.features.prepared import Prepared
+from lmr.runtime.steps import Each, Source, Step
 from lmr.runtime.threads import limit_threads, threads
 from lmr.scheduler.run import run
-from lmr.steps.features.described import extract_global
+from lmr.steps.both import Both
 from lmr.steps.features.local import LocalSettings, extract_local, open_local
-from lmr.steps.features.network import open_gem
+from lmr.steps.features.network import describe_by_network, open_network
 from lmr.steps.features.settings import DescribeSettings
+from lmr.steps.features.weights import Weights
+from lmr.steps.inputs import Inputs
 from lmr.steps.photos.ingest import IngestSettings, ingest, read_usable
 from lmr.steps.photos.listing import list_photos
-from lmr.steps.workflow import Inputs, Weights
 
 NETWORKS = ("xfeat", "aliked-t16", "delf", "mobilenet_v2", "resnet50", "resnet101")
 RANDOM = ("delf", "resnet50", "resnet101")
@@ -108,13 +109,13 @@ def prepare(options: argparse.Namespace, folder: Path) -> Job:
     photos = list_photos("gallery", str(folder / "photos"))
     weights = Weights.of(str(weights_of(options.network, folder)))
     inputs = Inputs(
-        gallery=photos, queries=photos, weights=weights, local_weights=weights, device=options.device
+        photos=Both(photos, photos), weights=weights, local_weights=weights, device=options.device
     )
-    images = ingest(photos, IngestSettings(photos_per_shard=options.photos_per_shard))
+    (images,) = ingest(photos, IngestSettings(photos_per_shard=options.photos_per_shard)).parts
     if options.network in ("xfeat", "aliked-t16", "delf"):
         local = LocalSettings(features=options.network, max_side_px=options.side, precision=options.precision)
-        step = extract_local(images, local, inputs)
-        extractor = open_local(local, weights, options.device)
+        (step,) = extract_local(images, local, inputs).source.parts
+        extractor: Any = open_local(local, weights, options.device)
         if options.network == "delf":
             extractor.threshold = 0.0  # the released one is of the released weights' attention
     else:
@@ -124,11 +125,12 @@ def prepare(options: argparse.Namespace, folder: Path) -> Job:
             scales=tuple(options.scales),
             precision=options.precision,
         )
-        described, _ = extract_global(
-            (images, images), (images, images), DescribeSettings(descriptor="gem", gem=gem), inputs
-        )
-        step = described.inputs["raw"].step
-        extractor = open_gem(gem, weights, options.device)
+        both: Both[Source] = Both(images, images)
+        described = describe_by_network(both, DescribeSettings(descriptor="gem", gem=gem), inputs)
+        raw = described.gallery.source.parts[0].inputs["raw"]  # whitening is not timed
+        assert isinstance(raw, Each)
+        (step,) = raw.step.parts
+        extractor = open_network(gem, weights, options.device)
     root = str(folder / "run")
     run([images], root, Where(), quiet())
     limit_threads()

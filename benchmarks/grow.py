@@ -19,15 +19,17 @@ from _shared import shared
 from rich.console import Console
 from rich.table import Table
 
-from lmr.cli import tables
+from lmr.api.progress import ProgressBars
 from lmr.cluster.client import Where
 from lmr.runtime.tasks import Summary
 from lmr.scheduler.run import run
+from lmr.steps.both import Both
+from lmr.steps.inputs import Inputs
 from lmr.steps.photos.generations import recall, remember
 from lmr.steps.photos.listing import Photos, list_photos
-from lmr.steps.results.results import Finished, read_scores
+from lmr.steps.results.datasets import RunDatasets
+from lmr.steps.results.files import read_scores
 from lmr.steps.results.scores import read_solution, solution_for
-from lmr.steps.workflow import Inputs
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from workflows import retrieval
@@ -50,15 +52,15 @@ def main() -> None:
     truth = read_solution(str(photos / "retrieval_solution.csv"))
 
     def timed(gallery: Photos, root: str) -> tuple[float, dict[str, Summary], float]:
-        solution = solution_for(truth, gallery, queries, pruned=True)
-        inputs = Inputs(gallery=gallery, queries=queries, solution=solution)
+        both = Both(gallery, queries)
+        inputs = Inputs(photos=both, solution=solution_for(truth, both, pruned=True))
         flow = retrieval.build(inputs, retrieval.PRESETS["vlad"])
-        remember(gallery, root, flow.photos_per_shard)
-        with tables.ProgressBars(out) as bars:
+        remember(flow.inputs.photos.gallery, root)
+        with ProgressBars(out) as bars:
             started = time.perf_counter()
             outcome = run(flow.targets, root, Where(workers=options.workers), bars)
             seconds = time.perf_counter() - started
-        scores = read_scores(Finished.of(flow, root, retrieval.PRESETS["vlad"]))
+        scores = read_scores(RunDatasets.of(flow, root, retrieval.PRESETS["vlad"]))
         return seconds, {s.step: s for s in outcome.summaries}, scores["diffuse"]
 
     with tempfile.TemporaryDirectory() as folder:

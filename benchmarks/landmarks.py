@@ -17,16 +17,26 @@ from _shared import shared
 from rich.console import Console
 from rich.table import Table
 
+from lmr.api.progress import ProgressBars
+from lmr.cli import tables
 from lmr.cluster.client import Where
 from lmr.scheduler.run import run
+from lmr.steps.both import Both
+from lmr.steps.features.weights import Weights
+from lmr.steps.inputs import Inputs
 from lmr.steps.photos.listing import list_photos
+from lmr.steps.results.datasets import RunDatasets
+from lmr.steps.results.files import read_scores
 from lmr.steps.results.report import costs_of
-from lmr.steps.results.results import Finished, read_scores
 from lmr.steps.results.scores import read_solution, solution_for
-from lmr.steps.workflow import Inputs, Weights
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from typing import TYPE_CHECKING
+
 from workflows import retrieval
+
+if TYPE_CHECKING:
+    from lmr.evaluation.report import StepCost
 
 
 def main() -> None:
@@ -43,40 +53,41 @@ def main() -> None:
     out = Console(width=110)
     photos = shared("data/landmarks")
     settings = retrieval.PRESETS[options.descriptor]
-    gallery = list_photos("gallery", str(photos / "gallery"))
-    queries = list_photos("queries", str(photos / "query"))
+    listed = Both(
+        list_photos("gallery", str(photos / "gallery")), list_photos("queries", str(photos / "query"))
+    )
     if options.prune:
         count = options.prune * settings.ingest.photos_per_shard
-        gallery, queries = gallery.first(count), queries.first(count)
+        listed = listed.map(lambda some: some.first(count))
     truth = read_solution(str(photos / "retrieval_solution.csv"))
     weights = None
     if options.descriptor == "gem":
         weights = Weights.of(str(shared("weights/mobilenet_v2_imagenet.pth")))
     inputs = Inputs(
-        gallery=gallery,
-        queries=queries,
-        solution=solution_for(truth, gallery, queries, pruned=bool(options.prune)),
+        photos=listed,
+        solution=solution_for(truth, listed, pruned=bool(options.prune)),
         weights=weights,
     )
     flow = retrieval.build(inputs, settings)
     figures: dict[str, object] = {
         "descriptor": options.descriptor,
-        "gallery": len(gallery),
-        "queries": len(queries),
+        "gallery": len(listed.gallery),
+        "queries": len(listed.queries),
     }
-    walls, tables = {}, {}
+    walls: dict[int, float] = {}
+    costs_by_workers: dict[int, list[StepCost]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         for workers in options.workers:
             root = str(Path(options.out or temporary) / f"{options.descriptor}-{workers}")
-            with tables.ProgressBars(out) as bars:
+            with ProgressBars(out) as bars:
                 started = time.perf_counter()
                 run(flow.targets, root, Where(workers=workers), bars)
                 walls[workers] = time.perf_counter() - started
-            finished = Finished.of(flow, root, settings)
+            finished = RunDatasets.of(flow, root, settings)
             scores = read_scores(finished)
-            tables[workers] = costs_of(finished.steps)
+            costs_by_workers[workers] = costs_of(finished.steps)
             started = time.perf_counter()
-            again = run(flow.targets, root, Where(workers=workers), tables.ProgressBars(out))
+            again = run(flow.targets, root, Where(workers=workers), ProgressBars(out))
             resumed = time.perf_counter() - started
             if again.summaries:
                 raise SystemExit("the resumed run made shards again")
@@ -86,17 +97,17 @@ def main() -> None:
     for workers in options.workers:
         table.add_column(f"{workers}: seconds", justify="right")
         table.add_column("peak", justify="right")
-    for costs in zip(*tables.values(), strict=True):
+    for costs in zip(*costs_by_workers.values(), strict=True):
         cells = [(f"{c.seconds:.1f}", tables.bytes_text(c.peak_memory_bytes)) for c in costs]
         table.add_row(costs[0].step, *(cell for pair in cells for cell in pair))
     out.print(table)
-    out.print(tables.scores_table(scores))
+    out.print(tables.scores_table(scores, flow.labels))
     first, last = options.workers[0], options.workers[-1]
     figures |= {
         "wall_seconds": {str(w): round(s, 1) for w, s in walls.items()},
         "speedup": round(walls[first] / walls[last], 2),
         "resumed_seconds": round(resumed, 2),
-        "peak_bytes": max(c.peak_memory_bytes for costs in tables.values() for c in costs),
+        "peak_bytes": max(c.peak_memory_bytes for costs in costs_by_workers.values() for c in costs),
         "same_scores": len({json.dumps(figures[f"scores_{w}"]) for w in options.workers}) == 1,
     }
     print(json.dumps(figures))

@@ -22,22 +22,25 @@ from _shared import shared
 from rich.console import Console
 from rich.table import Table
 
-from lmr.cli import tables
+from lmr.api.progress import ProgressBars
 from lmr.cluster.client import Where
 from lmr.evaluation.calibrate import fit_threshold, precision_curve
 from lmr.evaluation.scorers import map_at_100
 from lmr.runtime.steps import Step, closure
 from lmr.scheduler.run import run
+from lmr.steps.both import Both
 from lmr.steps.features.local import LocalSettings
+from lmr.steps.features.weights import Weights
+from lmr.steps.inputs import Inputs
 from lmr.steps.local_search.asmk import AsmkSettings
 from lmr.steps.local_search.votes import SearchSettings
 from lmr.steps.photos.listing import list_photos
 from lmr.steps.ranking import read_ranking
 from lmr.steps.results.calibrate import labelled_pairs
-from lmr.steps.results.results import Finished, store_record
+from lmr.steps.results.datasets import RunDatasets, store_datasets
 from lmr.steps.results.scores import read_solution
 from lmr.steps.verification.verify import VerifySettings
-from lmr.steps.workflow import Inputs, Weights, Workflow
+from lmr.steps.workflow import Workflow
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from workflows import retrieval
@@ -62,8 +65,9 @@ def declared(features: str, method: str, min_inliers: int, prune: int | None) ->
     photos, weights = shared("data/landmarks"), WEIGHTS[features]
     gallery = list_photos("gallery", str(photos / "gallery"))
     inputs = Inputs(
-        gallery=gallery.first(prune) if prune else gallery,
-        queries=list_photos("queries", str(photos / "query")),
+        photos=Both(
+            gallery.first(prune) if prune else gallery, list_photos("queries", str(photos / "query"))
+        ),
         local_weights=Weights.of(str(shared(weights))) if weights else None,
     )
     settings = replace(
@@ -81,41 +85,42 @@ def measured(
     """Run steps 1 and 2 and return their scores and what they cost."""
     truth = read_solution(str(shared("data/landmarks") / "retrieval_solution.csv"))
 
-    def run_to(flow: Workflow, step: Step) -> None:
-        with tables.ProgressBars(out) as bars:
+    def run_to(step: Step) -> None:
+        with ProgressBars(out) as bars:
             run([step], root, Where(workers=1), bars)
 
     flow, settings = declared(features, method, 0, options.prune)
+    assert flow.verified is not None
     fitted = None
     if method in options.verify:
-        run_to(flow, flow.pairs)
-        store_record(Finished.of(flow, root, settings))
+        run_to(flow.verified.pairs)
+        store_datasets(RunDatasets.of(flow, root, settings))
         pairs = labelled_pairs(root, truth)
         fitted = fit_threshold(precision_curve(pairs.inliers, pairs.right), PRECISION)
         flow, _ = declared(features, method, fitted, options.prune)
-        run_to(flow, flow.rankings["verify"])
+        run_to(flow.rankings["verify"].step)
     else:
-        run_to(flow, flow.rankings["search"])
-    inputs = flow.inputs
-    gallery = set(inputs.gallery.ids)
+        run_to(flow.rankings["search"].step)
+    photos = flow.inputs.photos
+    gallery = set(photos.gallery.ids)
     truth = {query: [image for image in images if image in gallery] for query, images in truth.items()}
 
     def score(name: str) -> float:
-        dataset = flow.rankings[name].dataset(root)
+        dataset = flow.rankings[name].step.dataset(root)
         found = [read_ranking(dataset, i).photos for i in range(dataset.shards)]
         ids = {
-            query: [inputs.gallery.ids[photo] for photo in listed if photo >= 0]
-            for query, listed in zip(inputs.queries.ids, np.concatenate(found), strict=True)
+            query: [photos.gallery.ids[photo] for photo in listed if photo >= 0]
+            for query, listed in zip(photos.queries.ids, np.concatenate(found), strict=True)
         }
         return round(float(map_at_100(ids, truth).mean), 4)
 
     facts = {
         step.name: [step.dataset(root).facts(i) for i in range(step.shards)]
-        for step in closure([flow.rankings["search"]])
+        for step in closure([flow.rankings["search"].step])
     }
     size = sum(
         step.dataset(root).present()[i]
-        for step in closure([flow.rankings["search"]])
+        for step in closure([flow.rankings["search"].step])
         if step.name in ("index", "index_asmk")
         for i in range(step.shards)
     )
@@ -128,7 +133,7 @@ def measured(
         "min_inliers": fitted,
         "index_seconds": round(sum(f["seconds"] for name in INDEX for f in facts.get(name, [])), 1),
         "search_ms_per_query": round(
-            1e3 * sum(f["seconds"] for f in facts["search"]) / len(inputs.queries), 1
+            1e3 * sum(f["seconds"] for f in facts["search"]) / len(photos.queries), 1
         ),
         "index_bytes_per_descriptor": round(size / descriptors, 1),
     }

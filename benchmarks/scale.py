@@ -28,20 +28,24 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from lmr.cli.tables import ProgressBars, bytes_text
+from lmr.api.progress import ProgressBars
+from lmr.cli.tables import bytes_text
 from lmr.cluster.client import Where
 from lmr.runtime.graph import make_plan
 from lmr.runtime.settings import Settings
-from lmr.runtime.steps import Each, Step
+from lmr.runtime.steps import Cost, Each, Role, Step, Whole
 from lmr.scheduler.run import run
+from lmr.steps.both import Both
 from lmr.steps.diffusion.offline_columns import ColumnSettings, solve_columns
 from lmr.steps.diffusion.online import DiffuseSettings, diffuse
 from lmr.steps.diffusion.region_graph import GraphSettings, region_graph
 from lmr.steps.expansion import ExpandSettings, expand
+from lmr.steps.features.columns import Described
 from lmr.steps.global_search.augmentation import AugmentSettings, augment
 from lmr.steps.global_search.knn_graph import NeighbourSettings, find_neighbours
 from lmr.steps.global_search.rank import RankSettings, rank
-from lmr.steps.ranking import read_ranking
+from lmr.steps.global_search.search import searchable
+from lmr.steps.ranking import Ranked, ranking_bytes, read_ranking
 from lmr.steps.results.report import costs_of
 from lmr.storage.arrow import Ragged, table
 from lmr.storage.datasets import Dataset
@@ -108,29 +112,44 @@ def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def world_step(name: str, settings: WorldSettings) -> Step:
+@dataclass(frozen=True, kw_only=True)
+class SideSettings(WorldSettings):
+    """The world, and which side of the search is described."""
+
+    role: Role
+
+
+def described_side(role: Role, world: WorldSettings) -> Described:
     """Declare the descriptors of gallery or queries, as `extract_global` makes them."""
-    rows = settings.gallery if name == "gallery" else settings.queries
-    return Step(
-        name=f"synthetic_{name}",
-        folder=f"global/{name}",
+    rows = world.gallery if role == "gallery" else world.queries
+    per_photo = 1 + world.regions
+    step = Step(
+        name=f"synthetic_{role}",
+        folder=f"global/{role}",
         make=world_shard,
-        settings=settings,
+        settings=SideSettings(**vars(world), role=role),
         inputs={},
-        shards=-(-rows // settings.per_shard),
-        rows=rows,
-        bytes_per_row=4.0 + 2.0 * settings.dimension * (1 + settings.regions),
-        placement={"name": name},
-        weights=name,
+        shards=-(-rows // world.per_shard),
+        role=role,
+        cost=Cost(
+            rows=rows,
+            bytes_per_row=12.0 + 2.0 * world.dimension * per_photo,
+            # Landmarks of the whole world; a shard's vectors as they are drawn, and as written.
+            task_bytes=8.0 * world.gallery * world.dimension
+            + world.per_shard * world.dimension * (40.0 + 10.0 * per_photo),
+            work=rows,
+            unit="vector",
+        ),
     )
+    return Described(step, world.dimension)
 
 
-def world_shard(shard: int, settings: WorldSettings, *, name: str) -> pa.Table:
+def world_shard(shard: int, settings: SideSettings) -> pa.Table:
     """Describe one shard of photos; regions are further views of what the photo shows."""
     world = World(settings)
-    shown = getattr(world, name)
+    shown = world.gallery if settings.role == "gallery" else world.queries
     photos = np.arange(len(shown), dtype=np.int32)[shard * settings.per_shard :][: settings.per_shard]
-    rng = np.random.default_rng([settings.seed, shard, name == "queries"])
+    rng = np.random.default_rng([settings.seed, shard, settings.role == "queries"])
     whole = world.describe(shown[photos], rng).astype(np.float16)
     parts = [whole] + [
         world.describe(shown[photos], rng).astype(np.float16) for _ in range(settings.regions - 1)
@@ -140,17 +159,25 @@ def world_shard(shard: int, settings: WorldSettings, *, name: str) -> pa.Table:
     return table({"photo": photos, "descriptor": whole, "regions": Ragged(regions, offsets)})
 
 
-def unverified_step(ranked: Step) -> Step:
+def unverified(ranked: Ranked) -> Ranked:
     """Declare what stands for step 2: no photo was verified, and no vote was cast."""
-    return Step(
+    step = Step(
         name="unverified",
         folder="verified",
         make=unverified_shard,
         settings=Settings(),
-        inputs={"ranked": Each(ranked)},
-        shards=ranked.shards,
-        rows=ranked.rows,
+        inputs={"ranked": Each(ranked.step)},
+        shards=ranked.step.shards,
+        role="queries",
+        cost=Cost(
+            rows=ranked.queries,
+            bytes_per_row=20.0,
+            task_bytes=ranked.per_shard * 4.0 * ranking_bytes(ranked.depth),
+            work=ranked.queries,
+            unit="vector",
+        ),
     )
+    return Ranked(step, 1)
 
 
 def unverified_shard(shard: int, settings: Settings, *, ranked: Dataset) -> pa.Table:
@@ -205,30 +232,32 @@ class Memory:
 def steps_of(world: WorldSettings, options: argparse.Namespace) -> dict[str, list[Step]]:
     """Declare all steps, in the groups that are timed together."""
     search = {"exact_below": options.exact_below, "recall": options.recall}
-    gallery, queries = world_step("gallery", world), world_step("queries", world)
-    neighbours = find_neighbours(gallery, NeighbourSettings(neighbours=50, **search))
-    augmented = augment(gallery, neighbours, AugmentSettings())
-    plain, ranked = (rank(queries, g, RankSettings(depth=DEPTH, **search)) for g in (gallery, augmented))
-    expanded = expand(queries, ranked, unverified_step(ranked), augmented, ExpandSettings())
-    columns = solve_columns((gallery, queries), neighbours, ColumnSettings(truncation=options.truncation))
-    graph = region_graph(gallery, GraphSettings(**search))
+    described = Both(described_side("gallery", world), described_side("queries", world))
+    neighbours = find_neighbours(described.gallery, NeighbourSettings(neighbours=50, **search))
+    dba = augment(described.gallery, neighbours, AugmentSettings())
+    settings = RankSettings(depth=DEPTH, **search)
+    plainly, augmented = (searchable(side, settings) for side in (described.gallery, dba))
+    plain, ranked = (rank(described.queries, gallery, settings) for gallery in (plainly, augmented))
+    expanded = expand(described.queries, ranked, unverified(ranked), augmented, ExpandSettings())
+    columns = solve_columns(described, neighbours, ColumnSettings(truncation=options.truncation))
+    graph = region_graph(described.gallery, GraphSettings(**search))
     regional = world.regions > 0
-    settings = DiffuseSettings(method="regional" if regional else "offline")
-    final = diffuse((gallery, queries), graph, columns, expanded, augmented, settings)
-    index = [source.step for name, source in neighbours.inputs.items() if name == "index"]
-    again = [source.step for name, source in ranked.inputs.items() if name == "index"]
+    method = DiffuseSettings(method="regional" if regional else "offline")
+    final = diffuse(described, graph, columns, expanded, augmented, method)
+    edges = columns.step.inputs["edges"]
+    assert isinstance(edges, Whole)
     return {
-        "descriptors": [gallery, queries],
-        "index": index,
-        "plain search": [plain],
-        "kNN graph": [neighbours],
-        "DBA": [augmented],
-        "index of DBA": again,
-        "global search": [ranked],
-        "expansion": [expanded],
-        "mutual graph": [graph.edges if regional else columns.inputs["edges"].step],
-        "columns": [] if regional else [columns],
-        "diffusion": [final],
+        "descriptors": [step for _, side in described.items() for step in side.source.parts],
+        "index": [plainly.index] if plainly.index else [],
+        "plain search": [plain.step],
+        "kNN graph": [neighbours.step],
+        "DBA": [*dba.source.parts],
+        "index of DBA": [augmented.index] if augmented.index else [],
+        "global search": [ranked.step],
+        "expansion": [expanded.step],
+        "mutual graph": [graph.edges] if regional else [*edges.step.parts],
+        "columns": [] if regional else [columns.step],
+        "diffusion": [final.step],
     }
 
 
@@ -252,7 +281,7 @@ def measure(
             "wall_s": round(wall, 1),
             "task_s": round(sum(c.seconds for c in costs), 1),
             "peak_task_bytes": max((c.peak_memory_bytes for c in costs), default=0),
-            "expected_peak_bytes": round(max((s.peak_bytes for s in made), default=0)),
+            "expected_peak_bytes": round(max((s.cost.peak_bytes for s in made), default=0)),
             "peak_all_bytes": memory.peak,
             "written_bytes": sum(c.n_bytes for c in costs),
             "notes": [note for c in costs for note in c.notes],

@@ -13,6 +13,7 @@ __all__ = [
     "ClusterError",
     "CloudError",
     "PhotoError",
+    "one_line",
 ]
 
 
@@ -73,3 +74,8 @@ class CloudError(LmrError):
 
 class PhotoError(LmrError):
     """A photo cannot be decoded; `what` is the reason that its row carries."""
+
+
+def one_line(error: object, longest: int = 300) -> str:
+    """Return the class and the text of an exception on one line, cut to `longest` characters."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:longest]

@@ -1,13 +1,15 @@
 """What comes with lmr beside its code, from a checkout or a wheel: workflows, deploy, docker and docs."""
 
+import hashlib
 import tomllib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from lmr.errors import LmrError
 
-__all__ = ["files", "packed", "shipped", "sources"]
+__all__ = ["files", "packed", "shipped", "source_digest", "sources"]
 
 PACKAGED = "lmr/_shipped"
 """Where a wheel has these files, so that it installs no top-level name but `lmr`."""
@@ -52,6 +54,16 @@ def packed() -> Mapping[str, Path]:
         name if name.startswith("lmr/") else f"{PACKAGED}/{name}": path
         for name, path in sorted(_all().items())
     }
+
+
+@cache
+def source_digest() -> str:
+    """Return a digest of this installation of lmr: versions alone do not tell a changed checkout."""
+    total = hashlib.sha256()
+    for name, path in _found(_ROOT, "lmr/**/*.py").items():
+        if not name.startswith(f"{PACKAGED}/"):
+            total.update(f"{name}\0".encode() + path.read_bytes())
+    return total.hexdigest()[:12]
 
 
 def _is_code(name: str) -> bool:

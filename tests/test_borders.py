@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 GROUND = {"lmr.errors", "lmr.text"}
 MAY_IMPORT = {
     "storage": GROUND | {"lmr.storage"},
-    "runtime": GROUND | {"lmr.storage", "lmr.runtime"},
+    "runtime": GROUND | {"lmr.shipped", "lmr.storage", "lmr.runtime"},
     "cluster": GROUND | {"lmr.shipped", "lmr.versions", "lmr.storage", "lmr.runtime", "lmr.cluster"},
     "scheduler": GROUND | {"lmr.storage", "lmr.runtime", "lmr.cluster", "lmr.scheduler"},
     "retrieval": GROUND | {"lmr.retrieval"},

@@ -1,21 +1,29 @@
 """A workflow on photos, with settings, ready to run."""
 
 import dataclasses
+import json
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lmr import storage
 from lmr.api.workflows import load_workflow, preset
+from lmr.errors import SettingsError
+from lmr.features.extractors import is_own, recommended, without_weights
 from lmr.runtime.finish import Finalizer
-from lmr.runtime.settings import layer, parse_overrides, read_toml
+from lmr.runtime.settings import differences, layer, parse_overrides, read_toml
 from lmr.runtime.steps import closure
 from lmr.steps.both import Both
+from lmr.steps.features.own_files import Vectors, check_dimensions, read_vectors
 from lmr.steps.photos.generations import Recalled, recall, remember
-from lmr.steps.photos.listing import PHOTOS_PER_SHARD, list_photos
+from lmr.steps.photos.listing import PHOTOS_PER_SHARD, Photos, list_photos
 from lmr.steps.results.datasets import STARTED, RunDatasets, store_datasets
 from lmr.steps.results.origins import store_origins
 from lmr.steps.results.report import finish_run
@@ -32,10 +40,15 @@ class Choices:
 
     Attributes
     ----------
-    gallery, queries
-        Folders or URLs of photos.
     out
         Folder or URL of the run.
+    gallery, queries
+        Folders or URLs of photos.
+    gallery_descriptors, query_descriptors
+        Descriptors in place of photos: .npy or Parquet files at any URL, or arrays; see
+        `lmr.steps.features.own_files`.
+    gallery_ids, query_ids
+        Their ids: text or Parquet files, or lists; None where they stand in the Parquet file.
     solution
         Kaggle's CSV file `id,images`; None: nothing is scored.
     preset
@@ -56,9 +69,13 @@ class Choices:
         First shards of everything only: a smoke test.
     """
 
-    gallery: str
-    queries: str
     out: str
+    gallery: str | None = None
+    queries: str | None = None
+    gallery_descriptors: str | NDArray[np.generic] | None = None
+    query_descriptors: str | NDArray[np.generic] | None = None
+    gallery_ids: str | Sequence[str] | None = None
+    query_ids: str | Sequence[str] | None = None
     solution: str | None = None
     preset: str | None = None
     config: str | None = None
@@ -87,7 +104,7 @@ class Prepared:
     root
         The run's folder.
     news
-        What the run did not know of its photos, sentences for the user.
+        What the user should know of settings and photos, in sentences.
     pruned
         Whether these are the first shards only.
     about
@@ -100,7 +117,7 @@ class Prepared:
     root: str
     news: tuple[str, ...] = ()
     pruned: bool = False
-    about: Mapping[str, Any] = field(default_factory=dict)
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @cached_property
     def datasets(self) -> RunDatasets:
@@ -119,7 +136,7 @@ class Prepared:
         """
         store_datasets(self.datasets, STARTED)
         store_origins(closure(self.flow.targets), self.root)
-        if not self.pruned:
+        if not self.pruned and self.flow.inputs.vectors is None:
             for photos in self.flow.inputs.photos.values():
                 remember(photos, self.root)
 
@@ -140,32 +157,48 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
         If something that was chosen is not there, or does not fit.
     """
     module = load_workflow(workflow)
-    shortcuts = {"local": {"features": choices.local}, "describe": {"descriptor": choices.descriptor}}
+    descriptor, told = choices.descriptor, []
+    if descriptor is not None and choices.weights is None:
+        descriptor, news = without_weights(descriptor)
+        told = [news] if news else []
+    shortcuts = {"local": {"features": choices.local}, "describe": {"descriptor": descriptor}}
     named = {group: {k: v for k, v in fields.items() if v is not None} for group, fields in shortcuts.items()}
-    base = preset(module, choices.preset or choices.descriptor)
-    settings = layer(
-        base,
+    users = (
         {group: fields for group, fields in named.items() if fields},
         read_toml(choices.config) if choices.config else {},
         choices.settings or {},
         parse_overrides(choices.overrides),
     )
+    base = preset(module, choices.preset or _preset_of(module, descriptor))
+    if choices.preset is not None:
+        told.append(f"preset {choices.preset} sets {_listed(differences(base)) or 'nothing'}")
+    settings = layer(base, *users)
+    fitting = _recommended(settings, base)
+    if fitting:
+        settings = layer(base, fitting, *users)
+        flat = {f"{group}.{k}": v for group, fields in fitting.items() for k, v in fields.items()}
+        extractor = getattr(getattr(settings, "local", None), "features", descriptor)
+        told.append(f"calibrated for {extractor}: {_listed(flat)}")
     # Workers have other working directories than this process.
     root = storage.absolute(choices.out)
-    urls = Both(choices.gallery, choices.queries).map(storage.absolute)
-    known = Both(
-        recall(list_photos("gallery", urls.gallery), root), recall(list_photos("queries", urls.queries), root)
-    )
-    photos = known.map(lambda recalled: recalled.photos)
-    if choices.prune:
-        ingest = getattr(settings, "ingest", None)
-        count = choices.prune * getattr(ingest, "photos_per_shard", PHOTOS_PER_SHARD)
-        photos = photos.map(lambda some: some.first(count))
+    vectors = _vectors(choices)
+    of_photos: tuple[str, ...] = ()
+    if vectors is not None:
+        if choices.prune:
+            count = choices.prune * _photos_per_shard(settings)
+            vectors = vectors.map(lambda some: some.first(count))
+        photos = vectors.map(lambda some: some.photos())
+    else:
+        photos, of_photos = _photos(choices, root)
+        if choices.prune:
+            count = choices.prune * _photos_per_shard(settings)
+            photos = photos.map(lambda some: some.first(count))
     truth = None
     if choices.solution:
         truth = solution_for(read_solution(choices.solution), photos, pruned=bool(choices.prune))
     inputs = Inputs(
         photos=photos,
+        vectors=vectors,
         solution=truth,
         weights=_weights(choices.weights),
         local_weights=_weights(choices.local_weights),
@@ -176,24 +209,78 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
         flow=module.build(inputs, settings),
         settings=settings,
         root=root,
-        news=_news(known),
+        news=(*told, *of_photos),
         pruned=bool(choices.prune),
-        about=_about(workflow, choices, base),
+        about=_about(workflow, choices, choices.preset or _preset_of(module, descriptor), base),
     )
 
 
-def _about(workflow: str, choices: Choices, base: Any) -> dict[str, Any]:
+def _about(workflow: str, choices: Choices, preset_name: str | None, base: Any) -> dict[str, Any]:
     """Return what people want to know of a run, for its report."""
+    urls = {
+        "gallery": choices.gallery if choices.gallery is not None else choices.gallery_descriptors,
+        "queries": choices.queries if choices.queries is not None else choices.query_descriptors,
+        "solution": choices.solution,
+    }
     return {
         "workflow": workflow,
-        "preset": choices.preset or choices.descriptor or "the workflow's first",
-        "preset_settings": dataclasses.asdict(base),
-        "gallery": storage.absolute(choices.gallery),
-        "queries": storage.absolute(choices.queries),
-        "solution": storage.absolute(choices.solution) if choices.solution else "",
+        "preset": preset_name or "the workflow's first",
+        "preset_settings": json.loads(json.dumps(dataclasses.asdict(base))),
         "started": time.strftime("%Y-%m-%d %H:%M %Z"),
         "versions": line(),
+        # Arrays have no address.
+        **{name: storage.absolute(url) for name, url in urls.items() if isinstance(url, str)},
     }
+
+
+def _photos(choices: Choices, root: str) -> tuple[Both[Photos], tuple[str, ...]]:
+    """List gallery and queries as the run knows them; tell what is new to it."""
+    if choices.gallery is None or choices.queries is None:
+        given = [name for name in ("gallery", "queries") if getattr(choices, name) is not None]
+        raise SettingsError(
+            "there is nothing to search",
+            got=f"the {given[0]} only" if given else "neither photos nor descriptors",
+            fix="give --gallery and --queries, or --gallery-descriptors and --query-descriptors",
+        )
+    urls = Both(choices.gallery, choices.queries).map(storage.absolute)
+    known = Both(
+        recall(list_photos("gallery", urls.gallery), root), recall(list_photos("queries", urls.queries), root)
+    )
+    return known.map(lambda recalled: recalled.photos), _news(known)
+
+
+def _vectors(choices: Choices) -> Both[Vectors] | None:
+    """Read and check the descriptors that were given in place of photos; None if none were."""
+    gallery, queries = choices.gallery_descriptors, choices.query_descriptors
+    if gallery is None and queries is None:
+        ids = [name for name in ("gallery_ids", "query_ids") if getattr(choices, name) is not None]
+        if ids:
+            raise SettingsError(
+                "there are ids without descriptors",
+                got=" and ".join(f"--{name.replace('_', '-')}" for name in ids),
+                fix="give --gallery-descriptors and --query-descriptors too; photos are named by their files",
+            )
+        return None
+    photos = [f"--{name}" for name in ("gallery", "queries") if getattr(choices, name) is not None]
+    if gallery is None or queries is None or photos:
+        missing = "--gallery-descriptors" if gallery is None else "--query-descriptors"
+        raise SettingsError(
+            "descriptors take the place of photos, for the gallery and for the queries",
+            got=f"{' and '.join(photos)} besides" if photos else f"no {missing}",
+            fix="give --gallery-descriptors and --query-descriptors, without --gallery and --queries",
+        )
+    vectors = Both(
+        read_vectors("gallery", gallery, choices.gallery_ids),
+        read_vectors("queries", queries, choices.query_ids),
+    )
+    check_dimensions(vectors)
+    return vectors
+
+
+def _photos_per_shard(settings: Any) -> int:
+    """Return how many photos lie in a shard, by whichever step of a workflow brings them in."""
+    found = (getattr(group, "photos_per_shard", None) for group in vars(settings).values())
+    return next((count for count in found if count), PHOTOS_PER_SHARD)
 
 
 def _weights(url: str | None) -> Weights | None:
@@ -204,3 +291,32 @@ def _news(known: Both[Recalled]) -> tuple[str, ...]:
     """Return what a user should know of the photos, sentences without a full stop."""
     left_out = [f"{role}: {one.photos.left_out}" for role, one in known.items() if one.photos.left_out]
     return (*left_out, *(recalled.news for recalled in known.values() if recalled.news))
+
+
+def _preset_of(module: ModuleType, descriptor: str | None) -> str | None:
+    """Return the preset of a global descriptor: its own, or that of networks."""
+    if descriptor is None or descriptor in module.PRESETS:
+        return descriptor
+    networks = is_own(descriptor) or descriptor in ("lite0", "onnx")
+    return "gem" if networks and "gem" in module.PRESETS else None
+
+
+def _recommended(settings: Any, base: Any) -> dict[str, dict[str, Any]]:
+    """Return the values that come with the chosen extractors, where the preset says nothing of its own."""
+    chosen = (
+        (getattr(settings, "local", None), "features"),
+        (getattr(settings, "describe", None), "descriptor"),
+    )
+    set_by_preset = differences(base)
+    fitting: dict[str, dict[str, Any]] = {}
+    for group, fields in recommended(*(getattr(part, name, "") for part, name in chosen)).items():
+        there = getattr(base, group, None)
+        for field, value in fields.items():
+            known = hasattr(there, field) and f"{group}.{field}" not in set_by_preset
+            if known and getattr(there, field) != value:
+                fitting.setdefault(group, {})[field] = value
+    return fitting
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in values.items())

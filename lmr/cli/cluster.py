@@ -96,7 +96,7 @@ def worker(
     address: SchedulerArgument,
     tls: Tls = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Worker processes. Default: one per core.")
+        int | None, typer.Option(min=1, help="Worker processes. Default: one per core, as memory allows.")
     ] = None,
     gpu: Annotated[bool, typer.Option("--gpu", help="One worker per GPU instead, by dask-cuda.")] = False,
     memory_per_worker: Annotated[
@@ -104,6 +104,10 @@ def worker(
     ] = "auto",
     name: Annotated[str | None, typer.Option(help="Name of this machine's workers.")] = None,
     cache: Annotated[str | None, typer.Option(help="Folder for unpacked datasets; sets LMR_CACHE.")] = None,
+    contact_address: Annotated[
+        str | None,
+        typer.Option(help="host:port where others reach this one worker: a container's published port."),
+    ] = None,
     unprotected: Unprotected = False,
 ) -> None:
     """Start the workers of this machine; ends with an error when cut off, to be started again."""
@@ -115,6 +119,7 @@ def worker(
         memory_per_worker=memory_per_worker,
         name=name,
         cache=cache,
+        contact_address=contact_address,
         unprotected=unprotected,
     )
     sys.exit(commands.supervise(command))

@@ -76,12 +76,12 @@ COMMANDS = {
     ),
     "evaluate": Command(
         "lmr.cli.evaluate:evaluate_command",
-        "Score a submission.",
+        "Score a submission by a protocol of the field.",
         ("lmr evaluate run/submission.csv --solution solution.csv",),
     ),
     "calibrate": Command(
         "lmr.cli.calibrate:calibrate",
-        "Fit the threshold of confident matches to labelled pairs of a run.",
+        "Fit verify.min_inliers to a wanted precision; lmr run --config takes the result.",
         ("lmr calibrate run/ --solution solution.csv",),
     ),
     "weights": Command(

@@ -1,16 +1,16 @@
-"""What `lmr run` says of networks before it starts: their weights' terms, and how long CPUs will take."""
+"""What `lmr run` says before it starts: networks' terms and how long they take, memory that may not do."""
 
 from pathlib import PurePosixPath
 
 from rich.console import Console
 
-from lmr.cli.tables import duration_text
+from lmr.cli.tables import bytes_text, duration_text
 from lmr.features.weights.fetch import recognise
-from lmr.runtime.graph import make_plan
+from lmr.runtime.graph import Plan, make_plan
 from lmr.steps.features.estimate import Estimate, estimate_networks
 from lmr.steps.workflow import Workflow
 
-__all__ = ["estimate_text", "tell_of_networks"]
+__all__ = ["estimate_text", "memory_text", "tell_of_networks"]
 
 
 def tell_of_networks(flow: Workflow, root: str, workers: int | None, out: Console) -> None:
@@ -53,4 +53,29 @@ def estimate_text(estimate: Estimate, workers: int | None) -> str:
     return (
         f"{measured}; {estimate.photos:,} photos take about {duration_text(total / max(workers, 1))} "
         f"with {max(workers, 1)} process(es)"
+    )
+
+
+def memory_text(plan: Plan, workers: int, memory_bytes: float) -> str:
+    """Return a warning where so many processes of this machine may not have the memory; else nothing.
+
+    Parameters
+    ----------
+    plan
+        What is to be done.
+    workers
+        Processes on this machine; 0 is this very process.
+    memory_bytes
+        What the machine has.
+    """
+    largest = max((need.step for need in plan if need.missing), key=lambda s: s.cost.peak_bytes, default=None)
+    processes = max(workers, 1)
+    if largest is None or largest.cost.peak_bytes * processes <= memory_bytes:
+        return ""
+    fits = int(memory_bytes // largest.cost.peak_bytes)
+    fix = f"--workers {fits} fits" if 0 < fits < processes else "photos in smaller shards take less"
+    each = bytes_text(largest.cost.peak_bytes)
+    return (
+        f"memory may not do: a task of {largest.name} takes up to {each}, {processes} process(es) as many "
+        f"times that, and this machine has {bytes_text(memory_bytes)}; {fix}"
     )

@@ -11,10 +11,11 @@ from lmr.api.prepare import Prepared
 from lmr.api.progress import ProgressBars
 from lmr.api.retrieve import place_of
 from lmr.cli import tables
-from lmr.cli.notices import tell_of_networks
+from lmr.cli.notices import memory_text, tell_of_networks
 from lmr.cli.options import Scheduler, Tls
 from lmr.cli.report import copy
 from lmr.cli.workflow import show_results, with_workflow
+from lmr.cluster.capacity import memory_bytes
 from lmr.runtime.graph import make_plan
 from lmr.scheduler.run import run as run_steps
 from lmr.steps.results.origins import reasons
@@ -60,10 +61,16 @@ def run(
         return
     prepared.remember()
     tell_of_networks(flow, root, processes, out)
+    if processes is not None:
+        todo = make_plan(flow.targets, root)
+        if warning := memory_text(todo, processes, memory_bytes()):
+            out.print(warning, soft_wrap=True)
     with ProgressBars(out) as bars:
         report = run_steps(
             flow.targets, root, where, bars, workflow=prepared.name, finalizer=prepared.finalizer
         )
+    for notice in report.notices:
+        out.print(notice, soft_wrap=True)
     if report.summaries:
         out.print(tables.summary_table(report.summaries))
     else:

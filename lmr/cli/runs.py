@@ -101,7 +101,7 @@ def cancel(
 
 def _show(found: RunStatus) -> None:
     """Print a run; one that failed is told as `lmr run` tells it."""
-    for note in found.record.notes:
+    for note in (*found.record.notes, *found.notices):
         out.print(note, soft_wrap=True)
     if found.active:
         out.print(tables.run_table(found))

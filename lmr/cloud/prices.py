@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
-from lmr.errors import CloudError
+from lmr.errors import CloudError, one_line
 from lmr.shipped import shipped
 
 __all__ = [
@@ -102,7 +102,7 @@ def read_prices(path: str | None = None) -> Prices:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CloudError(
             f"{file} is not a price table",
-            got=f"{type(error).__name__}: {error}",
+            got=one_line(error),
             fix="begin with a copy of the one that comes with lmr: lmr cluster prices > prices.toml",
         ) from error
     if wrong:

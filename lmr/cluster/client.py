@@ -17,6 +17,8 @@ import dask
 import distributed
 from distributed.versions import VersionMismatchWarning
 
+from lmr.cluster.admission import is_grant
+from lmr.cluster.capacity import memory_bytes
 from lmr.cluster.tls import security, why_unreachable
 from lmr.errors import ClusterError
 from lmr.runtime.threads import thread_environment
@@ -93,7 +95,11 @@ def workers_of(client: distributed.Client) -> Mapping[str, Mapping[str, Any]]:
     workers, and that answer may take the place of the one that was asked for.
     """
     workers: Mapping[str, Mapping[str, Any]] = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
-    return workers
+    # What runs have granted is no resource of the machine.
+    return {
+        address: {**worker, "resources": {k: v for k, v in worker["resources"].items() if not is_grant(k)}}
+        for address, worker in workers.items()
+    }
 
 
 def _check_version(client: distributed.Client) -> None:
@@ -125,6 +131,8 @@ def _local_cluster(where: Where) -> Iterator[distributed.LocalCluster]:
         cluster = distributed.LocalCluster(
             n_workers=where.workers - gpus,
             threads_per_worker=1,
+            # By itself Dask gives each worker the share of one core, however few workers there are.
+            memory_limit=memory_bytes() // where.workers,
             processes=True,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",

@@ -1,8 +1,8 @@
 """The commands that start a scheduler and workers with all that `lmr` needs of them.
 
-They are Dask's own (`dask scheduler`, `dask worker`, `dask cuda worker`); here it is decided with which
-options and environment. A worker process has one thread: a shard that crashes a library then takes no
-innocent neighbour with it, and the cores of a host are shared out as processes.
+They are Dask's own (`dask scheduler`, `dask worker`, `dask cuda worker`), by way of `lmr.cluster.entry`;
+here it is decided with which options and environment. A worker process has one thread: a shard that crashes
+a library then takes no innocent neighbour with it, and the cores of a host are shared out as processes.
 """
 
 import ctypes
@@ -18,8 +18,10 @@ from typing import Any
 
 import dask
 
-from lmr.cluster.address import host_name, own_host, resolve
+from lmr.cluster.address import Address, host_name, own_host, resolve
+from lmr.cluster.capacity import fitting_workers, memory_bytes, usable_cpus, worker_memory
 from lmr.cluster.certificates import check_certificate
+from lmr.cluster.entry import explained
 from lmr.cluster.tls import check_address
 from lmr.errors import ClusterError
 from lmr.runtime.threads import malloc_environment, thread_environment
@@ -110,6 +112,7 @@ def worker_command(
     memory_per_worker: str = "auto",
     name: str | None = None,
     cache: str | None = None,
+    contact_address: str | None = None,
     unprotected: bool = False,
 ) -> Command:
     """Return the command that starts the workers of one host.
@@ -121,15 +124,19 @@ def worker_command(
     tls
         Folder with `ca.pem`, `worker.pem` and `worker.key`, for a `tls://` address.
     workers
-        Worker processes; None: one per core that this process may use.
+        Worker processes; None: one per processor that this process may use, as many as memory allows.
     gpu
         Start one worker per visible GPU instead, which declares `GPU=1`.
     memory_per_worker
-        At this much memory a worker is ended and started again, such as `4GB`.
+        At this much memory a worker is ended and started again, such as `4GB`; `auto`: an equal share of what
+        this machine or container has.
     name
         Name of the workers; their number is added where there are several.
     cache
         Folder for unpacked datasets on this machine (`LMR_CACHE`).
+    contact_address
+        `host:port` at which others reach the one worker, where that is not its own address (a container's
+        published port, a NAT); it listens at the same port.
     unprotected
         Allow a worker without TLS that other machines can reach.
 
@@ -162,10 +169,28 @@ def worker_command(
         )
     if gpu:
         _check_driver()
-    count = workers or len(os.sched_getaffinity(0))
+    total = memory_bytes()
+    count = 1 if gpu else workers or fitting_workers(memory_per_worker, usable_cpus(), total)
+    limit = worker_memory(memory_per_worker, count, total)
+    if contact_address:
+        if gpu or count != 1:
+            raise ClusterError(
+                "a contact address is that of one worker",
+                got=f"--contact-address {contact_address} with {'--gpu' if gpu else f'{count} workers'}",
+                fix="--workers 1, and one `lmr cluster worker` with a port of its own for each further one",
+            )
+        contact = Address.parse(contact_address)
+        scheme = Address.parse(address).scheme
+        options = ["--listen-address", f"{scheme}://{host_name(host)}:{contact.port}"]
+        options += ["--contact-address", f"{scheme}://{contact.location}"]
+    else:
+        options = ["--host", host_name(host)]
     # What a worker's own page shows is for this machine only: it has no password either.
-    options = ["--host", host_name(host), "--dashboard-address", "127.0.0.1:0", "--nthreads", "1"]
-    options += ["--memory-limit", memory_per_worker, "--death-timeout", str(DEATH_TIMEOUT_SECONDS)]
+    options += ["--dashboard-address", "127.0.0.1:0", "--nthreads", "1"]
+    # dask-cuda shares the memory out among the GPUs.
+    shared_out = gpu and memory_per_worker.strip().lower() == "auto"
+    options += ["--memory-limit", "auto" if shared_out else str(limit)]
+    options += ["--death-timeout", str(DEATH_TIMEOUT_SECONDS)]
     options += _preloads("worker")
     if name:
         options += ["--name", name]
@@ -206,7 +231,9 @@ def _check_driver() -> None:
 
 
 def _dask(arguments: list[str], environment: Mapping[str, str], tls: str | None, role: str) -> Command:
-    start = (sys.executable, "-m", "dask", *arguments)
+    start = (sys.executable, "-m", "lmr.cluster.entry", *arguments)
+    # What lies in the folder of the start is not imported; another checkout of lmr may lie there.
+    environment = {**environment, "PYTHONSAFEPATH": "1"}
     if not tls:
         return Command(start, environment)
     folder = Path(tls).absolute()
@@ -235,7 +262,10 @@ def supervise(command: Command) -> int:
     0 is for a worker that was told to stop.
     """
     told = False
-    child = subprocess.Popen(command.arguments, env=_whole_environment(command))
+    try:
+        child = subprocess.Popen(command.arguments, env=_whole_environment(command))
+    except OSError as error:
+        raise explained(error, "worker") from error
 
     def stop(number: int, _: Any) -> None:
         nonlocal told

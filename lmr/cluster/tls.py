@@ -13,7 +13,7 @@ import distributed
 
 from lmr.cluster.address import Address
 from lmr.cluster.certificates import check_certificate
-from lmr.errors import ClusterError
+from lmr.errors import ClusterError, one_line
 
 __all__ = ["check_address", "security", "why_unreachable"]
 
@@ -105,7 +105,7 @@ def why_unreachable(
         )
     return ClusterError(
         f"cannot reach a Dask scheduler at {address}",
-        got=" ".join(f"{type(error).__name__}: {error}".split())[:200],
+        got=one_line(error),
         fix="check the address (tcp://host:8786 or tls://host:8786) and that the scheduler runs",
     )
 

@@ -5,20 +5,24 @@ worker that dies in between has died of that shard, and of no other that was mer
 count blames all of them. One call of a millisecond each, where a mark in storage would be two requests.
 """
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import distributed
+from distributed.core import Status
 from distributed.utils import sync
 
 from lmr.errors import LmrError
 
-__all__ = ["MAX_DEATHS", "attempt", "tell_scheduler"]
+__all__ = ["MAX_DEATHS", "attempt", "is_leaving", "tell_scheduler"]
 
 MAX_DEATHS = 3
 """A task that killed this many worker processes in one run is set aside and reported."""
+
+_AT_WORK = (Status.running, Status.paused, Status.closing_gracefully)
 
 
 @contextmanager
@@ -37,9 +41,9 @@ def attempt(what: str) -> Iterator[None]:
     if worker is None:
         yield
         return
-    key = worker.get_current_task()
+    key, address = worker.get_current_task(), worker.contact_address or worker.address
     with _turn(worker):
-        deaths = _note("lmr_begin", key=key, worker=worker.address) or 0
+        deaths = _note("lmr_begin", key=key, worker=address) or 0
         if deaths >= MAX_DEATHS:
             raise LmrError(
                 f"{what} was set aside",
@@ -53,7 +57,13 @@ def attempt(what: str) -> Iterator[None]:
             made = True
         finally:
             seconds = time.perf_counter() - started
-            _note("lmr_end", key=key, worker=worker.address, seconds=seconds, made=made)
+            _note("lmr_end", key=key, worker=address, seconds=seconds, made=made)
+
+
+def is_leaving() -> bool:
+    """Tell whether this process, or the worker in it, is being ended."""
+    worker = _worker()
+    return sys.is_finalizing() or (worker is not None and worker.status not in _AT_WORK)
 
 
 def tell_scheduler(operation: str, **about: Any) -> Any:

@@ -3,18 +3,22 @@
 It is part of the graph, so that a run whose client never comes back still ends with its files.
 """
 
+import json
 import pickle
+import re
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lmr import storage
-from lmr.errors import LmrError
+from lmr.errors import LmrError, one_line
 from lmr.runtime import attempts
 from lmr.runtime.tasks import Receipt, Summary, add_up
 
 __all__ = ["Finalizer", "RunReport", "RunFailed", "finish", "raise_if_failed"]
+
+_FAILURE = re.compile(r"(.+)-(\d{5,})\.txt")  # as `failure_name` makes them
 
 Finalizer = Callable[[], None]
 """Writes what people read (a submission, scores, a report) from what is in storage. Must be picklable."""
@@ -30,10 +34,13 @@ class RunReport:
         Of each step that had something to do, in order.
     error
         Why the closing could not be done; empty if it could, or if shards failed and it was not tried.
+    notices
+        Which workers of the cluster got no tasks, or were closed, and why.
     """
 
     summaries: tuple[Summary, ...]
     error: str = ""
+    notices: tuple[str, ...] = ()
 
     @property
     def whole(self) -> bool:
@@ -82,11 +89,35 @@ def raise_if_failed(report: RunReport) -> tuple[Summary, ...]:
 
 def finish(run: str, root: str, finalizer: Finalizer | None, summaries: list[Summary]) -> RunReport:
     """Close a run whose shards are all there, and report its end to the scheduler's plugin."""
-    report = RunReport(tuple(add_up(summaries)))
+    notices = tuple(attempts.tell_scheduler("lmr_notices", run=run) or ())
+    report = RunReport(tuple(add_up(summaries)), notices=notices)
+    _remove_failures(root, report.summaries)
     if finalizer is not None and report.whole:
-        report = RunReport(report.summaries, _try(finalizer, root))
+        _keep_notices(root, notices)
+        report = replace(report, error=_try(finalizer, root))
     attempts.tell_scheduler("lmr_finish", run=run, report=pickle.dumps(report), whole=report.whole)
     return report
+
+
+def _remove_failures(root: str, summaries: Iterable[Summary]) -> None:
+    """Remove the tracebacks of shards that were made after all; what cannot be removed stays."""
+    failed = {(r.step, r.shard) for summary in summaries for r in summary.failed}
+    steps = {summary.step for summary in summaries}
+    with suppress(LmrError):
+        for name in storage.folder_sizes(storage.join(root, "failures")):
+            match = _FAILURE.fullmatch(name)
+            if match and match[1] in steps and (match[1], int(match[2])) not in failed:
+                storage.delete(storage.join(root, "failures", name))
+
+
+def _keep_notices(root: str, notices: Iterable[str]) -> None:
+    """Add to the run's record what was noticed of its workers: the report shows it."""
+    url = storage.join(root, "run.json")
+    with suppress(LmrError, ValueError, KeyError):
+        if notices:
+            record = json.loads(storage.read(url))
+            record["notes"] = list(dict.fromkeys([*record["notes"], *notices]))
+            storage.put(url, json.dumps(record, indent=2).encode())
 
 
 def _try(finalizer: Finalizer, root: str) -> str:
@@ -100,5 +131,5 @@ def _try(finalizer: Finalizer, root: str) -> str:
         where = storage.join(root, "failures", "closing.txt")
         with suppress(LmrError):
             storage.put(where, traceback.format_exc().encode())
-        what = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        what = one_line(error, 500)
         return f"{what} (report it with {where})"

@@ -134,7 +134,9 @@ class RunGraph:
     groups: Mapping[str, str]
 
 
-def dask_graph(plan: Plan, run: str, *, declared: frozenset[str] | None = None) -> RunGraph:
+def dask_graph(
+    plan: Plan, run: str, *, declared: frozenset[str] | None = None, grant: str | None = None
+) -> RunGraph:
     """Lift the steps of a plan to one graph.
 
     Parameters
@@ -146,6 +148,8 @@ def dask_graph(plan: Plan, run: str, *, declared: frozenset[str] | None = None) 
     declared
         Resources that the cluster's workers declare; None: not known. Where no worker declares `CPU`, it is
         not asked for: such a cluster was started without `--resources`, and every worker has a CPU.
+    grant
+        A resource that every task asks for: only workers that were admitted to the run have it.
 
     Raises
     ------
@@ -182,19 +186,18 @@ def dask_graph(plan: Plan, run: str, *, declared: frozenset[str] | None = None) 
             tasks[group][key] = Task(key, make_shard, shared, shard, *barriers, *waits)
             dependencies[group].update(ref.key[0] for ref in [*barriers, *waits])
             made.append(TaskRef(key))
-        if asked := _resources(step, declared):
-            annotations[group] = {"resources": asked}
+        annotations[group] = _asking(_resources(step, declared), grant)
         done = keys.done(step)
         # What was there before counts once per name, whichever of its steps comes first.
         tasks[done[0]][done] = Task(done, summarise, step.name, present.pop(step.name, 0), List(*made))
         dependencies[done[0]].add(group)
+        annotations[done[0]] = _asking({}, grant)
         summaries.append(TaskRef(done))
     final = (f"finish-{_short(run)}", 0)
     tasks[final[0]] = {final: Task(final, finish, run, plan.root, plan.finalizer, List(*summaries))}
-    if declared is None or "CPU" in declared:
-        annotations[final[0]] = {"resources": {"CPU": 1}}
+    annotations[final[0]] = _asking({"CPU": 1} if declared is None or "CPU" in declared else {}, grant)
     dependencies[final[0]] = {ref.key[0] for ref in summaries}
-    layers = {name: MaterializedLayer(made, annotations.get(name)) for name, made in tasks.items()}
+    layers = {name: MaterializedLayer(made, annotations.get(name) or None) for name, made in tasks.items()}
     groups = {need.step.name: keys.group(need.step.name) for need in plan if need.missing}
     return RunGraph(HighLevelGraph(layers, dependencies), final, groups)
 
@@ -210,6 +213,12 @@ def _resources(step: Step, declared: frozenset[str] | None) -> dict[str, float]:
             fix=f"start workers with --resources {name}=1, or choose --device cpu",
         )
     return asked
+
+
+def _asking(resources: Mapping[str, float], grant: str | None) -> dict[str, Any]:
+    """Return the annotations of tasks that ask for resources, and for the run's grant if there is one."""
+    asked = {**resources, grant: 1} if grant is not None else dict(resources)
+    return {"resources": asked} if asked else {}
 
 
 class _Keys:

@@ -8,7 +8,8 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,14 +19,24 @@ import psutil
 import pyarrow as pa
 
 from lmr import storage
-from lmr.errors import LmrError
+from lmr.errors import LmrError, one_line
 from lmr.runtime import attempts
 from lmr.runtime.steps import Step
 from lmr.runtime.threads import limit_threads
+from lmr.shipped import source_digest
 from lmr.storage.arrow import note_of
 from lmr.storage.datasets import Dataset
 
-__all__ = ["ShardTask", "Receipt", "Summary", "add_up", "make_shard", "summarise"]
+__all__ = [
+    "ShardTask",
+    "Receipt",
+    "Summary",
+    "add_up",
+    "failure_name",
+    "make_shard",
+    "sources_note",
+    "summarise",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +80,7 @@ class Receipt:
     worker: str = ""
     error: str = ""
     note: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +117,17 @@ def summarise(step: str, found: int, receipts: Sequence[Receipt]) -> Summary:
         peak_bytes=max((r.peak_bytes for r in made), default=0),
         failed=tuple(r for r in receipts if r.state == "failed"),
         skipped=sum(r.state == "skipped" for r in receipts),
-        notes=tuple(dict.fromkeys(r.note for r in made if r.note)),
+        notes=(*dict.fromkeys(r.note for r in made if r.note), *sources_note(r.source for r in receipts)),
     )
+
+
+def sources_note(sources: Iterable[str], whose: str = "its") -> tuple[str, ...]:
+    """Tell when shards come from several sources of lmr, given the digest of each shard's; else empty."""
+    counts = Counter(source for source in sources if source)
+    if len(counts) < 2:
+        return ()
+    told = ", ".join(f"{source} ({count:,})" for source, count in counts.most_common())
+    return (f"{whose} shards come from {len(counts)} sources of lmr: {told}",)
 
 
 def add_up(summaries: Sequence[Summary]) -> list[Summary]:
@@ -125,6 +146,7 @@ def add_up(summaries: Sequence[Summary]) -> list[Summary]:
             peak_bytes=max(s.peak_bytes for s in some),
             failed=tuple(receipt for s in some for receipt in s.failed),
             skipped=sum(s.skipped for s in some),
+            notes=tuple(dict.fromkeys(note for s in some for note in s.notes)),
         )
         for step, some in together.items()
     ]
@@ -146,23 +168,43 @@ def make_shard(task: ShardTask, shard: int, *upstream: Receipt | Summary) -> Rec
     try:
         # Looking first makes resuming and re-running after a lost worker the same thing.
         if storage.exists(output.shard_url(shard)):
-            return receipt(state="found", rows=int(output.facts(shard)["rows"]))
+            facts = output.facts(shard)
+            return receipt(state="found", rows=int(facts["rows"]), source=facts.get("source", ""))
         with attempts.attempt(f"shard {output.step}/{shard:05d}"), _measured() as measure:
             rows = task.make(shard, task.settings, **task.inputs, **task.arguments)
             facts = measure() | ({"note": note} if (note := note_of(rows)) else {})
+            facts["source"] = source_digest()
             size = output.write(shard, rows, **facts)
         return receipt(state="made", rows=rows.num_rows, bytes=size, **facts)
     except LmrError as error:
         return receipt(state="failed", error=str(error))
     except Exception as error:
-        where = storage.join(task.failures, f"{output.step}-{shard:05d}.txt")
-        what = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-        message = f"shard {output.step}/{shard:05d} failed\ngot: {what}\nfix: report it with {where}"
-        try:
-            storage.put(where, traceback.format_exc().encode())
-        except LmrError:
-            message = f"shard {output.step}/{shard:05d} failed\ngot: {what}"
-        return receipt(state="failed", error=message)
+        return receipt(state="failed", error=_unforeseen(task, shard, error))
+
+
+def failure_name(step: str, shard: int) -> str:
+    """Return the name of the file that the traceback of a shard's unforeseen error is written to."""
+    return f"{step}-{shard:05d}.txt"
+
+
+def _unforeseen(task: ShardTask, shard: int, error: Exception) -> str:
+    """Tell of an error that is none of lmr's own; leave its traceback if nobody could foresee it."""
+    failed = f"shard {task.output.step}/{shard:05d} failed"
+    if attempts.is_leaving():
+        # The process is being ended, and the shard with it; it will be made elsewhere.
+        return str(LmrError(failed, got=f"its worker was stopped ({one_line(error)})", fix="run again"))
+    if isinstance(error, MemoryError):
+        fix = "give workers more memory or make shards smaller, then run the same command again"
+        return str(LmrError(failed, got=one_line(error), fix=fix))
+    if isinstance(error, OSError):
+        fix = "mend the cause (a disk, a folder's permissions, the network) and run the same command again"
+        return str(LmrError(failed, got=one_line(error, 500), fix=fix))
+    where = storage.join(task.failures, failure_name(task.output.step, shard))
+    try:
+        storage.put(where, traceback.format_exc().encode())
+    except LmrError:
+        return f"{failed}\ngot: {one_line(error, 500)}"
+    return f"{failed}\ngot: {one_line(error, 500)}\nfix: report it with {where}"
 
 
 @contextmanager

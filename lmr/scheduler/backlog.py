@@ -11,6 +11,7 @@ from typing import Any
 
 import distributed
 
+from lmr.cluster.admission import is_grant
 from lmr.cluster.client import workers_of
 from lmr.cluster.worker import GRACE_SECONDS
 
@@ -100,7 +101,8 @@ def _read(dask_scheduler: Any) -> Backlog:
     busy: dict[str, int] = {}
     for worker in dask_scheduler.workers.values():
         host = slots.setdefault(worker.host, {})
-        for name, amount in (worker.resources or {"CPU": worker.nthreads}).items():
+        declared = {name: n for name, n in worker.resources.items() if not is_grant(name)}
+        for name, amount in (declared or {"CPU": worker.nthreads}).items():
             host[name] = host.get(name, 0.0) + amount
         busy[worker.host] = busy.get(worker.host, 0) + len(worker.processing)
     return Backlog(pending, slots, busy)

@@ -13,6 +13,7 @@ import distributed
 from distributed.scheduler import Scheduler
 from tornado.ioloop import PeriodicCallback
 
+from lmr.scheduler.admission import Admission
 from lmr.scheduler.speculation import Speculation
 
 __all__ = ["RunsPlugin", "RunRecord", "RunStatus"]
@@ -87,6 +88,8 @@ class RunStatus:
         Why Dask itself could not go on.
     deaths
         How many workers died with a shard of this run in hand.
+    notices
+        Which workers get no tasks of this run, or were closed, and why; clocks that are off.
     """
 
     record: RunRecord
@@ -96,6 +99,7 @@ class RunStatus:
     report: bytes | None = None
     error: str = ""
     deaths: int = 0
+    notices: tuple[str, ...] = ()
 
     @property
     def active(self) -> bool:
@@ -122,12 +126,14 @@ class RunsPlugin(distributed.SchedulerPlugin):  # type: ignore[misc]
         # Dask counts a worker's death against every task assigned to it, and gives up after three. This
         # plugin counts it against the one that was running.
         scheduler.allowed_failures = max(scheduler.allowed_failures, _LIVES)
-        self.speculation = Speculation(scheduler)
+        self.admission = Admission(scheduler)
+        self.speculation = Speculation(scheduler, self.admission.examine)
         scheduler.handlers.update(
-            lmr_hello=self.speculation.hello,
+            lmr_hello=self.hello,
             lmr_begin=self.begin,
             lmr_end=self.speculation.end,
             lmr_finish=self.finish,
+            lmr_notices=self.notices,
             lmr_leave=self.speculation.leave,
         )
         self.looking = PeriodicCallback(self.speculation.look, LOOK_SECONDS * 1000)
@@ -136,6 +142,7 @@ class RunsPlugin(distributed.SchedulerPlugin):  # type: ignore[misc]
     async def close(self) -> None:
         """Leave with the scheduler."""
         self.looking.stop()
+        self.admission.close()
 
     # What clients ask for, through `Client.run_on_scheduler`.
 
@@ -155,15 +162,28 @@ class RunsPlugin(distributed.SchedulerPlugin):  # type: ignore[misc]
         """Complete a claimed run's record before its graph is sent."""
         self.runs[record.name] = replace(self.runs[record.name], record=record)
 
+    def expect(self, name: str, expected: bytes) -> None:
+        """Judge every worker, now and when it joins, by what a run expects (a pickled `Expectations`)."""
+        self.admission.expect(name, expected)
+
+    def stranded(self, name: str) -> tuple[str, ...] | None:
+        """Return why no worker is admitted to a run, empty if one is; None while that is being found out."""
+        if self.admission.waits(name):
+            return None
+        return () if self.admission.admitted(name) or not self.scheduler.workers else self.notices(name)
+
     def abandon(self, name: str) -> None:
         """Forget a run that was claimed and never began."""
         if name in self.claimed_by:
             del self.claimed_by[name], self.runs[name]
+            self.admission.forget(name)
 
     def status(self, name: str) -> RunStatus | None:
         """Return how far a run is, by the scheduler's own counters."""
         status = self.runs.get(name)
-        return replace(status, counts=self._counts(status.record)) if status and status.active else status
+        if status is None or not status.active:
+            return status
+        return replace(status, counts=self._counts(status.record), notices=self.notices(name))
 
     def statuses(self) -> list[RunStatus]:
         """Return how far every run is that is kept."""
@@ -181,7 +201,23 @@ class RunsPlugin(distributed.SchedulerPlugin):  # type: ignore[misc]
         self._close(name, state="cancelled")
         self._release(status.record, force=True)
 
-    # What tasks tell, through `attempts.tell_scheduler`.
+    def notices(self, run: str) -> tuple[str, ...]:
+        """Return what was noticed of workers since a run began."""
+        return self.admission.notices(run)
+
+    # What workers and tasks tell, through `WorkerSetup` and `attempts.tell_scheduler`.
+
+    def hello(
+        self,
+        worker: str,
+        cpu: str,
+        speed: float,
+        facts: Mapping[str, str | None] | None = None,
+        clock: float | None = None,
+    ) -> None:
+        """Meet a worker: what it runs, and how fast it is. An older lmr does not say what it runs."""
+        self.speculation.hello(worker, cpu, speed)
+        self.admission.hello(worker, facts or {}, clock)
 
     def begin(self, key: Any, worker: str) -> int:
         """Note that a worker begins a task; return how many workers died of it."""
@@ -217,8 +253,13 @@ class RunsPlugin(distributed.SchedulerPlugin):  # type: ignore[misc]
                 # Not within the scheduler's own transition.
                 self.scheduler.loop.add_callback(self._release, status.record)
 
+    def add_worker(self, scheduler: Scheduler, worker: str) -> None:
+        """Wait for a worker to say what it runs."""
+        self.admission.joined(worker)
+
     def remove_worker(self, scheduler: Scheduler, worker: str, **_: Any) -> None:
         """Count a worker's death against the task that it had in hand."""
+        self.admission.lost(worker)
         key = self.speculation.lost(worker)
         task = scheduler.tasks.get(key)
         if task is not None and task.state != "memory":
@@ -257,6 +298,7 @@ class RunsPlugin(distributed.SchedulerPlugin):  # type: ignore[misc]
             counts=self._counts(status.record),
             ended=time.time(),
             error=error,
+            notices=tuple(self.admission.forget(name)),
             deaths=sum(self.deaths.pop(key) for key in mine),
         )
 

@@ -16,11 +16,13 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import distributed
+from distributed.protocol.pickle import dumps
 
 from lmr import storage
+from lmr.cluster.admission import expectations_of, grant_of
 from lmr.cluster.client import workers_of
 from lmr.cluster.worker import WorkerSetup
-from lmr.errors import ClusterError
+from lmr.errors import ClusterError, one_line
 from lmr.runtime.finish import RunReport
 from lmr.runtime.graph import Plan, dask_graph
 from lmr.runtime.settings import digest
@@ -33,6 +35,7 @@ Progress = Callable[[Mapping[str, int]], None]
 
 _POLL_SECONDS = 0.5
 _SENT_SECONDS = 600
+_ADMITTED_SECONDS = 60
 
 
 def send(client: distributed.Client, plan: Plan, notes: Iterable[str] = ()) -> RunRecord:
@@ -57,7 +60,8 @@ def send(client: distributed.Client, plan: Plan, notes: Iterable[str] = ()) -> R
     if taken := _ask(client, "claim", record=record, client_id=client.id):
         raise _refusal(taken, record)
     try:
-        graph = dask_graph(plan, record.name, declared=declared(client))
+        resources = declared(client)
+        graph = dask_graph(plan, record.name, declared=resources, grant=grant_of(record.name))
         record = replace(
             record,
             final=graph.final,
@@ -67,6 +71,9 @@ def send(client: distributed.Client, plan: Plan, notes: Iterable[str] = ()) -> R
         )
         write_json(storage.join(plan.root, "run.json"), asdict(record))
         _ask(client, "amend", record=record)
+        expected = expectations_of(plan, "run.json", record.name, resources or ())
+        _ask(client, "expect", name=record.name, expected=dumps(expected))
+        _wait_until_admitted(client, record.name)
         future = client.get(graph.graph, graph.final, sync=False)
         _wait_until_held(client, record, future)
     except BaseException:
@@ -106,7 +113,7 @@ def follow(client: distributed.Client, name: str, progress: Progress) -> RunRepo
     except OSError as error:
         raise ClusterError(
             f"the scheduler went away while {name} was watched",
-            got=" ".join(f"{type(error).__name__}: {error}".split())[:200],
+            got=one_line(error, 200),
             fix="if it runs, watch again; if it was lost, submit again: only what is missing is made",
         ) from error
     progress(status.counts)
@@ -200,6 +207,19 @@ def _refusal(taken: RunStatus, wanted: RunRecord) -> ClusterError:
         got=f"submitted by {record.user} on {record.host} at {since}; {done} of {total} shards done",
         fix=f"lmr watch {record.name}, or lmr cancel {record.name}, or choose another --out",
     )
+
+
+def _wait_until_admitted(client: distributed.Client, name: str) -> None:
+    """Wait until a worker is admitted to the run; refuse a run that no worker is admitted to."""
+    deadline = time.monotonic() + _ADMITTED_SECONDS
+    while (reasons := _ask(client, "stranded", name=name)) is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    if reasons:
+        raise ClusterError("no worker can take part in this run", got=reasons[0], fix=_fix_in(reasons[0]))
+
+
+def _fix_in(reason: str) -> str:
+    return reason.partition("fix: ")[2].partition(" (it ")[0] or "see the workers' logs"
 
 
 def _wait_until_held(client: distributed.Client, record: RunRecord, future: distributed.Future) -> None:

@@ -8,7 +8,7 @@ the end, when another worker has nothing to do (see `lmr.scheduler.stragglers`).
 import asyncio
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from statistics import median
 from typing import Any
 
@@ -19,6 +19,12 @@ from lmr.scheduler.stragglers import worth_starting_again
 
 __all__ = ["Speculation"]
 
+QUIET_SECONDS = 10.0
+"""A worker that has tasks and begins none for this long is taken to stand still."""
+
+SILENT_SECONDS = 30.0
+"""A worker without a heartbeat for this long is taken to stand still, whatever it has begun."""
+
 _REMEMBERED = 101
 _POLL_SECONDS = 0.2
 
@@ -26,8 +32,10 @@ _POLL_SECONDS = 0.2
 class Speculation:
     """What is known of workers and of the shards that they have in hand."""
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: Scheduler, examine: Callable[[str, Iterable[str]], None]) -> None:
         self.scheduler = scheduler
+        self.examine = examine
+        self.quiet_since: dict[str, float] = {}
         self.cpus: dict[str, str] = {}
         self.speeds: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_REMEMBERED))
         self.in_hand: dict[str, tuple[Any, float]] = {}
@@ -43,11 +51,13 @@ class Speculation:
 
     def begin(self, key: Any, worker: str) -> None:
         """Note what a worker has in hand."""
+        self.quiet_since.pop(worker, None)
         self.in_hand[worker] = key, time.monotonic()
 
     def end(self, key: Any, worker: str, seconds: float, made: bool) -> None:
         """Note that a worker is done with a task; `made` tells whether its shard is in storage now."""
         self.in_hand.pop(worker, None)
+        self.quiet_since.pop(worker, None)
         if not made:
             return
         work = seconds * self._class_speed(worker)
@@ -62,6 +72,7 @@ class Speculation:
         """Forget a worker; return the key of what it had in hand, None for nothing."""
         self.cpus.pop(worker, None)
         self.pace.pop(worker, None)
+        self.quiet_since.pop(worker, None)
         return self.in_hand.pop(worker, (None, 0.0))[0]
 
     def speed(self, worker: str) -> float:
@@ -83,8 +94,9 @@ class Speculation:
         idle = {
             worker.address: self.speed(worker.address)
             for worker in self.scheduler.running
-            if not worker.processing and worker.address not in self.in_hand
+            if not worker.processing and worker.address not in self.in_hand and not self._is_silent(worker)
         }
+        self._look_at_the_quiet(idle)
         for worker, (key, since) in list(self.in_hand.items()):
             if not idle:
                 return
@@ -98,13 +110,40 @@ class Speculation:
             if task is None or task.processing_on is not state or key in self.started_again:
                 continue
             # Looking for a worker takes longer than asking whether the fastest would help.
-            if not idle or not self._late(key, since, worker, max(idle, key=idle.__getitem__)):
+            silent = self._is_silent(state)
+            if not idle or not (silent or self._late(key, since, worker, max(idle, key=idle.__getitem__))):
                 continue
             there = self._best(task, idle)
-            if there and self._late(key, since, worker, there):
+            if there and (silent or self._late(key, since, worker, there)):
                 self.started_again.add(key)
                 self._move(task, there)
                 del idle[there]
+
+    def _look_at_the_quiet(self, idle: dict[str, float]) -> None:
+        """Give to idle workers what is assigned to workers that begin nothing; those may stand still.
+
+        A worker that waits for results which others hold is not at fault: its way to them is looked at.
+        """
+        now = time.monotonic()
+        for worker in list(self.scheduler.workers.values()):
+            mine = [task for task in worker.processing if task.key[0] in self.groups]
+            if not mine or worker.address in self.in_hand:
+                self.quiet_since.pop(worker.address, None)
+                continue
+            if now - self.quiet_since.setdefault(worker.address, now) < QUIET_SECONDS:
+                continue
+            lacking = [d for task in mine for d in task.dependencies if worker not in (d.who_has or ())]
+            if lacking and not self._is_silent(worker):
+                self.examine(worker.address, {h.address for d in lacking for h in d.who_has or ()})
+                continue
+            for task in mine:
+                if there := self._best(task, idle):
+                    self._move(task, there)
+                    del idle[there]
+
+    def _is_silent(self, worker: WorkerState) -> bool:
+        """Tell whether a worker has sent no heartbeat for long: it is stopped, swapping, or cut off."""
+        return bool(time.time() - worker.last_seen > SILENT_SECONDS)
 
     async def leave(self, worker: str, grace_seconds: float) -> None:
         """Let a worker finish what it has in hand, give it nothing more, and retire it.

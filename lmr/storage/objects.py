@@ -6,16 +6,18 @@ commit what it has).
 """
 
 import errno
+import getpass
 import os
+import socket
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 
-from lmr.errors import StorageError
-from lmr.storage.retries import is_transient, retry
+from lmr.errors import StorageError, one_line
+from lmr.storage.retries import has_stale_credentials, is_transient, retry, s3_answer
 
 __all__ = [
     "absolute",
@@ -33,6 +35,8 @@ __all__ = [
     "read_many",
 ]
 
+
+Result = TypeVar("Result")
 
 # A wrong address must not look like a hang, and there is one place that tries again (lmr.storage.retries).
 # What the user's own fsspec configuration says goes first.
@@ -56,11 +60,16 @@ def put(url: str, data: bytes | memoryview) -> None:
         If storage is full, not writable or not reachable; nothing is left under the object's name.
     """
     with _explained("write", url):
-        fs, path = _file_system(url)
         if is_local(url):
+            path = local_path(url)
             retry(lambda: _put_file(path, data), "file")
         else:
-            retry(lambda: fs.pipe_file(path, bytes(data)), _server(url))
+            _retry(lambda: _pipe(url, bytes(data)), url)
+
+
+def _pipe(url: str, data: bytes) -> None:
+    fs, path = _file_system(url)
+    fs.pipe_file(path, data)
 
 
 def _put_file(path: str, data: bytes | memoryview) -> None:
@@ -82,9 +91,13 @@ def _put_file(path: str, data: bytes | memoryview) -> None:
 def read(url: str) -> bytes:
     """Read an object whole."""
     with _explained("read", url):
-        fs, path = _file_system(url)
-        data: bytes = retry(lambda: fs.cat_file(path), _server(url))
-        return data
+        return _retry(lambda: _cat(url), url)
+
+
+def _cat(url: str) -> bytes:
+    fs, path = _file_system(url)
+    data: bytes = fs.cat_file(path)
+    return data
 
 
 def read_many(urls: Sequence[str]) -> list[bytes | OSError]:
@@ -99,13 +112,13 @@ def read_many(urls: Sequence[str]) -> list[bytes | OSError]:
         If the storage cannot be reached, or refuses.
     """
     with _explained("read", urls[0]):
-        fs, _ = _file_system(urls[0])
         paths = [str(_file_system(url)[1]) for url in urls]
         tolerated = (FileNotFoundError, PermissionError) if is_local(urls[0]) else (FileNotFoundError,)
         done: dict[str, bytes | OSError] = {}
 
         def read_rest() -> None:
             rest = [path for path in dict.fromkeys(paths) if path not in done]
+            fs, _ = _file_system(urls[0])
             found: Any = fs.cat(rest, on_error="return")
             found = found if isinstance(found, dict) else {rest[0]: found}
             failed = {
@@ -116,7 +129,7 @@ def read_many(urls: Sequence[str]) -> list[bytes | OSError]:
             for error in sorted(failed.values(), key=is_transient):
                 raise error
 
-        retry(read_rest, _server(urls[0]))
+        _retry(read_rest, urls[0])
         return [done[path] for path in paths]
 
 
@@ -136,7 +149,7 @@ class _Patient:
     def __init__(self, url: str) -> None:
         self._url = url
         with _explained("read", url):
-            self._file = retry(self._open, _server(url))
+            self._file = _retry(self._open, url)
 
     def read(self, size: int = -1) -> bytes:
         """Read from here."""
@@ -155,7 +168,7 @@ class _Patient:
             return data
 
         with _explained("read", self._url):
-            return retry(attempt, _server(self._url))
+            return _retry(attempt, self._url)
 
     def _open(self) -> Any:
         fs, path = _file_system(self._url)
@@ -175,7 +188,7 @@ def exists(url: str) -> bool:
         return found
 
     with _explained("look for", url):
-        return retry(look, _server(url))
+        return _retry(look, url)
 
 
 def folder_sizes(url: str) -> dict[str, int]:
@@ -191,7 +204,7 @@ def folder_sizes(url: str) -> dict[str, int]:
         return entries
 
     with _explained("list", url):
-        entries = retry(look, _server(url))
+        entries = _retry(look, url)
     return {
         os.path.basename(e["name"].rstrip("/")): int(e["size"] or 0) for e in entries if e["type"] == "file"
     }
@@ -206,7 +219,7 @@ def find(url: str) -> dict[str, Mapping[str, Any]]:
         return path.rstrip("/"), fs.find(path, detail=True)
 
     with _explained("list", url):
-        root, found = retry(look, _server(url))
+        root, found = _retry(look, url)
     return {path[len(root) + 1 :]: about for path, about in found.items() if path.startswith(f"{root}/")}
 
 
@@ -221,7 +234,17 @@ def delete(url: str) -> None:
                 fs.rm(path, recursive=True)
 
     with _explained("delete", url):
-        retry(remove, _server(url))
+        _retry(remove, url)
+
+
+def _retry(call: Callable[[], Result], url: str) -> Result:
+    """Call until storage answers; `call` gets its file system anew each time, by then of new credentials."""
+    return retry(call, _server(url), renew=lambda: _forget_credentials(url))
+
+
+def _forget_credentials(url: str) -> None:
+    """Drop the file systems of a URL's kind, whose clients hold the credentials that they began with."""
+    type(fsspec.core.url_to_fs(url)[0]).clear_instance_cache()
 
 
 def delete_empty(path: str) -> None:
@@ -265,17 +288,17 @@ def _explained(verb: str, url: str) -> Iterator[None]:
     except StorageError:
         raise
     except (OSError, ValueError, ImportError) as error:
-        raise StorageError(f"cannot {verb} {url}", got=_one_line(error), fix=_fix(error)) from error
+        raise StorageError(f"cannot {verb} {url}", got=_with_notes(error), fix=_fix(error)) from error
     except Exception as error:
         # botocore's errors share no base with OSError and must not be imported here (s3fs is loaded by URL).
         if type(error).__module__.split(".")[0] not in ("botocore", "aiobotocore", "aiohttp", "s3fs"):
             raise
-        raise StorageError(f"cannot {verb} {url}", got=_one_line(error), fix=_fix(error)) from error
+        raise StorageError(f"cannot {verb} {url}", got=_with_notes(error), fix=_fix(error)) from error
 
 
-def _one_line(error: BaseException) -> str:
+def _with_notes(error: BaseException) -> str:
     notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300] + notes
+    return one_line(error) + notes
 
 
 def _fix(error: BaseException) -> str:
@@ -284,10 +307,64 @@ def _fix(error: BaseException) -> str:
         return (
             "free some space (or choose another --out) and run the same command again: finished shards stay"
         )
-    if isinstance(error, PermissionError) or type(error).__name__ in ("NoCredentialsError", "ClientError"):
-        return "check the permissions of the folder, or the AWS credentials in this environment"
+    if hint := s3_hint(error):
+        return hint
+    if isinstance(error, PermissionError):
+        return f"check the permissions of the folder for the user {_user()} on {socket.gethostname()}"
     if isinstance(error, FileNotFoundError):
         return "check the path; if a finished shard was removed, run the same command again to remake it"
     if isinstance(error, ValueError | ImportError):
         return "check the URL's scheme, for example s3://bucket/prefix or a folder"
     return "check that the storage is reachable from this machine, then run the same command again"
+
+
+def s3_hint(error: BaseException) -> str:
+    """Return what can be done about an answer of S3; empty if the error is none.
+
+    Credentials belong to a machine: a worker's are not those of the one that submitted the run.
+    """
+    here = socket.gethostname()
+    code, _ = s3_answer(error)
+    if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
+        return (
+            f"give {here} AWS credentials (a role, a profile, or AWS_ACCESS_KEY_ID); for a public bucket "
+            'put {"s3": {"anon": true}} into ~/.config/fsspec/s3.json there'
+        )
+    if not code:
+        return ""
+    if has_stale_credentials(error):
+        return (
+            f"renew the AWS credentials of {here} (aws sso login, or its credentials file): running workers "
+            "read them anew; then run the same command again"
+        )
+    if "kms" in f"{code} {error}".lower():
+        return (
+            f"allow the credentials of {here} to use the bucket's KMS key, or name it as "
+            "s3_additional_kwargs in ~/.config/fsspec/s3.json there"
+        )
+    return _S3_HINTS.get(code, "").format(here=here)
+
+
+_REGION = "set AWS_DEFAULT_REGION on {here} to the bucket's region (aws s3api get-bucket-location)"
+_S3_HINTS = {
+    "RequestTimeTooSkewed": "set the clock of {here}: timedatectl set-ntp true",
+    "NoSuchBucket": "create the bucket, or check its name",
+    "PermanentRedirect": _REGION,
+    "AuthorizationHeaderMalformed": _REGION,
+    "IllegalLocationConstraintException": _REGION,
+    "301": _REGION,
+    "AccessDenied": (
+        "allow the credentials of {here} to list, read and write there, or use others; of a bucket that "
+        "others own, requester_pays may be needed in ~/.config/fsspec/s3.json"
+    ),
+    "403": "allow the credentials of {here} to list, read and write there, or use others",
+    "AllAccessDisabled": "ask the bucket's owner: all access to it is turned off",
+}
+"""One remedy for each of S3's codes."""
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return str(os.getuid())

@@ -5,8 +5,8 @@ import stat
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from lmr.errors import PhotoError, StorageError
-from lmr.storage.objects import _file_system, _fix, _one_line, _server, is_local, local_path
+from lmr.errors import PhotoError, StorageError, one_line
+from lmr.storage.objects import _file_system, _fix, _server, is_local, local_path
 from lmr.storage.retries import is_transient, retry
 
 __all__ = ["irregular_kind", "read_outside", "read_starts"]
@@ -81,7 +81,7 @@ def read_starts(urls: Sequence[str], count: int) -> list[bytes | Exception]:
 def _result(found: bytes | Exception) -> bytes | PhotoError | StorageError:
     if isinstance(found, bytes | PhotoError | StorageError):
         return found
-    return StorageError("cannot be read", got=_one_line(found), fix=_fix(found))
+    return StorageError("cannot be read", got=one_line(found), fix=_fix(found))
 
 
 def irregular_kind(mode: int) -> str:

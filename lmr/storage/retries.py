@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, TypeVar
 
-__all__ = ["is_transient", "retry_seconds", "retry"]
+__all__ = ["has_stale_credentials", "is_transient", "retry", "retry_seconds", "s3_answer"]
 
 Result = TypeVar("Result")
 
@@ -39,6 +39,15 @@ _PASSING_CLASSES = frozenset(
     }
 )
 
+_STALE_CODES = frozenset(
+    {
+        *("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"),
+        *("InvalidToken", "InvalidClientTokenId", "InvalidAccessKeyId", "SignatureDoesNotMatch"),
+        # A HEAD request is answered without a body: the status stands in the code's place.
+        "400",
+    }
+)
+
 _answered: set[str] = set()
 
 
@@ -49,7 +58,7 @@ def retry_seconds() -> float:
     return 60.0
 
 
-def retry(call: Callable[[], Result], storage: str) -> Result:
+def retry(call: Callable[[], Result], storage: str, renew: Callable[[], None] | None = None) -> Result:
     """Return what a call returns; while it fails with errors that pass, pause and call again.
 
     Parameters
@@ -58,6 +67,8 @@ def retry(call: Callable[[], Result], storage: str) -> Result:
         Something that may be done twice without harm.
     storage
         Names the server or file system. One that has never answered is given up after seconds.
+    renew
+        Called once when the credentials were refused as expired or invalid; then the call is made again.
 
     Raises
     ------
@@ -70,6 +81,11 @@ def retry(call: Callable[[], Result], storage: str) -> Result:
         try:
             result = call()
         except Exception as error:
+            if renew is not None and has_stale_credentials(error):
+                # Credentials that a person or a service has renewed meanwhile are read anew.
+                renew()
+                renew = None
+                continue
             if not is_transient(error):
                 raise
             tries += 1
@@ -100,6 +116,21 @@ def is_transient(error: BaseException) -> bool:
         if _PASSING_CLASSES & {base.__name__ for base in type(one).__mro__}:
             return True
     return False
+
+
+def has_stale_credentials(error: BaseException) -> bool:
+    """Tell whether S3 refused credentials as expired or invalid, which newly read ones may mend."""
+    code, status = s3_answer(error)
+    return code in _STALE_CODES or (status == 400 and code in ("", "Bad Request", "BadRequest"))
+
+
+def s3_answer(error: BaseException) -> tuple[str, int]:
+    """Return the code and the status of S3's answer that an error tells of; empty and 0 without one."""
+    for one in _causes(error):
+        if (response := _response(one)) is not None:
+            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            return str(response.get("Error", {}).get("Code") or ""), int(status or 0)
+    return "", 0
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -251,3 +251,21 @@ def test_a_scheduler_at_an_address(tmp_path):
     with LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=":0") as cluster:
         run([steps[-1]], str(tmp_path / "run"), Where(scheduler=cluster.scheduler_address), Quiet())
     assert total_of(steps[-1], str(tmp_path / "run")) == 2 * sum(range(40))
+
+
+def test_tracebacks_go_when_their_shards_are_made_after_all(tmp_path):
+    folder = tmp_path / "run" / "failures"
+    with pytest.raises(RunFailed, match=r"report it with .*numbers-00001\.txt"):
+        run([workflow(tmp_path, faults={"numbers": {1: "bug"}})[-1]], str(tmp_path / "run"))
+    assert [path.name for path in folder.iterdir()] == ["numbers-00001.txt"]
+    # What lmr did not write stays.
+    (folder / "mine.txt").touch()
+    run([workflow(tmp_path)[-1]], str(tmp_path / "run"))
+    assert [path.name for path in folder.iterdir()] == ["mine.txt"]
+
+
+def test_what_can_be_foreseen_is_not_to_be_reported(tmp_path):
+    with pytest.raises(RunFailed, match="mend the cause") as failure:
+        run([workflow(tmp_path, faults={"numbers": {1: "disk"}})[-1]], str(tmp_path / "run"))
+    assert "report it" not in str(failure.value)
+    assert not (tmp_path / "run" / "failures").exists()

@@ -4,6 +4,7 @@ import errno
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -232,6 +233,103 @@ def test_a_local_disk_that_keeps_failing_is_named(tmp_path, monkeypatch):
     with pytest.raises(StorageError, match=r"cannot write .*\ngot: OSError: .*Input/output error \(tried"):
         objects.put(str(tmp_path / "x"), b"1")
     assert not list(tmp_path.iterdir())
+
+
+OPERATIONS = {
+    "put": lambda url: objects.put(url, b"12345"),
+    "exists": objects.exists,
+    "read": objects.read,
+    "read_many": lambda url: objects.read_many([url, url]),
+    "folder_sizes": lambda url: objects.folder_sizes(url.rpartition("/")[0]),
+    "find": lambda url: objects.find(url.rpartition("/")[0]),
+    "open_read": lambda url: _read_opened(url),
+    "delete": objects.delete,
+}
+
+
+def _read_opened(url):
+    with objects.open_read(url) as file:
+        return file.read()
+
+
+@pytest.fixture
+def credentials(tmp_path, monkeypatch):
+    """A file of credentials, all that S3 clients have; returns a function that writes a key to it."""
+    file = tmp_path / "credentials"
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+
+    def write(key):
+        file.write_text(f"[default]\naws_access_key_id={key}\naws_secret_access_key=secret\n")
+
+    write("AKIAOLD")
+    return write
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_renewed_credentials_reach_a_process_that_runs(s3, credentials, name):
+    proxy, root = s3
+    url = objects.join(root, "a", "b.bin")
+    objects.put(url, b"12345")
+    proxy.expired_keys = {"AKIAOLD"}
+    credentials("AKIANEW")
+    OPERATIONS[name](url)
+    assert objects.exists(url) == (name != "delete")
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_expired_credentials_name_the_machine_that_has_them(s3, credentials, name):
+    proxy, root = s3
+    url = objects.join(root, "a", "b.bin")
+    objects.put(url, b"12345")
+    proxy.expired_keys = {"AKIAOLD"}
+    with pytest.raises(
+        StorageError, match=f"renew the AWS credentials of {socket.gethostname()} "
+    ) as refused:
+        OPERATIONS[name](url)
+    assert len(proxy.requests) < 20
+    # The remedy that is named is one.
+    assert "running workers read them anew" in refused.value.fix
+    credentials("AKIANEW")
+    OPERATIONS[name](url)
+
+
+def _answer_of_s3(code, status=400, message=""):
+    """The error that s3fs raises for an answer of S3."""
+    import botocore.exceptions
+    from s3fs.errors import translate_boto_error
+
+    response = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return translate_boto_error(botocore.exceptions.ClientError(response, "GetObject"))
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "word"),
+    [
+        ("RequestTimeTooSkewed", 403, "set the clock of"),
+        ("ExpiredToken", 400, "renew the AWS credentials of"),
+        ("InvalidAccessKeyId", 403, "renew the AWS credentials of"),
+        ("AccessDenied", 403, "requester_pays"),
+        ("KMS.DisabledException", 400, "KMS key"),
+        ("PermanentRedirect", 301, "AWS_DEFAULT_REGION"),
+        ("AuthorizationHeaderMalformed", 400, "AWS_DEFAULT_REGION"),
+        ("NoSuchBucket", 404, "create the bucket"),
+    ],
+)
+def test_every_cause_of_s3_has_a_remedy_of_its_own(code, status, word):
+    assert word in objects.s3_hint(_answer_of_s3(code, status))
+
+
+def test_a_machine_without_credentials_is_named(s3, monkeypatch, tmp_path):
+    _, root = s3
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    with pytest.raises(StorageError, match=f"give {socket.gethostname()} AWS credentials(.|\n)*anon"):
+        objects.put(objects.join(root, "a"), b"1")
 
 
 SECRET = "wJalrXUtnFEMI-secret-of-this-test"

@@ -30,6 +30,11 @@ def sleepers(folder, shards, seconds=0.2, faults=None):
     )
 
 
+def sleep_after(shard, settings, *, first, **placement):
+    """As `sleep`, once all of another step is there."""
+    return sleep(shard, settings, **placement)
+
+
 def sleep(shard, settings, *, folder, seconds, faults):
     worker = os.environ.get("TOY_WORKER", "here")
     _mark(folder, "begun", shard, worker)

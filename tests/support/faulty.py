@@ -14,6 +14,10 @@ INTERNAL = (
     b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>InternalError</Code>'
     b"<Message>We encountered an internal error.</Message><RequestId>1</RequestId></Error>"
 )
+EXPIRED = (
+    b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>ExpiredToken</Code>'
+    b"<Message>The provided token has expired.</Message><RequestId>1</RequestId></Error>"
+)
 
 FORBIDDEN = (
     b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code>'
@@ -25,13 +29,15 @@ ANSWERS = {"slow down": (503, SLOW_DOWN), "internal": (500, INTERNAL), "forbidde
 class FaultyProxy:
     """Forwards to `target` (host, port); `fault(method, path)` may return what to do instead.
 
-    "slow down", "internal" and "forbidden" are answers (503, 500, 403), "reset" drops the connection before
-    the server hears of the request, "late reset" after it has done what was asked; "half" sends half of the
-    body.
+    "slow down", "internal" and "forbidden" are answers (503, 500, 403). "reset" drops the connection before
+    the server hears of the request, "late reset" after it has done what was asked. "half" sends half of the
+    body. Requests signed with a key of `expired_keys` get S3's answer to an expired token: 400, without a
+    body to HEAD.
     """
 
     def __init__(self, target, fault=lambda method, path: None):
         self.fault, self.requests = fault, []
+        self.expired_keys = set()
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -42,6 +48,9 @@ class FaultyProxy:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 proxy.requests.append((self.command, self.path))
                 fault = proxy.fault(self.command, self.path)
+                signed = self.headers.get("Authorization", "")
+                if any(f"Credential={key}/" in signed for key in proxy.expired_keys):
+                    return self.answer(400, {"Content-Type": "application/xml"}, EXPIRED)
                 if fault == "reset":
                     return self.reset()
                 if fault in ANSWERS:

@@ -10,12 +10,13 @@ from lmr.cluster.commands import scheduler_command
 
 
 @contextmanager
-def started(command, log, *, prefix=()):
+def started(command, log, *, prefix=(), cwd=None):
     """Start a command in a process group of its own; on leaving, all of it is gone."""
     with open(log, "wb") as file:
         process = subprocess.Popen(
             [*prefix, *command.arguments],
             env={**os.environ, **command.environment},
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,

@@ -1,5 +1,6 @@
 """A toy workflow whose shard functions count their calls on disk and fail on command."""
 
+import errno
 import os
 import time
 import uuid
@@ -62,6 +63,8 @@ def _fail(faults, shard, calls):
     kind = faults.get(shard)
     if kind == "bug":
         raise ZeroDivisionError("a bug")
+    if kind == "disk":
+        raise OSError(errno.ENOSPC, "No space left on device")
     if kind == "refuse":
         raise ShardError("no good", got="this", fix="that")
     if kind == "die":

@@ -22,6 +22,7 @@ __all__ = [
     "build_ann_index",
     "choose_probes",
     "choose_index",
+    "choose_lists",
     "look_into",
     "search_ann_index",
 ]
@@ -44,12 +45,17 @@ def choose_index(rows: int, dimensions: int, memory_bytes: int) -> str:
     128-d descriptors they are searched more than twice as fast as 8-bit scalars at equal recall. Where they
     do not fit `memory_bytes`, two, four or eight dimensions share a code.
     """
-    trainable = np.floor(np.log2(max(rows / TRAIN_PER_LIST, 1)))
-    lists = int(2 ** min(round(np.log2(4 * np.sqrt(max(rows, 1)))), trainable))
+    lists = choose_lists(rows)
     coarse = f"IVF{lists}_HNSW32" if lists >= GRAPH_FROM_LISTS else f"IVF{lists}"
     codes = [dimensions // shared for shared in CODED if dimensions % shared == 0]
     fitting = [m for m in codes if rows * m / 2 <= memory_bytes]
     return f"{coarse},PQ{fitting[0] if fitting else codes[-1]}x4fs"
+
+
+def choose_lists(rows: int) -> int:
+    """Return how many lists `choose_index` asks for; an index is trained on `TRAIN_PER_LIST` rows of each."""
+    trainable = np.floor(np.log2(max(rows / TRAIN_PER_LIST, 1)))
+    return int(2 ** min(round(np.log2(4 * np.sqrt(max(rows, 1)))), trainable))
 
 
 def build_ann_index(descriptors: Descriptors, name: str, *, seed: int = 0, threads: int = 1) -> Any:

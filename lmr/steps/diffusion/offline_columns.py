@@ -172,7 +172,7 @@ def _join(described: Both[Described]) -> Described:
         shards=gallery.shards + queries.shards,
         cost=Cost(
             rows=gallery.rows + queries.rows,
-            bytes_per_row=4.0 + 2.0 * gallery.dimension,
+            bytes_per_row=8.0 + 2.0 * gallery.dimension,
             task_bytes=max(gallery.per_shard, queries.per_shard) * 10.0 * gallery.dimension,
             work=gallery.rows + queries.rows,
             unit="vector",

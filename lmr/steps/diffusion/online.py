@@ -23,7 +23,7 @@ from lmr.steps.both import Both
 from lmr.steps.diffusion.offline_columns import OfflineColumns
 from lmr.steps.diffusion.offline_query import diffuse_offline, first_photos
 from lmr.steps.diffusion.region_graph import RegionGraph
-from lmr.steps.features.columns import GRID_REGIONS, Described
+from lmr.steps.features.columns import Described
 from lmr.steps.global_search.search import Searchable, search_gallery
 from lmr.steps.ranking import Ranked, Ranking, Reached, merge, ranking_bytes, read_ranking
 from lmr.storage.arrow import Ragged, column, ragged
@@ -94,9 +94,10 @@ def diffuse(
         return diffuse_offline(described.gallery, columns, expanded, own)
     each, dimension = expanded.per_shard, described.queries.dimension
     found = augmented.cost(min(each, QUERIES_AT_ONCE), settings.truncation)
-    # Of a block of queries: the nodes of each cut, their scores, and those of the same sorted for lanes.
+    # Of a block of queries: the nodes of each cut as lists and as a table, their scores, and those of the
+    # same sorted for lanes.
     photos = min(settings.truncation, described.gallery.rows)
-    cuts = min(each, QUERIES_AT_ONCE) * photos * graph.per_photo * 16.0
+    cuts = min(each, QUERIES_AT_ONCE) * photos * graph.per_photo * 20.0
     pooling = 0.0
     if settings.pooling == "gmp":
         # Generalised max pooling solves a system per photo: its regions as floats and in float64.
@@ -122,7 +123,7 @@ def diffuse(
             + found.task_bytes
             + pooling
             + graph.edges.rows * 40.0
-            + each * (4.0 * GRID_REGIONS * dimension + 4 * expanded.step.bytes_per_row),
+            + each * (4.0 * described.queries.regions * dimension + 4 * expanded.step.bytes_per_row),
             work=expanded.queries,
             unit="vector",
             mapped_bytes=found.mapped_bytes

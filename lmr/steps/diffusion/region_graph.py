@@ -64,9 +64,11 @@ class RegionGraph:
 def region_graph(described: Described, settings: GraphSettings) -> RegionGraph:
     """Declare the steps that join the gallery's regions to a graph."""
     nodes = _reduced(described, settings) if settings.regions else described
-    per_photo = settings.regions or GRID_REGIONS
+    per_photo = settings.regions or described.regions
     count, each = described.rows * per_photo, described.per_shard * per_photo
-    gallery = searchable(nodes, settings, column="regions", count=count)
+    # From the first version on the cells alone decide which search it is.
+    cells = described.rows * (settings.regions or min(described.regions, GRID_REGIONS))
+    gallery = searchable(nodes, settings, column="regions", count=cells)
     found = gallery.cost(each, settings.neighbours)
     links = Step(
         name="link_regions",
@@ -134,7 +136,8 @@ def _reduced(described: Described, settings: GraphSettings) -> Described:
         cost=Cost(
             rows=described.rows,
             bytes_per_row=8.0 + 2.0 * described.dimension * settings.regions,
-            task_bytes=described.per_shard * GRID_REGIONS * 16.0 * described.dimension,
+            # Regions as stored, as floats and in float64, what a mixture makes of them, and what is written.
+            task_bytes=described.per_shard * described.regions * 20.0 * described.dimension,
             work=described.rows,
             unit="photo",
         ),

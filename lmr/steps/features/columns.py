@@ -11,10 +11,13 @@ from lmr.steps.features.settings import DescribeSettings
 from lmr.steps.sizes import rows_per_shard
 from lmr.storage.arrow import Ragged, table
 
-__all__ = ["GRID_REGIONS", "Described", "describe_cost", "described_table", "present"]
+__all__ = ["GRID_REGIONS", "PHOTO_REGIONS", "Described", "describe_cost", "described_table", "present"]
 
 GRID_REGIONS = 20
 """Cells of the R-MAC grid of a 4:3 photo at three scales."""
+
+PHOTO_REGIONS = 1 + GRID_REGIONS
+"""Regions of a photo: the whole of it, and the cells."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,13 @@ class Described:
         Has the columns `photo` and `descriptor`, and `regions` where it was made of photos.
     dimension
         Numbers in a descriptor.
+    regions
+        Most regions of a photo, where it has that column.
     """
 
     source: Source
     dimension: int
+    regions: int = PHOTO_REGIONS
 
     @property
     def rows(self) -> int:
@@ -60,7 +66,7 @@ def describe_cost(images: Step, settings: DescribeSettings, held_bytes: float) -
     held_bytes
         What a task holds besides.
     """
-    row_bytes = 12.0 + 2.0 * settings.dimension * (1 + GRID_REGIONS)
+    row_bytes = 12.0 + 2.0 * settings.dimension * (1 + PHOTO_REGIONS)
     return Cost(
         rows=images.rows,
         bytes_per_row=row_bytes,

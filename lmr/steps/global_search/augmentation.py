@@ -45,9 +45,9 @@ def augment(described: Described, graph: KnnGraph, settings: AugmentSettings) ->
         role="gallery",
         cost=Cost(
             rows=described.rows,
-            bytes_per_row=4.0 + 2.0 * described.dimension,
+            bytes_per_row=8.0 + 2.0 * described.dimension,
             # Descriptors as stored, in float64 and as written; all lists of the shard are read, and few used.
-            task_bytes=described.per_shard * (24.0 * described.dimension + 16.0 * graph.neighbours),
+            task_bytes=described.per_shard * (24.0 * described.dimension + 20.0 * graph.neighbours),
             work=described.rows * (1 + settings.neighbours),
             unit="vector",
             mapped_bytes=2.0 * described.rows * described.dimension,

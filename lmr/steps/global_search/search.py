@@ -37,7 +37,6 @@ __all__ = [
     "vectors",
 ]
 
-TRAINED_ON = 1_000_000  # descriptors that an index is trained from at most
 MEASURED_NEIGHBOURS = 50  # that recall is measured for: a graph's usual k; one index serves all searches
 
 Column = Literal["descriptor", "regions"]
@@ -91,7 +90,8 @@ class Searchable:
             Neighbours that it keeps of each.
         """
         dimension = self.vectors.dimension
-        held = queries * (12.0 * dimension + 40.0 * depth)
+        # Queries as stored and as floats; lists as found, sorted, in the table, in the shard and as sent.
+        held = queries * (12.0 * dimension + 60.0 * depth)
         if self.index is None:
             # A block of products, and one of the gallery's descriptors as floats.
             return SearchCost(
@@ -99,9 +99,12 @@ class Searchable:
                 mapped_bytes=2.0 * self.count * dimension,
             )
         index_bytes = self.index.rows * self.index.bytes_per_row
-        # The first task of a machine unpacks the index.
+        # The first task of a machine unpacks the index. Distances of codes are looked up in tables that each
+        # query has of its own, 16 numbers to a dimension; more is fetched by codes than is kept.
+        coded = queries * (80.0 * dimension + 24.0 * approximate.FETCHED * depth)
         return SearchCost(
-            task_bytes=held + 4.0 * index_bytes, mapped_bytes=2.0 * self.count * dimension + index_bytes
+            task_bytes=held + coded + 4.0 * index_bytes,
+            mapped_bytes=2.0 * self.count * dimension + index_bytes,
         )
 
 
@@ -141,7 +144,11 @@ def searchable(
     if count < settings.exact_below:
         return Searchable(vectors, count, None)
     own = Part("_IndexSettings", {f.name: getattr(settings, f.name) for f in fields(KnnSettings)})
-    row_bytes = 8.0 + 0.5 * vectors.dimension
+    lists = approximate.choose_lists(count)
+    # A row's number and code. Of each list its centre and links to others, and half a block of empty codes.
+    row_bytes = 8.0 + 0.5 * vectors.dimension + (12.0 * vectors.dimension + 300.0) * lists / max(count, 1)
+    sample = min(count, approximate.TRAIN_PER_LIST * lists)
+    block = min(count, approximate.ADD_AT_ONCE)
     made_of = vectors.source.parts[0].folder.split("/")[0]
     index = Step(
         name=f"index_{made_of}" if column == "descriptor" else "index_regions",
@@ -155,9 +162,10 @@ def searchable(
         cost=Cost(
             rows=count,
             bytes_per_row=row_bytes,
-            # The index, its bytes, the table of them, the file before and after compression; the sample.
+            # The index, its bytes, the table of them, the file before and after compression. The sample, as
+            # floats, those of use and what is left of each for its code; or a block that is added, alike.
             task_bytes=5 * min(count * row_bytes, settings.index_bytes)
-            + 8.0 * min(count, TRAINED_ON) * vectors.dimension,
+            + max(12.0 * sample, 4.0 * sample + 16.0 * block) * vectors.dimension,
             work=count,
             unit="vector",
             mapped_bytes=2.0 * count * vectors.dimension,

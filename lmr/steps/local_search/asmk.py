@@ -100,8 +100,9 @@ def index_asmk(local: Extracted, settings: AsmkSettings, index: IndexSettings) -
         cost=Cost(
             rows=2,
             bytes_per_row=4.0 * words * local.dimension,
-            task_bytes=sample * local.dimension * (local.itemsize + 12.0)
-            + 2.0 * local.per_shard * local.dimension * local.itemsize
+            # As of a quantiser; see `lmr.steps.local_search.index`.
+            task_bytes=sample * local.dimension * (local.itemsize + 16.0)
+            + 3.0 * local.per_shard * local.dimension * local.itemsize
             + 16.0 * words * local.dimension,
             work=sample,
             unit="feature",
@@ -109,7 +110,7 @@ def index_asmk(local: Extracted, settings: AsmkSettings, index: IndexSettings) -
     )
 
     def indexed(part: Step) -> Step:
-        group = index.gallery_shards_per_index * rows_per_shard(part)
+        group = min(index.gallery_shards_per_index * rows_per_shard(part), part.rows)
         return Step(
             name="index_asmk",
             folder="asmk_index",
@@ -121,10 +122,10 @@ def index_asmk(local: Extracted, settings: AsmkSettings, index: IndexSettings) -
                 rows=part.rows,
                 bytes_per_row=ENTRY_BYTES,
                 # Entries as found, joined, sorted, in the table and in the shard; the words three times; one
-                # shard's descriptors as stored, as floats and less their words.
+                # shard's descriptors as stored, as floats, rotated and less their words, and one's before.
                 task_bytes=6.0 * group * ENTRY_BYTES
                 + 12.0 * words * local.dimension
-                + rows_per_shard(part) * local.dimension * (local.itemsize + 16.0),
+                + rows_per_shard(part) * local.dimension * (local.itemsize + 20.0),
                 work=part.rows,
                 unit="feature",
             ),

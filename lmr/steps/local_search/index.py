@@ -97,9 +97,10 @@ def index_local(local: Extracted, settings: IndexSettings) -> LocalIndex:
         cost=Cost(
             rows=1,
             bytes_per_row=4.0 * lists * local.dimension,
-            # The sample as stored and as floats, twice for those that are of use, and k-means' own copy.
-            task_bytes=sample * local.dimension * (local.itemsize + 12.0)
-            + 2.0 * local.per_shard * local.dimension * local.itemsize
+            # The sample as stored and as floats, twice for those that are of use, k-means' own copy and what
+            # is left of each for its code; a shard as read, as a table and as it was before.
+            task_bytes=sample * local.dimension * (local.itemsize + 16.0)
+            + 3.0 * local.per_shard * local.dimension * local.itemsize
             + 16.0 * lists * local.dimension,
             work=sample,
             unit="feature",
@@ -108,7 +109,7 @@ def index_local(local: Extracted, settings: IndexSettings) -> LocalIndex:
     code_bytes = settings.code_bytes or (local.dimension if learned.rows <= settings.pq_above else 16)
 
     def indexed(part: Step) -> Step:
-        group = settings.gallery_shards_per_index * rows_per_shard(part)
+        group = min(settings.gallery_shards_per_index * rows_per_shard(part), part.rows)
         return Step(
             name="index",
             folder="index",

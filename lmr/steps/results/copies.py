@@ -61,7 +61,7 @@ def copy_matches(run: RunDatasets, folder: str, *, links: bool = False) -> Copie
         If the folder holds something else, the workflow has no confident matches, or links are wanted of
         photos that are no files of this machine.
     """
-    if run.verified is None:
+    if run.verified is None or run.images is None:
         raise LmrError(
             "this run has no confident matches to copy",
             got="a workflow without verification",
@@ -140,6 +140,7 @@ def _photos(
         shard, inside = run.layouts.gallery.place(row)
         by_shard[shard].append((name, inside))
     for shard, some in sorted(by_shard.items()):
+        assert run.images is not None
         images = run.images.gallery.read(shard, ["image"]).column("image")
         for name, inside in some:
             yield name, images[inside].as_py()

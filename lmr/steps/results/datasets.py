@@ -1,6 +1,7 @@
 """Which datasets a run consists of: kept in its folder, so that any machine can open the run afterwards."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,7 +38,7 @@ class RunDatasets:
     root
         The run's folder.
     photos, images
-        Lists of photos, and their contents.
+        Lists of photos, and their contents; None where only descriptors were given.
     layouts
         How photos lie in shards.
     rankings
@@ -45,7 +46,7 @@ class RunDatasets:
     labels
         What people read in place of a ranking's name.
     submission, unusable
-        What is submitted; photos that could not be used.
+        What is submitted; photos that could not be used, None where no photo was looked at.
     steps
         The datasets of all steps, for what they cost.
     settings
@@ -62,13 +63,13 @@ class RunDatasets:
 
     root: str
     photos: Both[Dataset]
-    images: Both[Dataset]
     layouts: Both[Layout]
     rankings: Mapping[str, Dataset]
     submission: Dataset
-    unusable: Dataset
     steps: tuple[Dataset, ...]
     settings: Mapping[str, Any]
+    images: Both[Dataset] | None = None
+    unusable: Dataset | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     scores: Dataset | None = None
     solution: Dataset | None = None
@@ -77,6 +78,10 @@ class RunDatasets:
     pairs: Dataset | None = None
     verified: str | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
+
+    def label(self, stage: str) -> str:
+        """Return what people read in place of a ranking's name."""
+        return self.labels.get(stage, stage)
 
     @classmethod
     def of(
@@ -92,12 +97,12 @@ class RunDatasets:
         return cls(
             root=root,
             photos=inputs.photos.map(lambda photos: photos.given().dataset(root)),
-            images=flow.images.map(lambda images: images.dataset(root)),
+            images=flow.images.map(lambda images: images.dataset(root)) if flow.images else None,
             layouts=inputs.photos.map(lambda photos: photos.layout),
             rankings={name: ranked.step.dataset(root) for name, ranked in flow.rankings.items()},
             labels=dict(flow.labels),
             submission=flow.submission.dataset(root),
-            unusable=flow.unusable.dataset(root),
+            unusable=flow.unusable.dataset(root) if flow.unusable else None,
             scores=flow.scores.dataset(root) if flow.scores else None,
             solution=inputs.solution.dataset(root) if inputs.solution else None,
             local=flow.local.map(lambda local: local.source.dataset(root)) if flow.local else None,
@@ -105,7 +110,7 @@ class RunDatasets:
             pairs=flow.verified.pairs.dataset(root) if flow.verified else None,
             verified=verified[0] if verified else None,
             steps=tuple(source.dataset(root) for source in grouped(closure(flow.targets))),
-            settings=dataclasses.asdict(settings),
+            settings=_settings(settings),
             about=dict(about or {}),
         )
 
@@ -180,6 +185,11 @@ def _plain(value: Any, root: str) -> Any:
     return value
 
 
+def _settings(groups: Any) -> Any:
+    """Return settings as JSON has them, so that a run that was just made is as one that is opened."""
+    return json.loads(json.dumps(dataclasses.asdict(groups)))
+
+
 def _opened(record: Mapping[str, Any], root: str) -> RunDatasets:
     def dataset(about: Mapping[str, Any]) -> Dataset:
         own = storage.join(root, about["folder"]), about["step"], about["fingerprint"], int(about["shards"])
@@ -198,12 +208,12 @@ def _opened(record: Mapping[str, Any], root: str) -> RunDatasets:
     return RunDatasets(
         root=root,
         photos=both("photos"),
-        images=both("images"),
+        images=maybe_both("images"),
         layouts=layouts.map(lambda about: Layout(tuple(about["starts"]), int(about["per_shard"]))),
         rankings={name: dataset(about) for name, about in record["rankings"].items()},
         labels=dict(record["labels"]),
         submission=dataset(record["submission"]),
-        unusable=dataset(record["unusable"]),
+        unusable=maybe("unusable"),
         steps=tuple(map(dataset, record["steps"])),
         settings=dict(record["settings"]),
         scores=maybe("scores"),

@@ -55,7 +55,8 @@ class QueryLists:
     @cached_property
     def brought_by(self) -> NDArray[np.int8]:
         """(q, k) the number of the first stage whose list holds each photo of the last list."""
-        return np.argmax(np.stack(list(self.ranks.values())) > 0, axis=0).astype(np.int8)
+        listed = np.stack(list(self.ranks.values())) > 0
+        return np.asarray(np.argmax(listed, axis=0), np.int8)
 
 
 def ranks_in(listed: NDArray[np.int32], photos: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -81,7 +81,7 @@ def answers(run: RunDatasets) -> Iterator[Answer]:
 
 
 def _reasons(run: RunDatasets) -> dict[str, str]:
-    if not run.unusable.present():
+    if run.unusable is None or not run.unusable.present():
         return {}
     return {row["id"]: row["reason"] for row in run.unusable.read(0).to_pylist() if row["set"] == "queries"}
 

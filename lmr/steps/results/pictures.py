@@ -13,6 +13,7 @@ from lmr.errors import PhotoError
 from lmr.evaluation.pictures import thumbnails
 from lmr.evaluation.report_data import PhotoPicture, ReportData
 from lmr.runtime.steps import Role
+from lmr.steps.both import Both
 from lmr.steps.results.datasets import RunDatasets
 from lmr.steps.results.lists import QueryLists, RunLists
 from lmr.storage.arrow import column, ragged
@@ -118,7 +119,7 @@ class _Budget:
 
     def __init__(self, run: RunDatasets) -> None:
         self.layouts = run.layouts
-        self.sizes = run.images.map(lambda images: images.present())
+        self.sizes = run.images.map(lambda images: images.present()) if run.images else Both({}, {})
         self.left = MOST_BYTES
         self.read: set[tuple[Role, int]] = set()
 
@@ -137,6 +138,8 @@ class _Budget:
 def draw(run: RunDatasets, chosen: Pictured, data: ReportData) -> Pictures:
     """Draw what was chosen; large pictures go to their files at once."""
     drawn = Pictures()
+    if run.images is None:
+        return drawn
     drawn.queries = _photos(run, "queries", dict.fromkeys(chosen.queries, True), data)
     drawn.photos = _photos(run, "gallery", chosen.photos, data)
     data.close_large()
@@ -146,6 +149,7 @@ def draw(run: RunDatasets, chosen: Pictured, data: ReportData) -> Pictures:
 
 
 def _photos(run: RunDatasets, role: Role, rows: dict[int, bool], data: ReportData) -> dict[int, PhotoPicture]:
+    assert run.images is not None
     images, found = run.images.of(role), {}
     with ThreadPoolExecutor(_THREADS) as pool:
         for shard, inside in _by_shard(run, role, rows, images):
@@ -200,7 +204,8 @@ def _lines(run: RunDatasets, chosen: Pictured) -> dict[tuple[int, int], list[int
 
 def _thinned(matches: NDArray[Any]) -> NDArray[Any]:
     """Return no more matches than can be told apart, from all over the list."""
-    return matches[np.unique(np.linspace(0, len(matches) - 1, min(len(matches), _LINES)).astype(int))]
+    some = np.unique(np.linspace(0, len(matches) - 1, min(len(matches), _LINES)).astype(int))
+    return np.asarray(matches[some])
 
 
 class _Places:
@@ -208,6 +213,7 @@ class _Places:
 
     def __init__(self, run: RunDatasets, role: Role) -> None:
         assert run.local is not None
+        assert run.images is not None
         self.local, self.images = run.local.of(role), run.images.of(role)
         self.layout = run.layouts.of(role)
         self.shards: dict[int, tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = {}

@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,7 @@ from lmr.evaluation.report import (
 )
 from lmr.evaluation.report_data import ListedPhoto, PhotoPicture, QueryEntry, ReportData
 from lmr.evaluation.scorers import Scores
+from lmr.runtime.tasks import sources_note
 from lmr.steps.results.datasets import RunDatasets, store_datasets
 from lmr.steps.results.files import Unusable, read_unusable, store_scores, store_submission
 from lmr.steps.results.lists import QueryLists, RunLists
@@ -68,22 +69,30 @@ def store_report(run: RunDatasets, *, most_pictured: int | None = None) -> str:
     report, data = storage.join(run.root, "report"), f"data-{uuid.uuid4().hex[:8]}"
     lists = RunLists(run)
     scores = _scores(run)
+    found = _facts_of(run.steps)
     put = partial(_put, storage.join(report, data))
     put("report.js", report_script())
     files, confident = _store_queries(run, lists, scores, put, data, most_pictured)
     page = Report(
         run=run.root.rstrip("/").rsplit("/", 1)[-1],
-        about=f"{len(lists.photos.queries):,} queries in {len(lists.photos.gallery):,} gallery photos",
+        about="; ".join(
+            [
+                f"{len(lists.photos.queries):,} queries in {len(lists.photos.gallery):,} gallery photos",
+                *(() if run.images else ("it was given descriptors, so there are no pictures",)),
+            ]
+        ),
         state=_state(run),
-        stages=[run.labels.get(name, name) for name in lists.stages],
+        stages=[run.label(name) for name in lists.stages],
         verified=run.verified in lists.stages,
         files=files,
         scores=scores,
         confident_counts=confident,
-        costs=costs_of(run.steps),
+        costs=[_cost(dataset, facts) for dataset, facts in found],
         undecoded=_undecoded(run, lists),
         settings=_settings(run),
-        facts=_facts(run),
+        facts=_facts(
+            run, sources_note((f.get("source", "") for _, facts in found for f in facts), whose="the run's")
+        ),
     )
     url = storage.join(report, "index.html")
     before = {found[1] for path in storage.find(report) if (found := _DATA.fullmatch(path))}
@@ -252,13 +261,18 @@ def _machines(root: str) -> list[str]:
 
 def costs_of(datasets: Sequence[Dataset]) -> list[StepCost]:
     """Add up what the shards' own metadata say of each step, whichever run made them."""
+    return [_cost(dataset, facts) for dataset, facts in _facts_of(datasets)]
+
+
+def _facts_of(datasets: Sequence[Dataset]) -> list[tuple[Dataset, list[dict[str, Any]]]]:
+    """Read what each dataset's shards say of themselves."""
     with ThreadPoolExecutor(16) as pool:
-        return [_cost(dataset, pool) for dataset in datasets]
+        return [(d, list(pool.map(d.facts, sorted(d.present())))) for d in datasets]
 
 
-def _cost(dataset: Dataset, pool: ThreadPoolExecutor) -> StepCost:
+def _cost(dataset: Dataset, facts: Sequence[Mapping[str, Any]]) -> StepCost:
+    """Add up what the shards of a step say of themselves, whichever run made them."""
     sizes = dataset.present()
-    facts = list(pool.map(dataset.facts, sorted(sizes)))
     return StepCost(
         step=dataset.step,
         shards_made=len(sizes),
@@ -267,7 +281,10 @@ def _cost(dataset: Dataset, pool: ThreadPoolExecutor) -> StepCost:
         n_bytes=sum(sizes.values()),
         seconds=sum(f.get("seconds", 0.0) for f in facts),
         peak_memory_bytes=max((f.get("peak_bytes", 0) for f in facts), default=0),
-        notes=tuple(dict.fromkeys(f["note"] for f in facts if "note" in f)),
+        notes=(
+            *dict.fromkeys(f["note"] for f in facts if "note" in f),
+            *sources_note(f.get("source", "") for f in facts),
+        ),
     )
 
 
@@ -277,16 +294,14 @@ def _scores(run: RunDatasets) -> list[StepScore]:
     rows = run.scores.read(0)
     ids = tuple(rows.column("id").to_pylist())
     return [
-        StepScore(
-            step=run.labels.get(name, name), scores=Scores(ids, np.asarray(rows.column(name).to_numpy()))
-        )
+        StepScore(step=run.label(name), scores=Scores(ids, np.asarray(rows.column(name).to_numpy())))
         for name in run.rankings
     ]
 
 
 def _unusable(run: RunDatasets) -> list[Unusable] | None:
     """Return the photos that could not be used; None where they are not known yet."""
-    return read_unusable(run) if run.unusable.present() else None
+    return read_unusable(run) if run.unusable is not None and run.unusable.present() else None
 
 
 def _undecoded(run: RunDatasets, lists: RunLists) -> list[Undecoded] | None:
@@ -294,7 +309,7 @@ def _undecoded(run: RunDatasets, lists: RunLists) -> list[Undecoded] | None:
     if unusable is None:
         return None
     bad = {(u.set, u.id) for u in unusable}
-    path_of = {
+    path_of: dict[tuple[str, str], str] = {
         (role, photo): path
         for role, photos in lists.photos.items()
         for photo, path in zip(*(photos.column(n).to_pylist() for n in ("id", "path")), strict=True)
@@ -310,7 +325,7 @@ def _state(run: RunDatasets) -> str:
     missing = [name for name, ranking in run.rankings.items() if len(ranking.present()) < ranking.shards]
     if not missing:
         return ""
-    stages = ", ".join(run.labels.get(name, name) for name in missing)
+    stages = ", ".join(run.label(name) for name in missing)
     return (
         f"This run has not ended. Not finished yet: {stages}. The lists are those of the last finished stage."
     )
@@ -344,7 +359,7 @@ def _text(value: Any) -> str:
     return ", ".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _facts(run: RunDatasets) -> dict[str, str]:
+def _facts(run: RunDatasets, sources: Iterable[str]) -> dict[str, str]:
     """Return how the run was made, in words; nothing that is not known."""
     labels = {
         "workflow": "Workflow",
@@ -358,4 +373,5 @@ def _facts(run: RunDatasets) -> dict[str, str]:
     }
     known = {label: str(run.about[name]) for name, label in labels.items() if run.about.get(name)}
     machines = _machines(run.root)
-    return {**known, "Folder": run.root, **({"Machines": "; ".join(machines)} if machines else {})}
+    more = {"Machines": "; ".join(machines), "Code": "; ".join(sources)}
+    return {**known, "Folder": run.root, **{label: text for label, text in more.items() if text}}

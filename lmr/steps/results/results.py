@@ -81,7 +81,7 @@ class Results:
 
     def label(self, stage: str) -> str:
         """Return what people read in place of a stage's name."""
-        return self.datasets.labels.get(stage, stage)
+        return self.datasets.label(stage)
 
     @cached_property
     def scores(self) -> dict[str, float]:
@@ -197,6 +197,8 @@ class Results:
 
     def unusable(self) -> "DataFrame":
         """Return the photos that could not be used: columns `set`, `id`, `path`, `reason`."""
+        if self.datasets.unusable is None:
+            return _frame({name: [] for name in ("set", "id", "path", "reason")})
         rows = self.datasets.unusable.read(0)
         sets, ids = rows.column("set").to_pylist(), rows.column("id").to_pylist()
         paths: dict[tuple[str, str], str] = {}
