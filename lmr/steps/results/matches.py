@@ -40,7 +40,7 @@ class Answer:
     Attributes
     ----------
     query, path
-        The query's id, and its path below the folder of queries.
+        The query's id, and its path below the folder of queries; its id again where it is no file.
     matches
         Photos in its final list.
     confident
@@ -75,7 +75,7 @@ def answers(run: RunDatasets) -> Iterator[Answer]:
         counts = (part.last.photos >= 0).sum(axis=1)
         sure = None if part.confident is None else part.confident.sum(axis=1)
         for i, row in enumerate(part.queries.tolist()):
-            answer = Answer(query=ids[row], path=paths[row], matches=int(counts[i]))
+            answer = Answer(query=ids[row], path=paths[row] or ids[row], matches=int(counts[i]))
             answer = replace(answer, unreadable=reasons.get(answer.query, ""))
             yield answer if sure is None else replace(answer, confident=int(sure[i]))
 

@@ -69,7 +69,7 @@ def store_report(run: RunDatasets, *, most_pictured: int | None = None) -> str:
     report, data = storage.join(run.root, "report"), f"data-{uuid.uuid4().hex[:8]}"
     lists = RunLists(run)
     scores = _scores(run)
-    found = _facts_of(run.steps)
+    made = _facts_of(run.steps)
     put = partial(_put, storage.join(report, data))
     put("report.js", report_script())
     files, confident = _store_queries(run, lists, scores, put, data, most_pictured)
@@ -87,15 +87,15 @@ def store_report(run: RunDatasets, *, most_pictured: int | None = None) -> str:
         files=files,
         scores=scores,
         confident_counts=confident,
-        costs=[_cost(dataset, facts) for dataset, facts in found],
+        costs=[_cost(dataset, facts) for dataset, facts in made],
         undecoded=_undecoded(run, lists),
         settings=_settings(run),
         facts=_facts(
-            run, sources_note((f.get("source", "") for _, facts in found for f in facts), whose="the run's")
+            run, sources_note((f.get("source", "") for _, facts in made for f in facts), whose="the run's")
         ),
     )
     url = storage.join(report, "index.html")
-    before = {found[1] for path in storage.find(report) if (found := _DATA.fullmatch(path))}
+    before = {match[1] for path in storage.find(report) if (match := _DATA.fullmatch(path))}
     storage.put(url, render_report(page).encode())
     for folder in before - {data}:
         storage.delete(storage.join(report, folder))
@@ -116,7 +116,7 @@ def _store_queries(
 ) -> tuple[QueryFiles, list[int]]:
     """Write the files of queries; return what they are, and how many confident matches each query has."""
     ids, paths = (lists.photos.gallery.column(name) for name in ("id", "path"))
-    data = ReportData(put, lambda row: (ids[row].as_py(), paths[row].as_py()))
+    data = ReportData(put, lambda row: (ids[row].as_py(), paths[row].as_py() or ids[row].as_py()))
     entries = _Entries(run, lists, scores)
     final = [entries.last_score(row) for row in range(len(entries.ids))] if scores else []
     chosen = pick(run, lists, final, entries.wanted, most_pictured)
@@ -153,7 +153,8 @@ class _Entries:
     def __init__(self, run: RunDatasets, lists: RunLists, scores: Sequence[StepScore]) -> None:
         self.lists, self.scores = lists, scores
         self.ids: list[str] = lists.photos.queries.column("id").to_pylist()
-        self.paths: list[str] = lists.photos.queries.column("path").to_pylist()
+        paths = lists.photos.queries.column("path").to_pylist()
+        self.paths: list[str] = [path or self.ids[row] for row, path in enumerate(paths)]
         self.reasons = {u.id: u.reason for u in _unusable(run) or () if u.set == "queries"}
         self.scored = {query: i for i, query in enumerate(scores[0].scores.query_ids)} if scores else {}
         self.right = _right(run, lists)
