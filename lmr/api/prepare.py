@@ -211,11 +211,11 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
         root=root,
         news=(*told, *of_photos),
         pruned=bool(choices.prune),
-        about=_about(workflow, choices, choices.preset or _preset_of(module, descriptor), base),
+        about=_about(workflow, choices, next(n for n, one in module.PRESETS.items() if one is base), base),
     )
 
 
-def _about(workflow: str, choices: Choices, preset_name: str | None, base: Any) -> dict[str, Any]:
+def _about(workflow: str, choices: Choices, preset_name: str, base: Any) -> dict[str, Any]:
     """Return what people want to know of a run, for its report."""
     urls = {
         "gallery": choices.gallery if choices.gallery is not None else choices.gallery_descriptors,
@@ -224,7 +224,7 @@ def _about(workflow: str, choices: Choices, preset_name: str | None, base: Any) 
     }
     return {
         "workflow": workflow,
-        "preset": preset_name or "the workflow's first",
+        "preset": preset_name,
         "preset_settings": json.loads(json.dumps(dataclasses.asdict(base))),
         "started": time.strftime("%Y-%m-%d %H:%M %Z"),
         "versions": line(),

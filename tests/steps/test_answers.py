@@ -222,6 +222,18 @@ def test_pictures_are_made_of_as_many_queries_as_asked_for(run):
     assert "data:image" not in data_of(page)["queries-00000.js"]
 
 
+def test_lines_join_the_inliers_of_confident_matches(run):
+    files = data_of(Path(store_report(run)))
+    assert "[100,100,100,100,900,900,900,900]" in files["queries-00000.js"]
+    # A large early dataset may be deleted to make room; the report lacks lines then, and nothing else.
+    shutil.rmtree(run.local.queries.url)
+    files = data_of(Path(store_report(run)))
+    assert "[100,100" not in files["queries-00000.js"]
+    assert "data:image/jpeg" in files["queries-00000.js"]
+    shutil.rmtree(run.images.gallery.url)
+    assert "g3.jpg" in data_of(Path(store_report(run)))["queries-00000.js"]
+
+
 def test_the_report_on_a_server_that_speaks_s3(moto_s3):
     run = small_run(moto_s3)
     store_report(run)

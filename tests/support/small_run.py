@@ -11,7 +11,7 @@ from lmr.steps.both import Both
 from lmr.steps.photos.listing import Layout
 from lmr.steps.ranking import Ranking
 from lmr.steps.results.datasets import RunDatasets, store_datasets
-from lmr.storage.arrow import table
+from lmr.storage.arrow import Ragged, table
 from lmr.storage.datasets import Dataset
 
 GALLERY = ["g0.jpg", "a/=cmd().jpg", "b/<b>g2.jpg", "c/g3.jpg", "g4.jpg"]
@@ -69,6 +69,15 @@ def small_run(root, *, verified=True, about=None):
     final = ranking("final", "diffuse", [[3, 1, 0], [4, 2, -1], [-1, -1, -1]])
     stages = {"search": first, **({"verify": second} if verified else {}), "diffuse": final}
     ingest = Both(images("gallery", "ingest", 5), images("queries", "ingest_queries", 3))
+    # Two inliers between query 0 and photo 3: features 0 and 2 of either.
+    found = Ragged(np.array([[0, 0], [2, 2]], np.uint16), np.array([0, 2, 2]))
+    pairs = {"query": np.array([0, 1], np.int32), "photo": np.array([3, 2], np.int32), "matches": found}
+
+    def features(role, count):
+        xy = np.tile(np.array([[8, 6], [40, 30], [72, 54]], np.float32), (count, 1))
+        owners = np.repeat(np.arange(count, dtype=np.int32), 3)
+        return dataset(f"local/{role}", "extract_local", table({"photo": owners, "xy": xy}))
+
     unusable = pa.table({"set": ["queries"], "id": ["q2"], "reason": ["truncated JPEG"]})
     lists = pa.table({"id": ["=q0", "q1", "q2"], "images": [["g3", "=cmd()", "g0"], ["g4", "<b>g2"], []]})
     run = RunDatasets(
@@ -87,6 +96,8 @@ def small_run(root, *, verified=True, about=None):
         steps=(*stages.values(), ingest.gallery, ingest.queries),
         settings={"verify": {"min_inliers": 10}},
         verified="verify" if verified else None,
+        pairs=dataset("pairs", "verify", table(pairs)) if verified else None,
+        local=Both(features("gallery", 5), features("queries", 3)),
         about=about or {},
     )
     store_datasets(run)

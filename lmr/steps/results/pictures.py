@@ -194,6 +194,8 @@ def _lines(run: RunDatasets, chosen: Pictured) -> dict[tuple[int, int], list[int
         query, photo, matches = column(pairs, "query"), column(pairs, "photo"), ragged(pairs, "matches")
         for row, _ in inside:
             for one in chosen.matches[row]:
+                if not (places.has(one) and gallery.has(row)):
+                    continue
                 at = np.flatnonzero((query == one) & (photo == row))
                 if len(at):
                     some = _thinned(matches[int(at[0])])
@@ -216,7 +218,12 @@ class _Places:
         assert run.images is not None
         self.local, self.images = run.local.of(role), run.images.of(role)
         self.layout = run.layouts.of(role)
+        self.there = self.local.present().keys() & self.images.present().keys()
         self.shards: dict[int, tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = {}
+
+    def has(self, row: int) -> bool:
+        """Tell whether the shards are still there; large early datasets may have been deleted."""
+        return self.layout.place(row)[0] in self.there
 
     def of(self, row: int) -> NDArray[np.int32]:
         """Return (n, 2) x and y of a photo's features."""

@@ -19,7 +19,6 @@ from lmr.steps.results.files import read_scores
 from lmr.steps.results.report import costs_of, store_report
 from lmr.storage.arrow import column
 from lmr.storage.mapped import stack
-from lmr.text import one_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -157,7 +156,7 @@ class Results:
             If the workflow has no such stage.
         """
         if stage not in self.datasets.rankings:
-            raise LmrError("there is no such stage", got=stage, fix=one_of(stage, self.stages))
+            raise LmrError("there is no such stage", got=stage, fix=f"one of: {', '.join(self.stages)}")
         query, rank, photo, score = self._exploded(stage)
         columns = self._named(query, photo) | {"rank": rank + 1, "score": score}
         return _frame(
