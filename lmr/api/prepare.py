@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmr import storage
-from lmr.api.workflows import load_workflow, preset
+from lmr.api.workflows import build_workflow, load_workflow, preset
 from lmr.errors import SettingsError
 from lmr.features.extractors import is_own, recommended, without_weights
 from lmr.runtime.finish import Finalizer
@@ -32,6 +33,8 @@ from lmr.steps.workflow import Inputs, Weights, Workflow
 from lmr.versions import line
 
 __all__ = ["Choices", "Prepared", "prepare"]
+
+_DEVICE = re.compile(r"cpu|cuda(:\d{1,3})?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +159,7 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
     LmrError
         If something that was chosen is not there, or does not fit.
     """
+    _check(choices)
     module = load_workflow(workflow)
     descriptor, told = choices.descriptor, []
     if descriptor is not None and choices.weights is None:
@@ -206,7 +210,7 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
     )
     return Prepared(
         name=Path(workflow).stem,
-        flow=module.build(inputs, settings),
+        flow=build_workflow(module, inputs, settings),
         settings=settings,
         root=root,
         news=(*told, *of_photos),
@@ -231,6 +235,26 @@ def _about(workflow: str, choices: Choices, preset_name: str, base: Any) -> dict
         # Arrays have no address.
         **{name: storage.absolute(url) for name, url in urls.items() if isinstance(url, str)},
     }
+
+
+def _check(choices: Choices) -> None:
+    """Refuse choices of the wrong kind, before anything is looked at."""
+    for name in ("gallery", "queries", "out"):
+        value = getattr(choices, name)
+        if value is None and name != "out":
+            continue  # descriptors may take its place
+        if not (isinstance(value, str) and value):
+            raise SettingsError(f"{name} names no folder", got=repr(value), fix="give a folder or a URL")
+    for name in ("solution", "preset", "config", "local", "local_weights", "descriptor", "weights"):
+        if not isinstance(value := getattr(choices, name), str | None):
+            raise SettingsError(
+                f"{name} is no text", got=repr(value)[:100], fix="give a name, a path or a URL"
+            )
+    if not (isinstance(choices.device, str) and _DEVICE.fullmatch(choices.device)):
+        raise SettingsError("there is no such device", got=repr(choices.device)[:100], fix="give cpu or cuda")
+    prune = choices.prune
+    if prune is not None and (isinstance(prune, bool) or not isinstance(prune, int) or prune < 1):
+        raise SettingsError("prune is no number of shards", got=repr(prune)[:100], fix="give 1 or more")
 
 
 def _photos(choices: Choices, root: str) -> tuple[Both[Photos], tuple[str, ...]]:

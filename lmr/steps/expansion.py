@@ -5,7 +5,7 @@ from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
 from lmr.retrieval.descriptors import to_float
@@ -31,13 +31,13 @@ GATHERED = 1024  # queries whose candidates' descriptors are gathered at a time
 class ExpandSettings(Settings):
     """Settings of `expand`."""
 
-    top: Annotated[int, Ge(0)] = 5
+    top: Annotated[int, Ge(0), Le(1_000)] = 5
     """Photos of the global search that are averaged in."""
     verified: bool = True
     """Whether the confident matches of step 2 are averaged in too."""
-    alpha: Annotated[float, Ge(0)] = 3.0
+    alpha: Annotated[float, Ge(0), Le(100)] = 3.0
     """Exponent of their similarity as weight; 0 is the plain mean."""
-    vote_weight: Annotated[float, Ge(0)] = 0.8
+    vote_weight: Annotated[float, Ge(0), Le(1_000)] = 0.8
     """Weight of the logarithm of step 1's votes against the new search's similarity; 0 leaves them out."""
 
 

@@ -74,5 +74,7 @@ class Workflow:
     def targets(self) -> list[Step]:
         """The steps to run; all others are run because these need them."""
         rankings = [ranked.step for ranked in self.rankings.values()]
-        ends = [self.unusable, *rankings, self.submission, self.scores]
+        # The pairs are no mere means to a ranking: tables and calibration read them.
+        pairs = self.verified.pairs if self.verified else None
+        ends = [self.unusable, *rankings, self.submission, pairs, self.scores]
         return [step for step in ends if step is not None]

@@ -14,6 +14,7 @@ from lmr.storage.objects import (
     put,
     read,
     read_many,
+    size,
 )
 from lmr.storage.outside import read_outside
 
@@ -32,4 +33,5 @@ __all__ = [
     "read",
     "read_many",
     "read_outside",
+    "size",
 ]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from lmr.retrieval.descriptors import to_float
 from lmr.retrieval.diffusion.affinity import affinity_rows
@@ -34,11 +34,11 @@ __all__ = [
 class GraphSettings(KnnSettings):
     """Settings of the graph of regions."""
 
-    neighbours: Annotated[int, Ge(1)] = 50
+    neighbours: Annotated[int, Ge(1), Le(10_000)] = 50
     """k: an edge joins two regions that are among each other's k nearest."""
-    gamma: Annotated[float, Ge(0)] = 3.0
+    gamma: Annotated[float, Ge(0), Le(100)] = 3.0
     """Exponent of the similarity as weight of an edge."""
-    regions: Annotated[int, Ge(0)] = 0
+    regions: Annotated[int, Ge(0), Le(1_000)] = 0
     """Nodes that a mixture model makes of a photo's regions (Iscen et al. use 5); 0: every region is one."""
 
 

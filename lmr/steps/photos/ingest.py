@@ -35,7 +35,7 @@ _FEW = 3
 class IngestSettings(Settings):
     """Settings of `ingest`."""
 
-    photos_per_shard: Annotated[int, Ge(1)] = PHOTOS_PER_SHARD
+    photos_per_shard: Annotated[int, Ge(1), Le(1_000_000)] = PHOTOS_PER_SHARD
     """Photos in a shard; 128 keeps two workers busy on a thousand photos, 1000 suits a million."""
 
     max_bytes: Annotated[int, Ge(1_000), Le(2_000_000_000)] = field(default=256_000_000, metadata=ADDED_LATER)

@@ -157,7 +157,7 @@ def open_datasets(root: str, *, unfinished: bool = False) -> RunDatasets:
         )
     try:
         return _opened(record, root)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         got = f"{type(error).__name__}: {error}"[:200]
         raise StorageError(f"{url} is damaged", got=got, fix=again) from error
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmr.errors import PhotoError
+from lmr.errors import PhotoError, ShardError
 from lmr.evaluation.pictures import thumbnails
 from lmr.evaluation.report_data import PhotoPicture, ReportData
 from lmr.runtime.steps import Role
@@ -17,7 +17,6 @@ from lmr.steps.both import Both
 from lmr.steps.results.datasets import RunDatasets
 from lmr.steps.results.lists import QueryLists, RunLists
 from lmr.storage.arrow import column, ragged
-from lmr.storage.datasets import Dataset
 
 __all__ = ["Pictured", "Pictures", "draw", "pick"]
 
@@ -56,11 +55,15 @@ class Pictured:
 
 @dataclass
 class Pictures:
-    """What was drawn: pictures by row, and lines by rows of query and photo."""
+    """What was drawn: pictures by row, lines by rows of query and photo; and the shards that lacked for it.
+
+    Nothing else needs these shards any more, so the report is made without them.
+    """
 
     queries: dict[int, PhotoPicture] = field(default_factory=dict)
     photos: dict[int, PhotoPicture] = field(default_factory=dict)
     lines: dict[tuple[int, int], list[int]] = field(default_factory=dict)
+    lost: dict[str, None] = field(default_factory=dict)
 
 
 def pick(
@@ -140,20 +143,26 @@ def draw(run: RunDatasets, chosen: Pictured, data: ReportData) -> Pictures:
     drawn = Pictures()
     if run.images is None:
         return drawn
-    drawn.queries = _photos(run, "queries", dict.fromkeys(chosen.queries, True), data)
-    drawn.photos = _photos(run, "gallery", chosen.photos, data)
+    drawn.queries = _photos(run, "queries", dict.fromkeys(chosen.queries, True), data, drawn)
+    drawn.photos = _photos(run, "gallery", chosen.photos, data, drawn)
     data.close_large()
     if run.pairs is not None and run.local is not None:
-        drawn.lines = _lines(run, chosen)
+        drawn.lines = _lines(run, chosen, drawn)
     return drawn
 
 
-def _photos(run: RunDatasets, role: Role, rows: dict[int, bool], data: ReportData) -> dict[int, PhotoPicture]:
+def _photos(
+    run: RunDatasets, role: Role, rows: dict[int, bool], data: ReportData, drawn: Pictures
+) -> dict[int, PhotoPicture]:
     assert run.images is not None
     images, found = run.images.of(role), {}
     with ThreadPoolExecutor(_THREADS) as pool:
-        for shard, inside in _by_shard(run, role, rows, images):
-            content = images.read(shard, ["image"]).column("image")
+        for shard, inside in _by_shard(run, role, rows):
+            try:
+                content = images.read(shard, ["image"]).column("image")
+            except ShardError as error:
+                drawn.lost[error.what] = None
+                continue
             small_and_large = pool.map(_both_sizes, [content[place].as_py() for _, place in inside])
             for (row, _), (small, large) in zip(inside, small_and_large, strict=True):
                 number = data.add_large(f"{role[0]}{row}", large) if large and rows[row] else -1
@@ -169,38 +178,33 @@ def _both_sizes(jpeg_bytes: bytes) -> tuple[str, str]:
     return small, large
 
 
-def _by_shard(
-    run: RunDatasets, role: Role, rows: Iterable[int], dataset: Dataset
-) -> list[tuple[int, list[tuple[int, int]]]]:
-    """Return the shards that are there, each with the rows of it that are wanted and their places."""
-    present = dataset.present()
+def _by_shard(run: RunDatasets, role: Role, rows: Iterable[int]) -> list[tuple[int, list[tuple[int, int]]]]:
+    """Return the shards of some photos, each with the rows of it that are wanted and their places."""
     by_shard: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for row in sorted(rows):
         shard, inside = run.layouts.of(role).place(row)
-        if shard in present:
-            by_shard[shard].append((row, inside))
+        by_shard[shard].append((row, inside))
     return sorted(by_shard.items())
 
 
-def _lines(run: RunDatasets, chosen: Pictured) -> dict[tuple[int, int], list[int]]:
+def _lines(run: RunDatasets, chosen: Pictured, drawn: Pictures) -> dict[tuple[int, int], list[int]]:
     """Return the ends of the lines between inliers of confident matches, in thousandths of either photo."""
     assert run.pairs is not None
-    assert run.local is not None
-    places = _Places(run, "queries")
-    gallery = _Places(run, "gallery")
+    queries, gallery = _Places(run, "queries"), _Places(run, "gallery")
     found: dict[tuple[int, int], list[int]] = {}
-    for shard, inside in _by_shard(run, "gallery", chosen.matches, run.pairs):
-        pairs = run.pairs.read(shard, ["query", "photo", "matches"])
-        query, photo, matches = column(pairs, "query"), column(pairs, "photo"), ragged(pairs, "matches")
-        for row, _ in inside:
-            for one in chosen.matches[row]:
-                if not (places.has(one) and gallery.has(row)):
-                    continue
-                at = np.flatnonzero((query == one) & (photo == row))
-                if len(at):
-                    some = _thinned(matches[int(at[0])])
-                    ends = np.hstack([places.of(one)[some[:, 0]], gallery.of(row)[some[:, 1]]])
-                    found[one, row] = ends.ravel().tolist()
+    for shard, inside in _by_shard(run, "gallery", chosen.matches):
+        try:
+            pairs = run.pairs.read(shard, ["query", "photo", "matches"])
+            query, photo, matches = column(pairs, "query"), column(pairs, "photo"), ragged(pairs, "matches")
+            for row, _ in inside:
+                for one in chosen.matches[row]:
+                    at = np.flatnonzero((query == one) & (photo == row))
+                    if len(at):
+                        some = _thinned(matches[int(at[0])])
+                        ends = np.hstack([queries.of(one)[some[:, 0]], gallery.of(row)[some[:, 1]]])
+                        found[one, row] = ends.ravel().tolist()
+        except ShardError as error:
+            drawn.lost[error.what] = None
     return found
 
 
@@ -218,12 +222,7 @@ class _Places:
         assert run.images is not None
         self.local, self.images = run.local.of(role), run.images.of(role)
         self.layout = run.layouts.of(role)
-        self.there = self.local.present().keys() & self.images.present().keys()
         self.shards: dict[int, tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = {}
-
-    def has(self, row: int) -> bool:
-        """Tell whether the shards are still there; large early datasets may have been deleted."""
-        return self.layout.place(row)[0] in self.there
 
     def of(self, row: int) -> NDArray[np.int32]:
         """Return (n, 2) x and y of a photo's features."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lmr import storage
-from lmr.errors import StorageError
+from lmr.errors import ShardError, StorageError
 from lmr.evaluation.report import (
     QueryFiles,
     Report,
@@ -72,13 +72,14 @@ def store_report(run: RunDatasets, *, most_pictured: int | None = None) -> str:
     made = _facts_of(run.steps)
     put = partial(_put, storage.join(report, data))
     put("report.js", report_script())
-    files, confident = _store_queries(run, lists, scores, put, data, most_pictured)
+    files, confident, lost = _store_queries(run, lists, scores, put, data, most_pictured)
     page = Report(
         run=run.root.rstrip("/").rsplit("/", 1)[-1],
         about="; ".join(
             [
                 f"{len(lists.photos.queries):,} queries in {len(lists.photos.gallery):,} gallery photos",
                 *(() if run.images else ("it was given descriptors, so there are no pictures",)),
+                *([f"pictures are left out: {', '.join(lost)}"] if lost else []),
             ]
         ),
         state=_state(run),
@@ -113,8 +114,8 @@ def _store_queries(
     put: Any,
     folder: str,
     most_pictured: int | None,
-) -> tuple[QueryFiles, list[int]]:
-    """Write the files of queries; return what they are, and how many confident matches each query has."""
+) -> tuple[QueryFiles, list[int], list[str]]:
+    """Write the files of queries; return what they are, each query's confident matches, and lost shards."""
     ids, paths = (lists.photos.gallery.column(name) for name in ("id", "path"))
     data = ReportData(put, lambda row: (ids[row].as_py(), paths[row].as_py() or ids[row].as_py()))
     entries = _Entries(run, lists, scores)
@@ -144,7 +145,7 @@ def _store_queries(
         unreadable=data.unreadable,
         without_confident=data.without_confident,
     )
-    return files, confident
+    return files, confident, list(pictures.lost)
 
 
 class _Entries:
@@ -266,18 +267,28 @@ def costs_of(datasets: Sequence[Dataset]) -> list[StepCost]:
 
 
 def _facts_of(datasets: Sequence[Dataset]) -> list[tuple[Dataset, list[dict[str, Any]]]]:
-    """Read what each dataset's shards say of themselves."""
+    """Read what each dataset's shards say of themselves; one that is damaged says nothing."""
+
+    def facts(dataset: Dataset, shard: int) -> dict[str, Any] | None:
+        try:
+            return dataset.facts(shard)
+        except ShardError:
+            return None
+
     with ThreadPoolExecutor(16) as pool:
-        return [(d, list(pool.map(d.facts, sorted(d.present())))) for d in datasets]
+        found = [(d, pool.map(partial(facts, d), sorted(d.present()))) for d in datasets]
+        return [(d, [f for f in some if f is not None]) for d, some in found]
 
 
 def _cost(dataset: Dataset, facts: Sequence[Mapping[str, Any]]) -> StepCost:
     """Add up what the shards of a step say of themselves, whichever run made them."""
     sizes = dataset.present()
+    lost = dataset.shards - len(facts)
+    left_out = [f"{lost} of {dataset.shards} shards are gone or damaged, and not counted"] if lost else []
     return StepCost(
         step=dataset.step,
-        shards_made=len(sizes),
-        shards_failed=dataset.shards - len(sizes),
+        shards_made=len(facts),
+        shards_failed=lost,
         rows=sum(f["rows"] for f in facts),
         n_bytes=sum(sizes.values()),
         seconds=sum(f.get("seconds", 0.0) for f in facts),
@@ -285,6 +296,7 @@ def _cost(dataset: Dataset, facts: Sequence[Mapping[str, Any]]) -> StepCost:
         notes=(
             *dict.fromkeys(f["note"] for f in facts if "note" in f),
             *sources_note(f.get("source", "") for f in facts),
+            *left_out,
         ),
     )
 
