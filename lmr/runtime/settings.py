@@ -16,6 +16,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from lmr import storage
 from lmr.errors import SettingsError
+from lmr.text import one_of
 
 __all__ = [
     "ADDED_LATER",
@@ -211,7 +212,7 @@ def layer(base: Group, *layers: Mapping[str, Mapping[str, Any]]) -> Group:
                 raise SettingsError(
                     "unknown group of settings",
                     got=_cut(str(name)),
-                    fix=f"one of: {', '.join(sorted(groups))}",
+                    fix=one_of(str(name)[:100], sorted(groups)),
                 )
             changes[name].update(fields)
     # What a workflow's own presets say is checked as well as what was added.
@@ -251,7 +252,7 @@ def replaced(name: str, group: Group, fields: Mapping[str, Any]) -> Group:
     for field in fields:
         if field not in current:
             raise SettingsError(
-                f"unknown setting {name}.{_cut(str(field))}", fix=f"one of: {', '.join(sorted(current))}"
+                f"unknown setting {name}.{_cut(str(field))}", fix=one_of(str(field)[:100], sorted(current))
             )
     if wrong := _boolean_for_number(group, fields):
         raise SettingsError(f"setting {name}.{wrong} is not valid", got="true or false", fix="give a number")

@@ -3,6 +3,7 @@
 from lmr.storage.objects import (
     absolute,
     delete,
+    delete_empty,
     exists,
     find,
     folder_sizes,
@@ -21,6 +22,7 @@ __all__ = [
     "Piece",
     "absolute",
     "delete",
+    "delete_empty",
     "exists",
     "find",
     "folder_sizes",

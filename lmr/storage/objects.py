@@ -33,6 +33,7 @@ from lmr.storage.urls import (
 __all__ = [
     "absolute",
     "delete",
+    "delete_empty",
     "exists",
     "find",
     "folder_sizes",
@@ -271,6 +272,12 @@ def delete(url: str) -> None:
 def _retry(call: Callable[[], Result], url: str) -> Result:
     """Call until storage answers; `call` gets its file system anew each time, by then of new credentials."""
     return retry(call, server_of(url), renew=lambda: forget_credentials(url))
+
+
+def delete_empty(path: str) -> None:
+    """Delete a folder of this machine if nothing is in it; nothing happens otherwise."""
+    with suppress(OSError):
+        os.rmdir(local_path(path))
 
 
 @contextmanager
