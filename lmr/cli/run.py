@@ -7,10 +7,10 @@ import typer
 from rich.console import Console
 
 from lmr.api.prepare import Prepared
-from lmr.api.progress import ProgressBars
+from lmr.api.progress import progress_on
 from lmr.api.retrieve import place_of
 from lmr.cli import tables
-from lmr.cli.notices import memory_text, tell_of_networks
+from lmr.cli.notices import memory_text, tell_of_networks, tell_of_time
 from lmr.cli.options import Scheduler, Tls
 from lmr.cli.workflow import show_results, with_workflow
 from lmr.cluster.capacity import memory_bytes
@@ -42,7 +42,9 @@ def run(
     where = place_of(flow.inputs.device, scheduler, tls, workers)
     processes = None if scheduler else where.workers
     if plan:
-        out.print(tables.plan_table(make_plan(flow.targets, root)))
+        todo = make_plan(flow.targets, root)
+        out.print(tables.plan_table(todo))
+        tell_of_time(todo, processes, out)
         tell_of_networks(flow, root, processes, out)
         return
     prepared.remember()
@@ -51,9 +53,9 @@ def run(
         todo = make_plan(flow.targets, root)
         if warning := memory_text(todo, processes, memory_bytes()):
             out.print(warning, soft_wrap=True)
-    with ProgressBars(out) as bars:
+    with progress_on(out) as listener:
         report = run_steps(
-            flow.targets, root, where, bars, workflow=prepared.name, finalizer=prepared.finalizer
+            flow.targets, root, where, listener, workflow=prepared.name, finalizer=prepared.finalizer
         )
     for notice in report.notices:
         out.print(notice, soft_wrap=True)
@@ -61,5 +63,5 @@ def run(
         out.print(tables.summary_table(report.summaries))
     else:
         out.print("nothing was left to do: every shard is there")
-    show_results(prepared, out)
+    show_results(prepared.datasets, out)
     out.print(f"{time.perf_counter() - started:.1f} s")

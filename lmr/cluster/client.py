@@ -6,6 +6,7 @@
 import importlib
 import logging
 import os
+import shlex
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping
@@ -52,6 +53,12 @@ class Where:
     def in_process(self) -> bool:
         """Whether it names this very process."""
         return self.scheduler is None and not self.workers
+
+    def command(self, *words: str) -> str:
+        """Return a command of `lmr` that asks this place's scheduler, as it is typed."""
+        place = ["--scheduler", self.scheduler] if self.scheduler else []
+        tls = ["--tls", self.tls] if self.tls else []
+        return shlex.join(["lmr", *words, *place, *tls])
 
 
 @contextmanager
