@@ -2,8 +2,8 @@
 
     python benchmarks/chaos.py --rounds 20 --seed 1
 
-Needs root and `ip` (network namespaces), and the tests' requirements. Prints a line per round; ends with code 1
-unless every round ended with the undisturbed run's result, or with one clear message and a resume that did.
+Needs root and `ip` (network namespaces), and the tests' requirements. Prints a line per round; ends with
+code 1 unless every round ended with the undisturbed run's result, or with a message and a resume that did.
 """
 
 import argparse

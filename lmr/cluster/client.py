@@ -7,6 +7,8 @@ import importlib
 import logging
 import os
 import shlex
+import signal
+import threading
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping
@@ -84,6 +86,8 @@ def connect(address: str, tls: str | None) -> Iterator[distributed.Client]:
     credentials = security(address, tls)
     # Preflight compares versions, and says which of them matter.
     warnings.filterwarnings("ignore", category=VersionMismatchWarning)
+    # Of a scheduler that went away Dask's client logs a traceback; lmr says it in an error of its own.
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     try:
         client = distributed.Client(
             address, security=credentials, timeout="10s", name=f"lmr-{uuid.uuid4().hex[:6]}"
@@ -135,17 +139,18 @@ def _local_cluster(where: Where) -> Iterator[distributed.LocalCluster]:
     }
     gpus = min(where.gpus, where.workers)
     with dask.config.set(config):
-        cluster = distributed.LocalCluster(
-            n_workers=where.workers - gpus,
-            threads_per_worker=1,
-            # By itself Dask gives each worker the share of one core, however few workers there are.
-            memory_limit=memory_bytes() // where.workers,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            resources={"CPU": 1},
-            silence_logs=logging.CRITICAL,
-        )
+        with _interrupts_held_back():
+            cluster = distributed.LocalCluster(
+                n_workers=where.workers - gpus,
+                threads_per_worker=1,
+                # By itself Dask gives each worker the share of one core, however few workers there are.
+                memory_limit=memory_bytes() // where.workers,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                resources={"CPU": 1},
+                silence_logs=logging.CRITICAL,
+            )
         try:
             _add_gpu_workers(cluster, where.workers - gpus, gpus)
             yield cluster
@@ -154,6 +159,23 @@ def _local_cluster(where: Where) -> Iterator[distributed.LocalCluster]:
             # worker processes are daemons and end with this one.
             with suppress(TimeoutError):
                 cluster.close()
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Hold Ctrl-C back until the block has ended, and from the threads and processes that it starts for good.
+
+    A terminal sends it to all processes; workers would end with tracebacks, or call their shards failed. They
+    are told by this process.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _add_gpu_workers(cluster: distributed.LocalCluster, others: int, count: int) -> None:

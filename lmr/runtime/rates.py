@@ -38,9 +38,12 @@ def _work(root: str, needs: list[StepPlan], before: Dataset | None) -> StepWork:
     begun = [need.step.dataset(root) for need in needs if need.present]
     rows = sum(need.step.cost.rows for need in needs)
     work = sum(need.step.cost.work for need in needs)
+    shards = sum(len(need.missing) for need in needs)
+    # A step that states no work is reckoned by its shards.
+    missing = sum(need.step.cost.work * len(need.missing) / need.step.shards for need in needs)
     return StepWork(
-        shards=sum(len(need.missing) for need in needs),
-        work=sum(need.step.cost.work * len(need.missing) / need.step.shards for need in needs),
+        shards=shards,
+        work=missing or float(shards),
         kind=f"{first.make.__module__}.{first.make.__qualname__}",
         resources=tuple(first.resources),
         known_rate=_rate([*begun, *([before] if before else [])], work / rows if rows else 0.0),
@@ -56,7 +59,7 @@ def _rate(datasets: Iterable[Dataset], work_per_row: float) -> float | None:
     for dataset in datasets:
         for facts in _sample(dataset):
             seconds += facts["seconds"]
-            work += facts["rows"] * work_per_row
+            work += facts["rows"] * work_per_row or 1.0
     return seconds / work if work > 0 else None
 
 

@@ -192,7 +192,20 @@ def make_shard(task: ShardTask, shard: int, *upstream: Receipt | Summary) -> Rec
     except LmrError as error:
         return receipt(state="failed", error=str(error))
     except Exception as error:
+        if _is_interrupt(error):
+            raise KeyboardInterrupt from error
         return receipt(state="failed", error=_unforeseen(task, shard, error))
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Tell whether an error is what a library made of Ctrl-C."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, KeyboardInterrupt | pa.ArrowCancelled):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def failure_name(step: str, shard: int) -> str:

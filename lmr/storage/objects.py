@@ -250,6 +250,9 @@ def _file_system(url: str) -> tuple[Any, str]:
     fs, path = fsspec.core.url_to_fs(url)
     if hasattr(fs, "retries"):
         fs.retries = 1  # s3fs would try five times at each of our tries
+    if hasattr(fs, "dircache"):
+        # A listing that was kept would hide from reads what others have written since.
+        fs.dircache.use_listings_cache = False
     return fs, path
 
 
