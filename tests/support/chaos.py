@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 
 from lmr.shipped import source_digest
-from tests.support.network import network
+from tests.support.network import network, why_not
 from tests.support.servers import said
 from tests.support.toys import calls_of, workflow
 
@@ -355,6 +355,23 @@ def _client(root, address, calls):
         sys.exit(1)
 
 
+def _rounds(folder, count, first, seed):
+    """Play rounds, and print a line for each."""
+    if reason := why_not():
+        sys.exit(reason)
+    folder, count, first = Path(folder).absolute(), int(count), int(first)
+    folder.mkdir(parents=True, exist_ok=True)
+    expected = expected_result(folder / "alone")
+    bad = 0
+    with chaos(folder) as cluster:
+        for number in range(first, first + count):
+            played = play(cluster, number, seed, expected)
+            bad += not played.good
+            print(played, flush=True)
+    print(f"{count - bad} of {count} rounds were good, seed {seed}")
+    sys.exit(1 if bad else 0)
+
+
 def _wait(address):
     """Wait until two workers on each of two hosts are there."""
     from distributed import Client
@@ -387,4 +404,4 @@ def _storage(host, folder):
 
 
 if __name__ == "__main__":
-    {"client": _client, "storage": _storage, "wait": _wait}[sys.argv[1]](*sys.argv[2:])
+    {"client": _client, "rounds": _rounds, "storage": _storage, "wait": _wait}[sys.argv[1]](*sys.argv[2:])
