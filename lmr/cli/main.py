@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from lmr import __version__
+from lmr.cli import interrupts
 from lmr.cli.lazy import Command, LazyGroup, examples_text
 from lmr.errors import LmrError
 
@@ -170,22 +171,21 @@ def main() -> None:
     try:
         app()
     except LmrError as error:
+        if interrupts.happened():
+            interrupts.end()
         _tell(f"[bold red]error[/] {_escaped(str(error))}")
         sys.exit(1)
     except KeyboardInterrupt:
-        _stopped()
+        interrupts.end()
     except SystemExit as exit_:
-        if exit_.code == INTERRUPTED:  # what the library of the command line makes of Ctrl-C
-            _stopped()
+        # What the library of the command line makes of Ctrl-C.
+        if exit_.code == interrupts.INTERRUPTED or (exit_.code and interrupts.happened()):
+            interrupts.end()
         raise
-
-
-INTERRUPTED = 130
-
-
-def _stopped() -> None:
-    _tell("stopped; run the same command again to go on from here")
-    sys.exit(INTERRUPTED)
+    except Exception:
+        if interrupts.happened():
+            interrupts.end()
+        raise
 
 
 def _tell(text: str) -> None:

@@ -1,16 +1,22 @@
 """What `lmr run` says before it starts: networks' terms and how long they take, memory that may not do."""
 
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from rich.console import Console
 
-from lmr.cli.tables import bytes_text, duration_text
+from lmr.cli.tables import bytes_text
+from lmr.errors import StorageError
 from lmr.features.weights.fetch import recognise
+from lmr.runtime.estimate import StepWork, seconds_left, span_text
 from lmr.runtime.graph import Plan, make_plan
+from lmr.runtime.rates import work_of
 from lmr.steps.features.estimate import Estimate, estimate_networks
+from lmr.steps.results.datasets import open_datasets
 from lmr.steps.workflow import Workflow
+from lmr.storage.datasets import Dataset
 
-__all__ = ["estimate_text", "memory_text", "tell_of_networks"]
+__all__ = ["estimate_text", "memory_text", "tell_of_networks", "tell_of_time", "time_text"]
 
 
 def tell_of_networks(flow: Workflow, root: str, workers: int | None, out: Console) -> None:
@@ -37,6 +43,41 @@ def tell_of_networks(flow: Workflow, root: str, workers: int | None, out: Consol
         out.print(estimate_text(estimate, workers), soft_wrap=True)
 
 
+def tell_of_time(plan: Plan, workers: int | None, out: Console) -> None:
+    """Print how long a plan will take, by what shards of the last run in its folder took.
+
+    Parameters
+    ----------
+    plan
+        What is to be done.
+    workers
+        Processes on this machine; None on a cluster, whose workers are not known here: then it is told what
+        one worker would take.
+    out
+        Where to print.
+    """
+    if plan.totals:
+        out.print(time_text(work_of(plan, _last_run(plan.root)), workers), soft_wrap=True)
+
+
+def time_text(work: Mapping[str, StepWork], workers: int | None) -> str:
+    """Return a sentence on how long steps will take on some workers; None: as long as one needs."""
+    left = seconds_left(work, {}, {}, {"": max(workers or 1, 1)})
+    if left.unknown and not left.seconds:
+        return "time: not known before the first shards"
+    on = "one worker, more take less" if workers is None else f"{max(workers, 1)} process(es) of this machine"
+    text = f"time: {span_text(left.seconds)} on {on}, by what shards of the last run took"
+    return f"{text}; not known yet: {', '.join(left.unknown)}" if left.unknown else text
+
+
+def _last_run(root: str) -> tuple[Dataset, ...]:
+    """Return the datasets of the last run that has ended in a folder; none where there is none."""
+    try:
+        return open_datasets(root).steps
+    except StorageError:
+        return ()
+
+
 def estimate_text(estimate: Estimate, workers: int | None) -> str:
     """Return a sentence or two on an estimate."""
     says = f"{estimate.step} runs a network on CPUs"
@@ -47,11 +88,11 @@ def estimate_text(estimate: Estimate, workers: int | None) -> str:
     total = estimate.photos * each
     if workers is None:
         return (
-            f"{measured}; {estimate.photos:,} photos take one such core {duration_text(total)}, "
+            f"{measured}; {estimate.photos:,} photos take one such core {span_text(total)}, "
             "more cores as much less"
         )
     return (
-        f"{measured}; {estimate.photos:,} photos take about {duration_text(total / max(workers, 1))} "
+        f"{measured}; {estimate.photos:,} photos take about {span_text(total / max(workers, 1))} "
         f"with {max(workers, 1)} process(es)"
     )
 

@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.text import Text
 
 from lmr.api.prepare import Prepared
-from lmr.api.progress import ProgressBars
+from lmr.api.progress import progress_on
 from lmr.api.retrieve import place_of
 from lmr.cli import tables
-from lmr.cli.notices import memory_text, tell_of_networks
+from lmr.cli.notices import memory_text, tell_of_networks, tell_of_time
 from lmr.cli.options import Scheduler, Tls
 from lmr.cli.report import copy
 from lmr.cli.workflow import show_results, with_workflow
@@ -57,6 +57,7 @@ def run(
         out.print(tables.plan_table(todo))
         for reason in reasons(todo):
             out.print(Text(printable(reason)), soft_wrap=True)
+        tell_of_time(todo, processes, out)
     else:
         prepared.remember()
     tell_of_networks(flow, root, processes, out)
@@ -64,9 +65,9 @@ def run(
         out.print(warning, soft_wrap=True)
     if plan:
         return
-    with ProgressBars(out) as bars:
+    with progress_on(out) as listener:
         report = run_steps(
-            flow.targets, root, where, bars, workflow=prepared.name, finalizer=prepared.finalizer
+            flow.targets, root, where, listener, workflow=prepared.name, finalizer=prepared.finalizer
         )
     for notice in report.notices:
         out.print(notice, soft_wrap=True)
@@ -74,7 +75,7 @@ def run(
         out.print(tables.summary_table(report.summaries))
     else:
         out.print("nothing was left to do: every shard is there")
-    show_results(prepared, out)
+    show_results(prepared.datasets, out)
     if copy_matches is not None:
         copy(prepared.datasets, copy_matches, out)
     out.print(f"{time.perf_counter() - started:.1f} s")

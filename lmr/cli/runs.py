@@ -7,20 +7,26 @@ import typer
 from rich.console import Console
 
 from lmr.api.prepare import Prepared
-from lmr.api.progress import ProgressBars
+from lmr.api.progress import progress_on
 from lmr.cli import tables
 from lmr.cli.options import Scheduler, Tls, named
-from lmr.cli.workflow import with_workflow
+from lmr.cli.workflow import show_results_in, with_workflow
 from lmr.cluster.client import Where, open_client
+from lmr.errors import ClusterError
 from lmr.runtime.finish import raise_if_failed
 from lmr.scheduler.plugin import RunStatus
 from lmr.scheduler.run import submit as submit_steps
-from lmr.scheduler.runs import cancel_run, find_run, list_runs, report_of
-from lmr.scheduler.runs import follow as watch_run
+from lmr.scheduler.runs import cancel_run, choose_run, list_runs, report_of, wait_for
 
 __all__ = ["cancel", "runs", "status", "submit", "watch"]
 
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for workers that the run needs and has not yet.")]
+Run = Annotated[
+    str | None,
+    typer.Argument(help="The run's name, the beginning of it, or its folder. Without it: the last run."),
+]
+
+AGAIN = "run the same command again to go on: only what is missing is made"
 
 out = Console(highlight=False)
 
@@ -47,7 +53,8 @@ def submit(prepared: Prepared, scheduler: Scheduler = None, tls: Tls = None, wai
     for note in record.notes:
         out.print(note, soft_wrap=True)
     out.print(f"submitted as [bold]{record.name}[/]: {sum(record.totals.values()):,} shards to make")
-    out.print(f"it goes on without this machine; to look at it: lmr watch {record.name}", soft_wrap=True)
+    watching = where.command("watch", record.name)
+    out.print(f"it goes on without this machine; to look at it: {watching}", soft_wrap=True, markup=False)
 
 
 def runs(scheduler: Scheduler = None, tls: Tls = None) -> None:
@@ -57,56 +64,67 @@ def runs(scheduler: Scheduler = None, tls: Tls = None) -> None:
     out.print(tables.runs_table(statuses) if statuses else "this scheduler knows no run")
 
 
-def status(
-    run: Annotated[str | None, typer.Argument(help="Name of the run; without it: all runs.")] = None,
-    scheduler: Scheduler = None,
-    tls: Tls = None,
-) -> None:
-    """Tell how far a run is."""
-    if run is None:
-        runs(scheduler, tls)
+def status(run: Run = None, scheduler: Scheduler = None, tls: Tls = None) -> None:
+    """Tell how far a run is, and show the results of one that has ended."""
+    with open_client(Where(scheduler=named(scheduler), tls=tls)) as client:
+        found = choose_run(client, run)
+    _tell_notes(found)
+    if found.active or found.state == "cancelled":
+        out.print(tables.run_table(found))
+        if not found.active:
+            out.print(f"{found.record.name} was cancelled; {AGAIN}", soft_wrap=True, markup=False)
         return
-    with open_client(Where(scheduler=named(scheduler), tls=tls)) as client:
-        found = find_run(client, run)
-    _show(found)
+    _show_end(found)
 
 
-def watch(
-    run: Annotated[str, typer.Argument(help="Name of the run.")],
-    scheduler: Scheduler = None,
-    tls: Tls = None,
-) -> None:
-    """Follow a run to its end, from any machine; leaving does not stop it."""
-    with open_client(Where(scheduler=named(scheduler), tls=tls)) as client:
-        found = find_run(client, run)
+def watch(run: Run = None, scheduler: Scheduler = None, tls: Tls = None) -> None:
+    """Follow a run to its end, from any machine, and show its results; leaving does not stop it."""
+    where = Where(scheduler=named(scheduler), tls=tls)
+    with open_client(where) as client:
+        found = choose_run(client, run)
+        name = found.record.name
         if found.active:
-            with ProgressBars(out) as bars:
-                bars.planned(found.record.totals)
-                bars.connected(client.dashboard_link)
-                watch_run(client, run, bars.progressed)
-            found = find_run(client, run)
-    _show(found)
+            with progress_on(out) as listener:
+                listener.planned(found.record.totals)
+                listener.connected(client.dashboard_link)
+                try:
+                    found = wait_for(client, name, listener.progressed, where)
+                except KeyboardInterrupt:
+                    again = where.command("watch", name)
+                    out.print(f"{name} goes on; to look at it: {again}", soft_wrap=True, markup=False)
+                    raise
+    _tell_notes(found)
+    if found.state == "cancelled":
+        out.print(tables.run_table(found))
+        raise ClusterError(f"{name} was cancelled", got=_made_text(found), fix=AGAIN)
+    _show_end(found)
 
 
 def cancel(
-    run: Annotated[str, typer.Argument(help="Name of the run.")],
+    run: Annotated[str, typer.Argument(help="The run's name, the beginning of it, or its folder.")],
     scheduler: Scheduler = None,
     tls: Tls = None,
 ) -> None:
     """Stop a run; what is finished stays, and submitting again goes on from there."""
     with open_client(Where(scheduler=named(scheduler), tls=tls)) as client:
-        found = cancel_run(client, run)
-    out.print(f"{run} is {found.state}")
+        found = cancel_run(client, choose_run(client, run).record.name)
+    out.print(f"{found.record.name} is {found.state}; {_made_text(found)}; {AGAIN}", soft_wrap=True)
 
 
-def _show(found: RunStatus) -> None:
-    """Print a run; one that failed is told as `lmr run` tells it."""
+def _made_text(found: RunStatus) -> str:
+    done, total = sum(found.counts.values()), sum(found.record.totals.values())
+    return f"{done:,} of {total:,} shards were made"
+
+
+def _tell_notes(found: RunStatus) -> None:
     for note in (*found.record.notes, *found.notices):
-        out.print(note, soft_wrap=True)
-    if found.active:
-        out.print(tables.run_table(found))
-        return
+        out.print(note, soft_wrap=True, markup=False)
+
+
+def _show_end(found: RunStatus) -> None:
+    """Print what a run that has ended leaves, as `lmr run` does; one that failed is told as there."""
     summaries = raise_if_failed(report_of(found))
     out.print(tables.summary_table(summaries))
+    show_results_in(found.record.root, out)
     took = (found.ended or time.time()) - found.record.since
     out.print(f"{found.record.name} took {took:,.0f} s; see {found.record.root}", soft_wrap=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 from rich.text import Text
 
+from lmr.runtime.estimate import Measured, left_text, span_text
 from lmr.runtime.graph import Plan
 from lmr.runtime.steps import Step, grouped
 from lmr.runtime.tasks import Summary
@@ -15,7 +16,6 @@ from lmr.text import printable
 
 __all__ = [
     "bytes_text",
-    "duration_text",
     "plan_table",
     "run_table",
     "runs_table",
@@ -33,15 +33,6 @@ def bytes_text(count: float) -> str:
             return f"{count:.0f} {unit}" if unit in ("B", "kB") else f"{count:.1f} {unit}"
         count /= 1000
     raise AssertionError
-
-
-def duration_text(seconds: float) -> str:
-    """Return a length of time in the unit that reads best."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 2 * 3600:
-        return f"{seconds / 60:.0f} minutes"
-    return f"{seconds / 3600:.0f} hours" if seconds < 72 * 3600 else f"{seconds / 86400:.0f} days"
 
 
 def plan_table(plan: Plan) -> Table:
@@ -126,16 +117,25 @@ def runs_table(runs: Sequence[RunStatus]) -> Table:
 
 
 def run_table(run: RunStatus) -> Table:
-    """Show how far one run is, step by step."""
-    record = run.record
+    """Show how far one run is, step by step, and how long the rest will take."""
+    record, left = run.record, run.progress.left
     title = f"{record.name}: {run.state}, since {when(record.since)}, by {record.user} on {record.host}"
-    table = Table(title=title, title_justify="left")
-    for name in ("step", "done", "shards"):
+    table = Table(title=title, title_justify="left", caption_justify="left")
+    for name in ("step", "done", "shards", "at work", "time"):
         table.add_column(name, justify="left" if name == "step" else "right")
     for step, total in record.totals.items():
-        table.add_row(step, f"{run.counts.get(step, 0):,}", f"{total:,}")
+        found = run.measured.get(step, Measured())
+        elapsed = "waits" if run.active else "–"
+        if found.elapsed_seconds is not None:
+            elapsed = span_text(found.elapsed_seconds)
+        running = f"{found.running:,}" if found.running and run.active else ""
+        table.add_row(step, f"{run.counts.get(step, 0):,}", f"{total:,}", running, elapsed)
+    captions = []
+    if run.active and left is not None:
+        captions.append(left_text(left))
     if run.deaths:
-        table.caption = f"workers that died with a shard in hand: {run.deaths}"
+        captions.append(f"workers that died with a shard in hand: {run.deaths}")
+    table.caption = "\n".join(captions) or None
     return table
 
 

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lmr.errors import StorageError
 from lmr.features.kinds import global_kinds, local_kinds
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from lmr.api.prepare import Prepared
+    from lmr.steps.results.datasets import RunDatasets
 
-__all__ = ["choose", "show_results", "with_workflow"]
+__all__ = ["choose", "show_results", "show_results_in", "with_workflow"]
 
 
 def choose(
@@ -115,24 +117,36 @@ def with_workflow(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-def show_results(prepared: "Prepared", out: "Console") -> None:
+def show_results(datasets: "RunDatasets", out: "Console") -> None:
     """Print what a finished run has for people to read."""
     from lmr import storage
     from lmr.cli import tables
     from lmr.cli.report import tell_answers
     from lmr.steps.results.files import read_notes, read_scores, read_unusable
 
-    if unusable := read_unusable(prepared.datasets):
+    if unusable := read_unusable(datasets):
         out.print(tables.unusable_table(unusable))
-    for note in read_notes(prepared.datasets):
+    for note in read_notes(datasets):
         out.print(note, soft_wrap=True, markup=False)
-    if scores := read_scores(prepared.datasets):
-        out.print(tables.scores_table(scores, prepared.datasets.labels))
-    tell_answers(prepared.datasets, out)
+    if scores := read_scores(datasets):
+        out.print(tables.scores_table(scores, datasets.labels))
+    tell_answers(datasets, out)
     for name, file in (
         ("submission", "submission.csv"),
         ("matches", "matches.csv"),
         ("report", "report/index.html"),
     ):
-        if storage.exists(url := storage.join(prepared.root, file)):
-            out.print(f"{name:10} {url}", soft_wrap=True)
+        if storage.exists(url := storage.join(datasets.root, file)):
+            out.print(f"{name:10} {url}", soft_wrap=True, markup=False)
+
+
+def show_results_in(root: str, out: "Console") -> None:
+    """Print what a run has left in its folder, which may be out of reach from this machine."""
+    from lmr import storage
+    from lmr.steps.results.datasets import RECORD, open_datasets
+
+    try:
+        if storage.exists(storage.join(root, RECORD)):
+            show_results(open_datasets(root), out)
+    except StorageError as error:
+        out.print(f"its results cannot be read from here: {error}", soft_wrap=True, markup=False)

@@ -150,7 +150,7 @@ def check_certificate(folder: Path, role: str) -> None:
         raise ClusterError(
             f"the certificate for a {role} in {folder} cannot be read",
             got=" ".join(str(error).split())[:200],
-            fix=f"copy {', '.join(names)} there again",
+            fix=_fix_of_reading(error) or f"copy {', '.join(names)} there again",
         ) from error
     try:
         certificate.verify_directly_issued_by(authority)
@@ -172,6 +172,13 @@ def check_certificate(folder: Path, role: str) -> None:
             got=f"valid until {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC",
             fix="make new ones with `lmr cluster certs` and copy them to all machines",
         )
+
+
+def _fix_of_reading(error: Exception) -> str:
+    """Return how this user may read a file that is another's; nothing for other errors."""
+    if not isinstance(error, PermissionError) or error.filename is None:
+        return ""
+    return f"as its owner: chown {os.geteuid()} {shlex.quote(str(error.filename))}"
 
 
 def _check_private(key: Path) -> None:

@@ -6,7 +6,10 @@
 import importlib
 import logging
 import os
+import shlex
+import signal
 import subprocess
+import threading
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping
@@ -57,6 +60,12 @@ class Where:
         """Whether it names this very process."""
         return self.scheduler is None and not self.workers
 
+    def command(self, *words: str) -> str:
+        """Return a command of `lmr` that asks this place's scheduler, as it is typed."""
+        place = ["--scheduler", self.scheduler] if self.scheduler else []
+        tls = ["--tls", self.tls] if self.tls else []
+        return shlex.join(["lmr", *words, *place, *tls])
+
 
 @contextmanager
 def open_client(where: Where) -> Iterator[distributed.Client]:
@@ -81,6 +90,8 @@ def connect(address: str, tls: str | None) -> Iterator[distributed.Client]:
     credentials = security(address, tls)
     # Preflight compares versions, and says which of them matter.
     warnings.filterwarnings("ignore", category=VersionMismatchWarning)
+    # Of a scheduler that went away Dask's client logs a traceback; lmr says it in an error of its own.
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     try:
         client = distributed.Client(
             address, security=credentials, timeout="10s", name=f"lmr-{uuid.uuid4().hex[:6]}"
@@ -133,17 +144,18 @@ def _local_cluster(where: Where) -> Iterator[distributed.LocalCluster]:
     gpus = min(where.gpus, where.workers)
     _check_processes()
     with dask.config.set(config):
-        cluster = distributed.LocalCluster(
-            n_workers=where.workers - gpus,
-            threads_per_worker=1,
-            # By itself Dask gives each worker the share of one core, however few workers there are.
-            memory_limit=memory_bytes() // where.workers,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            resources={"CPU": 1},
-            silence_logs=logging.CRITICAL,
-        )
+        with _interrupts_held_back():
+            cluster = distributed.LocalCluster(
+                n_workers=where.workers - gpus,
+                threads_per_worker=1,
+                # By itself Dask gives each worker the share of one core, however few workers there are.
+                memory_limit=memory_bytes() // where.workers,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                resources={"CPU": 1},
+                silence_logs=logging.CRITICAL,
+            )
         try:
             _add_gpu_workers(cluster, where.workers - gpus, gpus)
             yield cluster
@@ -169,6 +181,23 @@ def _check_processes() -> None:
             fix=f"use a Python that this user may run (this is {python}), or --workers 0: "
             "all is then done in one process",
         ) from error
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Hold Ctrl-C back until the block has ended, and from the threads and processes that it starts for good.
+
+    A terminal sends it to all processes; workers would end with tracebacks, or call their shards failed. They
+    are told by this process.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _add_gpu_workers(cluster: distributed.LocalCluster, others: int, count: int) -> None:

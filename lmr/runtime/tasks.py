@@ -89,7 +89,11 @@ class Summary:
 
     step: str
     made: int = 0
+    """Shards that this run has made."""
+    again: int = 0
+    """How many of these a second task found in storage."""
     found: int = 0
+    """Shards that were there before the run began."""
     rows: int = 0
     bytes: int = 0
     seconds: float = 0.0
@@ -105,12 +109,17 @@ class Summary:
 
 
 def summarise(step: str, found: int, receipts: Sequence[Receipt]) -> Summary:
-    """Add up receipts; `found` more shards were there before the run began."""
-    made = [r for r in receipts if r.state == "made"]
+    """Add up receipts; `found` more shards were there before the run began.
+
+    Only shards that were missing have tasks. One that its task found in storage was made by this run too: it
+    was begun twice, or its receipt was lost with a worker.
+    """
+    made = [r for r in receipts if r.state in ("made", "found")]
     return Summary(
         step=step,
         made=len(made),
-        found=found + sum(r.state == "found" for r in receipts),
+        again=sum(r.state == "found" for r in receipts),
+        found=found,
         rows=sum(r.rows for r in made),
         bytes=sum(r.bytes for r in made),
         seconds=sum(r.seconds for r in made),
@@ -139,6 +148,7 @@ def add_up(summaries: Sequence[Summary]) -> list[Summary]:
         Summary(
             step=step,
             made=sum(s.made for s in some),
+            again=sum(s.again for s in some),
             found=sum(s.found for s in some),
             rows=sum(s.rows for s in some),
             bytes=sum(s.bytes for s in some),
@@ -169,7 +179,10 @@ def make_shard(task: ShardTask, shard: int, *upstream: Receipt | Summary) -> Rec
         # Looking first makes resuming and re-running after a lost worker the same thing.
         if output.has(shard):
             facts = output.facts(shard)
-            return receipt(state="found", rows=int(facts["rows"]), source=facts.get("source", ""))
+            known = {
+                name: facts[name] for name in ("seconds", "peak_bytes", "note", "source") if name in facts
+            }
+            return receipt(state="found", rows=int(facts["rows"]), **known)
         with attempts.attempt(f"shard {output.step}/{shard:05d}"), _measured() as measure:
             rows = task.make(shard, task.settings, **task.inputs, **task.arguments)
             facts = measure() | ({"note": note} if (note := note_of(rows)) else {})
@@ -179,7 +192,20 @@ def make_shard(task: ShardTask, shard: int, *upstream: Receipt | Summary) -> Rec
     except LmrError as error:
         return receipt(state="failed", error=str(error))
     except Exception as error:
+        if _is_interrupt(error):
+            raise KeyboardInterrupt from error
         return receipt(state="failed", error=_unforeseen(task, shard, error))
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Tell whether an error is what a library made of Ctrl-C."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, KeyboardInterrupt | pa.ArrowCancelled):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def failure_name(step: str, shard: int) -> str:

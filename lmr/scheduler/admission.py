@@ -89,6 +89,11 @@ class Admission:
         """Return how many workers are admitted to a run."""
         return sum(self.runs[run].judged.values())
 
+    def workers(self, run: str) -> list[WorkerState]:
+        """Return the workers that are admitted to a run."""
+        judged = self.runs[run].judged if run in self.runs else {}
+        return [state for address, state in self.scheduler.workers.items() if judged.get(address)]
+
     def joined(self, worker: str) -> None:
         """Note that a worker has joined; it has yet to say what it runs."""
         self.silent[worker] = self._named(worker)

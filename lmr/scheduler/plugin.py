@@ -5,6 +5,7 @@ run's last task wanted, so that Dask keeps working when the client is gone, and 
 """
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -13,7 +14,10 @@ import distributed
 from distributed.scheduler import Scheduler
 from tornado.ioloop import PeriodicCallback
 
+from lmr.cluster.admission import is_grant
+from lmr.runtime.estimate import Measured, Progress, StepWork, seconds_left
 from lmr.scheduler.admission import Admission
+from lmr.scheduler.pace import Pace
 from lmr.scheduler.speculation import Speculation
 
 __all__ = ["RunsPlugin", "RunRecord", "RunStatus"]
@@ -53,6 +57,8 @@ class RunRecord:
         Step name to its number of shards to make.
     notes
         What preflight noted of the machines.
+    work
+        Step name to what it has to do, to reckon how long it takes.
     """
 
     name: str
@@ -66,6 +72,7 @@ class RunRecord:
     groups: Mapping[str, str] = field(default_factory=dict)
     totals: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    work: Mapping[str, StepWork] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +97,10 @@ class RunStatus:
         How many workers died with a shard of this run in hand.
     notices
         Which workers get no tasks of this run, or were closed, and why; clocks that are off.
+    measured
+        Step name to what is known of its course.
+    workers
+        How many workers of this run declare each resource; under "" how many there are.
     """
 
     record: RunRecord
@@ -100,11 +111,19 @@ class RunStatus:
     error: str = ""
     deaths: int = 0
     notices: tuple[str, ...] = ()
+    measured: Mapping[str, Measured] = field(default_factory=dict)
+    workers: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def active(self) -> bool:
         """Whether it is still going on."""
         return self.state in ("preparing", "running")
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is, and how long it will still take."""
+        left = seconds_left(self.record.work, self.counts, self.measured, self.workers)
+        return Progress(counts=self.counts, measured=self.measured, left=left)
 
 
 class RunsPlugin(distributed.SchedulerPlugin):  # type: ignore[misc]
@@ -119,6 +138,7 @@ class RunsPlugin(distributed.SchedulerPlugin):  # type: ignore[misc]
         self.whole: set[str] = set()
         self.deaths: dict[Any, int] = {}
         self.names: dict[str, set[str]] = {}
+        self.pace = Pace()
 
     async def start(self, scheduler: Scheduler) -> None:
         """Take the place on a scheduler."""
@@ -131,7 +151,7 @@ class RunsPlugin(distributed.SchedulerPlugin):  # type: ignore[misc]
         scheduler.handlers.update(
             lmr_hello=self.hello,
             lmr_begin=self.begin,
-            lmr_end=self.speculation.end,
+            lmr_end=self.end,
             lmr_finish=self.finish,
             lmr_notices=self.notices,
             lmr_leave=self.speculation.leave,
@@ -183,7 +203,7 @@ class RunsPlugin(distributed.SchedulerPlugin):  # type: ignore[misc]
         status = self.runs.get(name)
         if status is None or not status.active:
             return status
-        return replace(status, counts=self._counts(status.record), notices=self.notices(name))
+        return replace(self._looked_at(status), notices=self.notices(name))
 
     def statuses(self) -> list[RunStatus]:
         """Return how far every run is that is kept."""
@@ -222,7 +242,13 @@ class RunsPlugin(distributed.SchedulerPlugin):  # type: ignore[misc]
     def begin(self, key: Any, worker: str) -> int:
         """Note that a worker begins a task; return how many workers died of it."""
         self.speculation.begin(key, worker)
+        self.pace.begin(key[0])
         return self.deaths.get(key, 0)
+
+    def end(self, key: Any, worker: str, seconds: float, made: bool) -> None:
+        """Note that a worker is done with a task; `made` tells whether its shard is in storage now."""
+        self.speculation.end(key, worker, seconds, made)
+        self.pace.end(key[0], seconds, self.speculation.measured_speed(worker), made=made)
 
     def finish(self, run: str, report: bytes, whole: bool) -> None:
         """Keep the account of a run that ended; `whole` tells whether everything was made."""
@@ -279,6 +305,24 @@ class RunsPlugin(distributed.SchedulerPlugin):  # type: ignore[misc]
             counts[step] = sum(states.values()) - waiting
         return counts
 
+    def _looked_at(self, status: RunStatus) -> RunStatus:
+        """Return a run's status with how far each of its steps is, and on how many workers."""
+        record, counts = status.record, self._counts(status.record)
+        admitted = self.admission.workers(record.name)
+        resources = Counter(name for worker in admitted for name in worker.resources if not is_grant(name))
+        speeds = [self.speculation.measured_speed(worker.address) for worker in admitted]
+        running = Counter(key[0] for key, _ in self.speculation.in_hand.values())
+        measured = {
+            step: self.pace.measured(
+                group,
+                running=running[group],
+                speed=sum(speeds) / len(speeds) if speeds else 1.0,
+                ended=counts[step] >= record.totals.get(step, 0),
+            )
+            for step, group in record.groups.items()
+        }
+        return replace(status, counts=counts, measured=measured, workers={**resources, "": len(admitted)})
+
     def _blame(self, key: Any) -> str:
         """Tell what Dask holds against a task, or against the one that it waited for."""
         task = self.scheduler.tasks[key]
@@ -288,14 +332,14 @@ class RunsPlugin(distributed.SchedulerPlugin):  # type: ignore[misc]
         return f"{blamed.key}: {reason}"
 
     def _close(self, name: str, *, state: State, error: str = "") -> None:
-        status = self.runs[name]
+        status = self._looked_at(self.runs[name])
         groups = self.names.pop(name, set())
         mine = [key for key in self.deaths if key[0] in groups]
         self.speculation.forget(groups)
+        self.pace.forget(groups)
         self.runs[name] = replace(
             status,
             state=state,
-            counts=self._counts(status.record),
             ended=time.time(),
             error=error,
             notices=tuple(self.admission.forget(name)),

@@ -9,10 +9,13 @@ from dask.callbacks import Callback
 
 from lmr.cluster.client import Where, open_client
 from lmr.cluster.preflight import preflight
+from lmr.runtime.estimate import Progress, StepWork, seconds_left
 from lmr.runtime.finish import Finalizer, RunFailed, RunReport, raise_if_failed
 from lmr.runtime.graph import Plan, RunGraph, dask_graph, make_plan
+from lmr.runtime.rates import work_of
 from lmr.runtime.steps import Given, Step
 from lmr.scheduler import runs
+from lmr.scheduler.pace import Pace
 from lmr.scheduler.plugin import RunRecord
 
 __all__ = ["Counts", "Listener", "RunFailed", "Silent", "run", "submit"]
@@ -30,8 +33,8 @@ class Listener(Protocol):
     def connected(self, dashboard: str | None) -> None:
         """Hear that there is something to run on, and its dashboard's address if it has one."""
 
-    def progressed(self, counts: Counts) -> None:
-        """Hear, often, how many shards of each step are finished."""
+    def progressed(self, progress: Progress) -> None:
+        """Hear, often, how many shards of each step are finished, and how long the others will take."""
 
 
 class Silent:
@@ -43,7 +46,7 @@ class Silent:
     def connected(self, dashboard: str | None) -> None:
         """Do nothing."""
 
-    def progressed(self, counts: Counts) -> None:
+    def progressed(self, progress: Progress) -> None:
         """Do nothing."""
 
 
@@ -94,16 +97,16 @@ def run(
         return RunReport(())
     if where.in_process:
         listener.connected(None)
-        report = _run_here(dask_graph(plan, uuid.uuid4().hex), listener.progressed)
+        report = _run_here(dask_graph(plan, uuid.uuid4().hex), work_of(plan), listener.progressed)
         raise_if_failed(report)
         return report
     with open_client(where) as client:
         listener.connected(client.dashboard_link)
         # Workers that this process has started are this machine.
         notes = preflight(client, plan) if where.scheduler else ()
-        name = runs.send(client, plan, notes).name
+        name = runs.send(client, plan, notes, where).name
         try:
-            report = runs.follow(client, name, listener.progressed)
+            report = runs.follow(client, name, listener.progressed, where)
         except KeyboardInterrupt:
             runs.cancel_run(client, name)
             raise
@@ -137,7 +140,7 @@ def submit(
         return None
     with open_client(where) as client:
         notes = preflight(client, plan, wait=wait, tell=tell)
-        return runs.send(client, plan, notes)
+        return runs.send(client, plan, notes, where)
 
 
 def _finalize(plan: Plan) -> None:
@@ -157,16 +160,32 @@ def _store_given(plan: Plan) -> None:
         source.store(plan.root)
 
 
-def _run_here(graph: RunGraph, progress: Callable[[Counts], None]) -> RunReport:
+def _run_here(
+    graph: RunGraph, work: Mapping[str, StepWork], progress: Callable[[Progress], None]
+) -> RunReport:
     """Run a graph by Dask's synchronous scheduler: for tests, debugging and small runs."""
     names = {group: name for name, group in graph.groups.items()}
-    counts = dict.fromkeys(graph.groups, 0)
+    counts, pace = dict.fromkeys(graph.groups, 0), Pace()
 
-    def after(key: Any, *_: Any) -> None:
+    def before(key: Any, *_: Any) -> None:
+        if isinstance(key, tuple) and key[0] in names:
+            pace.begin(key[0])
+            tell(running=key[0])
+
+    def after(key: Any, receipt: Any, *_: Any) -> None:
         if isinstance(key, tuple) and key[0] in names:
             counts[names[key[0]]] += 1
-            progress(counts)
+            pace.end(key[0], receipt.seconds, made=receipt.state == "made")
+            tell()
 
-    with Callback(posttask=after):
+    def tell(running: str = "") -> None:
+        measured = {
+            name: pace.measured(group, running=int(group == running), ended=counts[name] >= work[name].shards)
+            for group, name in names.items()
+        }
+        left = seconds_left(work, counts, measured, {"": 1})
+        progress(Progress(counts=dict(counts), measured=measured, left=left))
+
+    with Callback(pretask=before, posttask=after):
         report: RunReport = dask.get(graph.graph, graph.final)
     return report

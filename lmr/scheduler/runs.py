@@ -9,7 +9,7 @@ import pickle
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import PurePosixPath
@@ -20,25 +20,27 @@ from distributed.protocol.pickle import dumps
 
 from lmr import storage
 from lmr.cluster.admission import expectations_of, grant_of
-from lmr.cluster.client import workers_of
+from lmr.cluster.client import Where, workers_of
 from lmr.cluster.worker import WorkerSetup
 from lmr.errors import ClusterError, one_line
+from lmr.runtime.estimate import Progress
 from lmr.runtime.finish import RunReport
 from lmr.runtime.graph import Plan, dask_graph
+from lmr.runtime.rates import work_of
 from lmr.runtime.settings import digest
 from lmr.scheduler.plugin import RunRecord, RunsPlugin, RunStatus
 from lmr.storage.json_files import write_json
 
-__all__ = ["cancel_run", "report_of", "find_run", "list_runs", "send", "follow"]
-
-Progress = Callable[[Mapping[str, int]], None]
+__all__ = ["cancel_run", "choose_run", "find_run", "follow", "list_runs", "report_of", "send", "wait_for"]
 
 _POLL_SECONDS = 0.5
 _SENT_SECONDS = 600
 _ADMITTED_SECONDS = 60
 
 
-def send(client: distributed.Client, plan: Plan, notes: Iterable[str] = ()) -> RunRecord:
+def send(
+    client: distributed.Client, plan: Plan, notes: Iterable[str] = (), where: Where | None = None
+) -> RunRecord:
     """Send a run to a scheduler as one graph; when this returns, the client may go.
 
     Parameters
@@ -49,6 +51,8 @@ def send(client: distributed.Client, plan: Plan, notes: Iterable[str] = ()) -> R
         What is to be made.
     notes
         What preflight noted.
+    where
+        Which cluster it is, for commands that messages name.
 
     Raises
     ------
@@ -58,7 +62,7 @@ def send(client: distributed.Client, plan: Plan, notes: Iterable[str] = ()) -> R
     install_plugins(client)
     record = _record(plan)
     if taken := _ask(client, "claim", record=record, client_id=client.id):
-        raise _refusal(taken, record)
+        raise _refusal(taken, record, where or Where())
     try:
         resources = declared(client)
         graph = dask_graph(plan, record.name, declared=resources, grant=grant_of(record.name))
@@ -67,6 +71,7 @@ def send(client: distributed.Client, plan: Plan, notes: Iterable[str] = ()) -> R
             final=graph.final,
             groups=graph.groups,
             totals=plan.totals,
+            work=work_of(plan),
             notes=(*_ask(client, "machines"), *notes),
         )
         write_json(storage.join(plan.root, "run.json"), asdict(record))
@@ -95,18 +100,50 @@ def declared(client: distributed.Client) -> frozenset[str] | None:
     return frozenset(name for w in workers for name in w["resources"]) if workers else None
 
 
-def follow(client: distributed.Client, name: str, progress: Progress) -> RunReport:
+def follow(
+    client: distributed.Client,
+    name: str,
+    progress: Callable[[Progress], None],
+    where: Where | None = None,
+) -> RunReport:
     """Follow a run to its end and return its account; works from any machine, as often as wanted.
+
+    Parameters
+    ----------
+    client
+        Connected to the cluster.
+    name
+        The run's name.
+    progress
+        Is told, often, how far it is.
+    where
+        Which cluster it is, for commands that messages name.
 
     Raises
     ------
     ClusterError
         If there is no such run, it was cancelled, or the scheduler went away.
     """
+    return report_of(wait_for(client, name, progress, where))
+
+
+def wait_for(
+    client: distributed.Client,
+    name: str,
+    progress: Callable[[Progress], None],
+    where: Where | None = None,
+) -> RunStatus:
+    """Wait until a run has ended, however it does; the parameters are those of `follow`.
+
+    Raises
+    ------
+    ClusterError
+        If there is no such run, or the scheduler went away.
+    """
     pause = 0.05
     try:
         while (status := find_run(client, name)).active:
-            progress(status.counts)
+            progress(status.progress)
             time.sleep(pause)
             # A short run is not held up by the watching of it.
             pause = min(1.2 * pause, _POLL_SECONDS)
@@ -114,10 +151,11 @@ def follow(client: distributed.Client, name: str, progress: Progress) -> RunRepo
         raise ClusterError(
             f"the scheduler went away while {name} was watched",
             got=one_line(error, 200),
-            fix="if it runs, watch again; if it was lost, submit again: only what is missing is made",
+            fix=f"if it runs: {(where or Where()).command('watch', name)}; if it was lost, start it again, "
+            "and run the same command once more: only what is missing is made",
         ) from error
-    progress(status.counts)
-    return report_of(status)
+    progress(status.progress)
+    return status
 
 
 def report_of(status: RunStatus) -> RunReport:
@@ -153,13 +191,54 @@ def find_run(client: distributed.Client, name: str) -> RunStatus:
     """
     status: RunStatus | None = _ask(client, "status", name=name)
     if status is None:
-        known = ", ".join(run.record.name for run in list_runs(client)[:10])
-        raise ClusterError(
-            f"the scheduler knows no run {name}",
-            got=f"it knows {known}" if known else "it knows no run at all",
-            fix="if the scheduler was restarted, submit again: only what is missing is made",
-        )
+        raise _unknown(name, list_runs(client))
     return status
+
+
+def _unknown(name: str, known: Sequence[RunStatus]) -> ClusterError:
+    names = ", ".join(run.record.name for run in known[:10])
+    return ClusterError(
+        f"the scheduler knows no run {name}",
+        got=f"it knows {names}" if names else "it knows no run at all",
+        fix="if the scheduler was restarted, submit again: only what is missing is made",
+    )
+
+
+def choose_run(client: distributed.Client, wanted: str | None = None) -> RunStatus:
+    """Return the run that a user means.
+
+    Parameters
+    ----------
+    client
+        Connected to the cluster.
+    wanted
+        A run's name, the beginning of it that no other run has, or its folder, whose last run is meant; None:
+        the last run of all.
+
+    Raises
+    ------
+    ClusterError
+        If no run is meant, or several are.
+    """
+    known = list_runs(client)
+    if wanted is None:
+        if not known:
+            raise ClusterError("this scheduler knows no run", fix="submit one, or name another --scheduler")
+        return known[0]
+    if exact := [run for run in known if run.record.name == wanted]:
+        return exact[0]
+    if begun := [run for run in known if run.record.name.startswith(wanted)]:
+        if len(begun) > 1:
+            raise ClusterError(
+                f"several runs begin with {wanted}",
+                got=", ".join(run.record.name for run in begun[:10]),
+                fix="give more of the name, or the whole of it",
+            )
+        return begun[0]
+    folder = storage.absolute(wanted).rstrip("/")
+    if there := [run for run in known if run.record.root == folder]:
+        return there[0]
+    raise _unknown(wanted, known)
 
 
 def list_runs(client: distributed.Client) -> list[RunStatus]:
@@ -197,7 +276,7 @@ def _user() -> str:
         return "unknown"
 
 
-def _refusal(taken: RunStatus, wanted: RunRecord) -> ClusterError:
+def _refusal(taken: RunStatus, wanted: RunRecord, where: Where) -> ClusterError:
     record = taken.record
     same = "this very run" if record.targets == wanted.targets else "a run with other settings"
     done, total = sum(taken.counts.values()), sum(record.totals.values())
@@ -205,7 +284,8 @@ def _refusal(taken: RunStatus, wanted: RunRecord) -> ClusterError:
     return ClusterError(
         f"{record.root} is being worked on: {same} goes on as {record.name}",
         got=f"submitted by {record.user} on {record.host} at {since}; {done} of {total} shards done",
-        fix=f"lmr watch {record.name}, or lmr cancel {record.name}, or choose another --out",
+        fix=f"{where.command('watch', record.name)}; or {where.command('cancel', record.name)}; "
+        "or choose another --out",
     )
 
 

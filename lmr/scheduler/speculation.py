@@ -60,7 +60,7 @@ class Speculation:
         self.quiet_since.pop(worker, None)
         if not made:
             return
-        work = seconds * self._class_speed(worker)
+        work = seconds * self.measured_speed(worker)
         self.work[key[0]].append(work)
         self.pace[worker].append(median(self.work[key[0]]) / max(work, 1e-9))
         task = self.scheduler.tasks.get(key)
@@ -77,7 +77,7 @@ class Speculation:
 
     def speed(self, worker: str) -> float:
         """Return a worker's speed: its processor's, as measured, times how it really does beside others."""
-        return self._class_speed(worker) * (median(self.pace[worker]) if self.pace[worker] else 1.0)
+        return self.measured_speed(worker) * (median(self.pace[worker]) if self.pace[worker] else 1.0)
 
     def machines(self) -> list[str]:
         """Tell which processors the workers have and how fast these are beside the fastest, a line each."""
@@ -174,7 +174,8 @@ class Speculation:
             self.work.pop(group, None)
         self.started_again = {key for key in self.started_again if key[0] not in groups}
 
-    def _class_speed(self, worker: str) -> float:
+    def measured_speed(self, worker: str) -> float:
+        """Return the speed that a worker's processor has shown by itself."""
         measured = self.speeds.get(self.cpus.get(worker, ""))
         return median(measured) if measured else 1.0
 
@@ -188,7 +189,7 @@ class Speculation:
         """Tell whether a worker's shard should be started again on another, idle one."""
         finished = list(self.work.get(key[0], ()))
         # How workers did at other steps' shards tells more of those shards than of this step.
-        speed = self.speed if finished else self._class_speed
+        speed = self.speed if finished else self.measured_speed
         return worth_starting_again(time.monotonic() - since, finished, speed(worker), speed(there))
 
     def _best(self, task: TaskState, idle: Mapping[str, float]) -> str | None:

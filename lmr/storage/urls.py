@@ -48,6 +48,9 @@ def file_system(url: str) -> tuple[Any, str]:
     fs = fsspec.filesystem(_protocol(url), **_kind(url)._get_kwargs_from_urls(url))
     if hasattr(fs, "retries"):
         fs.retries = 1  # s3fs would try five times at each of our tries
+    if hasattr(fs, "dircache"):
+        # A listing that was kept would hide from reads what others have written since.
+        fs.dircache.use_listings_cache = False
     return fs, path_of(url)
 
 

@@ -231,3 +231,64 @@ def test_a_worker_behind_an_address_of_its_own_is_closed(tmp_path):
             time.sleep(0.2)
     assert {who for _, who in marks(tmp_path, "ended")} == {"good"}
     assert len({shard for shard, _ in marks(tmp_path, "ended")}) == 12
+
+
+@pytest.mark.hosts
+@pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+@pytest.mark.parametrize("when", ["before it joins", "after its shards are made"])
+def test_a_worker_that_its_peers_cannot_reach_is_closed(tmp_path, when):
+    """The scheduler reaches both workers; between the two nothing passes."""
+    dask = (sys.executable, "-m", "dask")
+    with network("sched", "good", "apart") as net:
+        environment = {"PYTHONPATH": str(ROOT)}
+        net["sched"].start(
+            (*dask, "scheduler", "--host", "10.77.0.1", "--port", "8786"), tmp_path / "sched.log", environment
+        )
+        said(tmp_path / "sched.log", "Scheduler at")
+        address = "tcp://10.77.0.1:8786"
+        plain = ("worker", address, "--nthreads", "1", "--resources", "CPU=1", "--no-nanny", "--no-dashboard")
+
+        def start(host):
+            log, own = tmp_path / f"{host}.log", {**environment, "TOY_WORKER": host}
+            options = ("--name", host, "--host", net[host].address)
+            process = net[host].start((*dask, *plain, *options), log, own)
+            said(log, "Registered to")
+            return process
+
+        def part():
+            net.ip("-n", net["apart"].namespace, "route", "add", "blackhole", f"{net['good'].address}/32")
+
+        start("good")
+        if when == "before it joins":
+            part()
+        else:
+            apart = start("apart")
+        code = (
+            "import sys; from pathlib import Path; from dataclasses import replace\n"
+            "from lmr.cluster.client import Where; from lmr.runtime.steps import Whole\n"
+            "from lmr.scheduler.run import submit; from tests.support.faults import sleep_after, sleepers\n"
+            f"p = Path({str(tmp_path)!r})\n"
+            "first = sleepers(p, 12, seconds=1)\n"
+            "then = replace(sleepers(p / 'then', 1), name='then', folder='then', make=sleep_after, "
+            "inputs={'first': Whole(first)})\n"
+            f"print(submit([then], str(p / 'run'), Where(scheduler={address!r})).name)"
+        )
+        net["sched"].run((sys.executable, "-c", code), environment)
+        if when == "before it joins":
+            apart = start("apart")
+        else:
+            while not {"good", "apart"} <= {who for _, who in marks(tmp_path, "ended")}:
+                time.sleep(0.05)
+            part()
+        deadline = time.monotonic() + 150
+        while not marks(tmp_path / "then", "ended"):
+            assert time.monotonic() < deadline, "the run stands still"
+            time.sleep(0.2)
+        if when == "before it joins":
+            assert apart.wait(60) is not None
+            told = said(tmp_path / "apart.log", r"lmr: (.* cannot reach the worker apart on .*)")[1]
+            assert told.startswith(
+                "the worker good on 10.77.0.2 cannot reach the worker apart on 10.77.0.3 at"
+            )
+            assert {who for _, who in marks(tmp_path, "ended")} == {"good"}
+    assert len({shard for shard, _ in marks(tmp_path, "ended")}) == 12

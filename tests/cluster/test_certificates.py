@@ -101,6 +101,39 @@ def test_a_service_may_read_a_key_of_root_by_its_group(folder):
     assert checked(0o644) == checked(0o660) == 1
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user for a moment")
+def test_a_key_that_a_service_may_not_read_is_told_with_a_fix_that_works(folder):
+    for path in (folder, *folder.parents):
+        if path.stat().st_mode & 0o001 == 0:
+            path.chmod(0o755)
+    for name in ("ca.pem", "worker.pem"):
+        (folder / name).chmod(0o644)
+    told = folder.parent / "told"
+    told.touch()
+    told.chmod(0o666)
+
+    def checked():
+        # As another user, who cannot read the folders of this user's Python: that is loaded before.
+        child = os.fork()
+        if child == 0:
+            os.setgid(65534)
+            os.setuid(65534)
+            try:
+                check_certificate(folder, "worker")
+            except ClusterError as error:
+                told.write_text(str(error))
+                os._exit(1)
+            os._exit(0)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    assert checked() == 1
+    what, got, fix = told.read_text().splitlines()
+    assert what == f"the certificate for a worker in {folder} cannot be read"
+    assert got.startswith("got: [Errno 13] Permission denied")
+    subprocess.run(shlex.split(fix.removeprefix("fix: as its owner: ")), check=True)
+    assert checked() == 0
+
+
 def test_a_folder_open_to_others_is_closed_where_it_is_empty_and_refused_where_it_is_not(tmp_path):
     empty, used = tmp_path / "empty", tmp_path / "used"
     for folder in (empty, used):

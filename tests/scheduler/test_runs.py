@@ -66,7 +66,7 @@ os._exit(9)  # no goodbye
         ("total", 1),
     ]
     assert (tmp_path / "closed").read_text() == "closed"
-    assert any(0 < counts["scaled"] < 6 for counts in heard)
+    assert any(0 < progress.counts["scaled"] < 6 for progress in heard)
     # What the machines are is noted, for the report too.
     assert re.match(r"2 workers on .*, speed 1\.00", status.record.notes[0])
     assert json.loads((tmp_path / "run" / "run.json").read_text())["notes"] == list(status.record.notes)
@@ -77,8 +77,9 @@ os._exit(9)  # no goodbye
 def test_a_second_submission_of_the_same_run_is_told_of_the_first(two_workers, tmp_path):
     toy = {"faults": {"scaled": dict.fromkeys(range(4), "slow")}}
     _, record = submitted(two_workers, tmp_path, **toy)
+    watch = f"lmr watch {record.name} --scheduler {two_workers.address}"
     with pytest.raises(
-        ClusterError, match=rf"this very run goes on as {record.name}\n(.|\n)*lmr watch {record.name}"
+        ClusterError, match=rf"this very run goes on as {record.name}\n(.|\n)*fix: {watch}; or lmr cancel"
     ):
         submitted(two_workers, tmp_path, **toy)
     with pytest.raises(ClusterError, match="a run with other settings goes on"):

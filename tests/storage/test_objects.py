@@ -1,7 +1,9 @@
 import errno
 
+import boto3
 import pytest
 
+from lmr import storage
 from lmr.errors import StorageError
 from lmr.storage import objects
 
@@ -68,3 +70,15 @@ def test_an_s3_server_that_is_not_there_is_named_within_a_minute(monkeypatch):
 def test_an_unknown_scheme_is_named():
     with pytest.raises(StorageError, match=r"cannot read nowhere://x(.|\n)*check the URL's scheme"):
         objects.read("nowhere://x")
+
+
+def test_what_others_write_after_a_listing_is_read(moto_s3):
+    storage.put(f"{moto_s3}/shards/part-0", b"0")
+    # The listing of a folder that is not there makes s3fs list the folder above it, and keep that.
+    assert storage.folder_sizes(f"{moto_s3}/failures") == {}
+    assert storage.folder_sizes(f"{moto_s3}/shards") == {"part-0": 1}
+    for key in ("run/landmark", "run/shards/part-1"):
+        boto3.client("s3").put_object(Bucket="photos", Key=key, Body=b"new")
+        assert storage.read(f"s3://photos/{key}") == b"new"
+        with storage.open_read(f"s3://photos/{key}") as file:
+            assert file.read() == b"new"

@@ -35,7 +35,7 @@ class FaultyProxy:
     body to HEAD.
     """
 
-    def __init__(self, target, fault=lambda method, path: None):
+    def __init__(self, target, fault=lambda method, path: None, *, host="127.0.0.1", port=0):
         self.fault, self.requests = fault, []
         self.expired_keys = set()
         proxy = self
@@ -96,12 +96,12 @@ class FaultyProxy:
             def handle_error(self, *_):
                 pass  # clients that hang up
 
-        self.server = Server(("127.0.0.1", 0), Handler)
+        self.server = Server((host, port), Handler)
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05})
 
     def __enter__(self):
         self.thread.start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.url = f"http://{self.server.server_address[0]}:{self.server.server_port}"
         return self
 
     def __exit__(self, *_):

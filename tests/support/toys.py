@@ -135,5 +135,5 @@ class Quiet:
     def connected(self, dashboard):
         self.dashboard = dashboard
 
-    def progressed(self, counts):
-        self.counts = dict(counts)
+    def progressed(self, progress):
+        self.counts = dict(progress.counts)

@@ -99,9 +99,9 @@ def test_the_sentence():
     one = Estimate("extract_local", 7200, 1.0, 3)
     assert estimate_text(one, 2) == (
         "extract_local runs a network on CPUs: 1 s per photo and core, measured here on 3 of the photos; "
-        "7,200 photos take about 60 minutes with 2 process(es)"
+        "7,200 photos take about 1 h 00 min with 2 process(es)"
     )
-    assert "take one such core 2 hours, more cores as much less" in estimate_text(one, None)
+    assert "take one such core 2 h 00 min, more cores as much less" in estimate_text(one, None)
 
 
 def test_a_plan_tells_it_too(photos, tmp_path):
