@@ -15,6 +15,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,14 @@ from threadpoolctl import threadpool_limits
 
 from lmr.retrieval.verification._ransac import estimate
 from lmr.retrieval.verification.match import nearest_features, room
-from lmr.retrieval.verification.verify import Features, Recipe, _estimate, _residuals_px, verify_pairs
+from lmr.retrieval.verification.verify import (
+    DELF_RECIPE,
+    Features,
+    Recipe,
+    _estimate,
+    _residuals_px,
+    verify_pairs,
+)
 
 FEATURES = 1000
 BOUND, RESIDUAL_PX, TRIALS = 0.8, 20.0, 1000
@@ -192,7 +200,7 @@ def where_the_time_goes(photos: list[Photo], pairs: NDArray[np.int64], dimension
     parts = defaultdict(list)
     product = np.empty(room(FEATURES, FEATURES), dtype=np.float32)
     table = product[: FEATURES**2].reshape(FEATURES, FEATURES)
-    recipe = Recipe()
+    recipe = DELF_RECIPE
     for q, g in pairs:
         query, gallery = photos[q], photos[g]
         a, b = query[dimension], gallery[dimension]
@@ -230,7 +238,7 @@ def compare_estimators(photos: list[Photo], pairs: NDArray[np.int64], same: NDAr
         return run
 
     def ours(model: Any, residual: float, trials: int) -> Any:
-        recipe = Recipe(model=model, max_residual_px=residual, max_trials=trials)
+        recipe = replace(DELF_RECIPE, model=model, max_residual_px=residual, max_trials=trials)
         return lambda source, target: _estimate(source, target, recipe)
 
     def pose(find: Any, option: str, residual: float) -> Any:
@@ -323,12 +331,14 @@ def main() -> None:
 
         for dimension in ("40", "128"):
             features = gather(photos, dimension)
-            inliers, taken = measure_ours(features, pairs, Recipe())
+            inliers, taken = measure_ours(features, pairs, DELF_RECIPE)
             line(f"lmr, DELF's settings, {dimension}-d", inliers, taken)
             result[f"pairs_per_second_per_core_{dimension}d"] = round(1 / taken, 1)
             if dimension == "40":
                 result["auc"], ours_taken = round(separation(inliers[some], same[some]), 4), taken
-            better, better_taken = measure_ours(features, pairs, Recipe(mutual=True, weak_geometry=True))
+            better, better_taken = measure_ours(
+                features, pairs, replace(DELF_RECIPE, mutual=True, weak_geometry=True)
+            )
             line(f"lmr, mutual and weak geometry, {dimension}-d", better, better_taken)
             result[f"auc_mutual_weak_{dimension}d"] = round(separation(better, same), 4)
             for name, method in (("OpenCV", opencv_plain), ("PoseLib, homography", poselib_plain)):

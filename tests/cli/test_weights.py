@@ -53,7 +53,7 @@ def run(*arguments):
 
 def test_list_names_every_checkpoint_and_its_licence(monkeypatch, tmp_path):
     monkeypatch.setenv("LMR_WEIGHTS", str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr(cli_weights.out, "width", 300)
     (tmp_path / "xfeat.pt").touch()
     lines = run("list").output.splitlines()
     for checkpoint in weights.CHECKPOINTS:

@@ -43,8 +43,8 @@ def made_of(folder, root, settings, device="cpu", weights=None):
     run(steps, str(root))
     datasets = [step.dataset(str(root)) for step in steps]
     assert [step.placement for step in steps] == [
-        {"url": str(folder)},
-        {"weights": weights, "device": device},
+        {"url": str(folder), "moved": {}},
+        {"weights": weights, "device": device if weights else "cpu"},
     ]
     rows = [[one.read(shard) for shard in range(one.shards)] for one in datasets]
     return rows, [step.fingerprint for step in steps]

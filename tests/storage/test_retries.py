@@ -144,7 +144,7 @@ def test_ten_thousand_shards_are_one_paged_listing(s3):
     bucket = s3_backends["123456789012"]["aws"]
     folder = first.dataset(root).url.removeprefix("s3://photos/")
     for shard in range(9_999):
-        bucket.put_object("photos", f"{folder}/part-{shard:05d}.parquet", b"")
+        bucket.put_object("photos", f"{folder}/part-{shard:05d}.parquet", b"x")
     proxy.requests.clear()
     plan = make_plan([first], root)
     assert (plan.steps[0].present, plan.steps[0].missing) == (9_999, (9_999,))

@@ -1,6 +1,7 @@
 """Verification: the recipe's counts, the planted transform, independence of company, and bad input."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lmr.errors import LmrError, SettingsError
-from lmr.retrieval.verification.verify import Features, Model, Recipe, Verification, verify_pairs
+from lmr.retrieval.verification.verify import (
+    DELF_RECIPE,
+    Features,
+    Model,
+    Recipe,
+    Verification,
+    verify_pairs,
+)
 from tests.support.shared import shared
 
 MODELS: list[Model] = ["affine", "similarity", "homography", "fundamental"]
@@ -24,6 +32,11 @@ def descriptors(n: int, seed: int, d: int = 40) -> NDArray[np.float32]:
 
 def photo(xy: NDArray[Any], rows: NDArray[np.float32], **more: NDArray[np.float32]) -> Features:
     return Features(xy=xy.astype(np.float32), descriptors=rows, offsets=np.array([0, len(xy)]), **more)
+
+
+def delf(**settings: Any) -> Recipe:
+    """DELF's recipe with some of it changed."""
+    return replace(DELF_RECIPE, **settings)
 
 
 def places(n: int, seed: int) -> NDArray[np.float64]:
@@ -75,7 +88,7 @@ def test_putative_counts_and_inliers_hold_against_the_recipe() -> None:
                 photos,
                 photos,
                 pairs,
-                Recipe(
+                delf(
                     max_distance=config["distance_upper_bound"],
                     max_residual_px=config["residual_threshold"],
                     seed=seed,
@@ -99,7 +112,7 @@ def test_edge_cases_of_the_recipe() -> None:
         np.load(folder / "features_and_matches.npz"),
         json.loads((folder / "pairs.json").read_text()),
     )
-    recipe = Recipe(max_distance=0.9, max_residual_px=10)
+    recipe = delf(max_distance=0.9, max_residual_px=10)
     for case in facts["edge_cases"]:
         xy, rows = golden[f"loc/{case['image']}"], golden[f"des/{case['image']}"]
         first, second = (photo(xy[: case[n]], rows[: case[n]]) for n in ("n1", "n2"))
@@ -110,7 +123,7 @@ def test_edge_cases_of_the_recipe() -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_finds_the_planted_transform(model: Model) -> None:
     query, gallery, wanted = planted(model)
-    found = verify_pairs(query, gallery, ONE_PAIR, Recipe(model=model, max_residual_px=3))
+    found = verify_pairs(query, gallery, ONE_PAIR, delf(model=model, max_residual_px=3))
     assert found.tentative.tolist() == [300]
     planted_found = (found.matches[:, 0] < 120).sum()
     assert planted_found >= 118
@@ -131,7 +144,7 @@ def test_finds_the_planted_transform(model: Model) -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_the_inliers_are_those_of_the_returned_transform(model: Model) -> None:
     query, gallery, _ = planted(model, seed=3)
-    found = verify_pairs(query, gallery, ONE_PAIR, Recipe(model=model, max_residual_px=4))
+    found = verify_pairs(query, gallery, ONE_PAIR, delf(model=model, max_residual_px=4))
     m = found.transform[0].astype(np.float64)
     g, q = (np.column_stack([side.xy.astype(np.float64), np.ones(300)]) for side in (gallery, query))
     mapped = g @ m.T
@@ -187,7 +200,7 @@ def test_a_pair_does_not_depend_on_its_company(
 ) -> None:
     """All at once, in another order, and each alone with only its two photos: the same to the last bit."""
     query, gallery = several(seed, sizes), several(seed + 1, sizes[::-1])
-    recipe = Recipe(model=model, weak_geometry=weak_geometry, mutual=mutual, max_trials=200)
+    recipe = delf(model=model, weak_geometry=weak_geometry, mutual=mutual, max_trials=200)
     pairs = np.array([(q, g) for q in range(len(sizes)) for g in range(len(sizes))])
     together = verify_pairs(query, gallery, pairs, recipe)
     order = np.random.default_rng(seed).permutation(len(pairs))
@@ -216,7 +229,7 @@ def cut(features: Features, i: int) -> Features:
 def test_few_features(model: Model, n: int) -> None:
     """All agree once there is one more than a sample needs, and min_tentative is reached."""
     query, gallery, _ = planted(model, n=n, agreeing=n)
-    found = verify_pairs(query, gallery, ONE_PAIR, Recipe(model=model))
+    found = verify_pairs(query, gallery, ONE_PAIR, delf(model=model))
     enough = {"affine": 4, "similarity": 4, "homography": 5, "fundamental": 8}[model]
     assert found.tentative.tolist() == [n]
     assert found.inliers.tolist() == [n if n >= enough else 0]
@@ -227,7 +240,7 @@ def test_few_features(model: Model, n: int) -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_identical_photos_agree_entirely(model: Model) -> None:
     same = photo(places(200, 4), descriptors(200, 5))
-    found = verify_pairs(same, same, ONE_PAIR, Recipe(model=model))
+    found = verify_pairs(same, same, ONE_PAIR, delf(model=model))
     assert found.inliers.tolist() == [200]
 
 
@@ -245,7 +258,7 @@ def test_features_in_one_place_are_no_evidence(model: Model, side: str) -> None:
     rows, xy = descriptors(100, 0), places(100, 1)
     query = photo(in_one_place(100) if side != "gallery" else xy, rows)
     gallery = photo(in_one_place(100) if side != "query" else xy, rows)
-    assert verify_pairs(query, gallery, ONE_PAIR, Recipe(model=model)).inliers.tolist() == [0]
+    assert verify_pairs(query, gallery, ONE_PAIR, delf(model=model)).inliers.tolist() == [0]
 
 
 @pytest.mark.parametrize(
@@ -253,7 +266,7 @@ def test_features_in_one_place_are_no_evidence(model: Model, side: str) -> None:
 )
 def test_features_on_one_line_determine_a_similarity_only(model: Model, inliers: int) -> None:
     line = photo(on_a_line(100), descriptors(100, 0))
-    assert verify_pairs(line, line, ONE_PAIR, Recipe(model=model)).inliers.tolist() == [inliers]
+    assert verify_pairs(line, line, ONE_PAIR, delf(model=model)).inliers.tolist() == [inliers]
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -261,18 +274,18 @@ def test_one_texture_everywhere_is_no_evidence(model: Model) -> None:
     """Each feature equals each: all match the first of the gallery, and that decides nothing."""
     rows = np.repeat(descriptors(1, 0), 1500, axis=0)
     found = verify_pairs(
-        photo(places(1500, 1), rows), photo(places(1500, 2), rows), ONE_PAIR, Recipe(model=model)
+        photo(places(1500, 1), rows), photo(places(1500, 2), rows), ONE_PAIR, delf(model=model)
     )
     assert (found.tentative[0], found.inliers[0]) == (1500, 0)
 
 
 def test_unusable_features_are_passed_over_and_the_others_keep_their_numbers() -> None:
     query, gallery, _ = planted("affine")
-    clean = verify_pairs(query, gallery, ONE_PAIR, Recipe(max_residual_px=3))
+    clean = verify_pairs(query, gallery, ONE_PAIR, delf(max_residual_px=3))
     rows, xy = query.descriptors.copy(), gallery.xy.copy()
     rows[5], rows[7], xy[9] = np.nan, 0, np.nan
     found = verify_pairs(
-        photo(query.xy, rows), photo(xy, gallery.descriptors), ONE_PAIR, Recipe(max_residual_px=3)
+        photo(query.xy, rows), photo(xy, gallery.descriptors), ONE_PAIR, delf(max_residual_px=3)
     )
     assert found.tentative.tolist() == [297]
     lost = {5, 7, 9}
@@ -292,8 +305,8 @@ def test_weak_geometry_keeps_the_common_zoom_and_turn() -> None:
         for side, s, t in zip((query, gallery), scale, turn, strict=True)
     ]
     settings = {"max_residual_px": 3.0, "max_trials": 30}
-    without = verify_pairs(*with_both, ONE_PAIR, Recipe(**settings))
-    found = verify_pairs(*with_both, ONE_PAIR, Recipe(**settings, weak_geometry=True))
+    without = verify_pairs(*with_both, ONE_PAIR, delf(**settings))
+    found = verify_pairs(*with_both, ONE_PAIR, delf(**settings, weak_geometry=True))
     assert without.inliers[0] < 20
     assert found.inliers[0] >= 38
     assert found.tentative[0] == without.tentative[0] == n
@@ -301,8 +314,8 @@ def test_weak_geometry_keeps_the_common_zoom_and_turn() -> None:
 
 def test_early_exit_below_min_tentative() -> None:
     query, gallery, _ = planted("affine", n=100, agreeing=100)
-    assert verify_pairs(query, gallery, ONE_PAIR, Recipe(min_tentative=101)).inliers.tolist() == [0]
-    assert verify_pairs(query, gallery, ONE_PAIR, Recipe(min_tentative=100)).inliers.tolist() == [100]
+    assert verify_pairs(query, gallery, ONE_PAIR, delf(min_tentative=101)).inliers.tolist() == [0]
+    assert verify_pairs(query, gallery, ONE_PAIR, delf(min_tentative=100)).inliers.tolist() == [100]
 
 
 def test_no_pairs() -> None:
@@ -328,7 +341,7 @@ def test_no_pairs() -> None:
 )
 def test_refuses_settings_out_of_range(wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match=f"{next(iter(wrong))} is out of range"):
-        Recipe(**wrong)
+        delf(**wrong)
 
 
 def test_refuses_input_that_does_not_fit() -> None:
@@ -341,7 +354,7 @@ def test_refuses_input_that_does_not_fit() -> None:
     with pytest.raises(LmrError, match="not rows of"):
         verify_pairs(query, gallery, np.array([0, 0]))
     with pytest.raises(LmrError, match="weak_geometry needs scales"):
-        verify_pairs(query, gallery, ONE_PAIR, Recipe(weak_geometry=True))
+        verify_pairs(query, gallery, ONE_PAIR, delf(weak_geometry=True))
     with pytest.raises(LmrError, match="do not fit together"):
         photo(gallery.xy, gallery.descriptors, scale=np.ones(3, dtype=np.float32))
     with pytest.raises(LmrError, match="do not divide them"):
