@@ -42,15 +42,15 @@ from lmr.cluster.client import Where
 from lmr.features.decoding import decode_photo
 from lmr.features.extractors import GemSettings
 from lmr.features.networks._torchvision import torchvision
-from lmr.features.networks.batches import Prepared
 from lmr.features.networks.devices import compute_device
 from lmr.features.pipeline import decoding_threads
+from lmr.features.prepared import Prepared
 from lmr.runtime.steps import Each, Source, Step
 from lmr.runtime.threads import limit_threads, threads
 from lmr.scheduler.run import run
 from lmr.steps.both import Both
 from lmr.steps.features.local import LocalSettings, extract_local, open_local
-from lmr.steps.features.network import describe_by_network, open_gem
+from lmr.steps.features.network import describe_by_network, open_network
 from lmr.steps.features.settings import DescribeSettings
 from lmr.steps.features.weights import Weights
 from lmr.steps.inputs import Inputs
@@ -130,7 +130,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> Job:
         raw = described.gallery.source.parts[0].inputs["raw"]  # whitening is not timed
         assert isinstance(raw, Each)
         (step,) = raw.step.parts
-        extractor = open_gem(gem, weights, options.device)
+        extractor = open_network(gem, weights, options.device)
     root = str(folder / "run")
     run([images], root, Where(), quiet())
     limit_threads()

@@ -25,13 +25,13 @@ import pyarrow.parquet as pq
 
 from lmr.cluster.client import Where
 from lmr.errors import LmrError
-from lmr.evaluation import kaggle
 from lmr.scheduler.run import run
+from lmr.steps.both import Both
 from lmr.steps.photos.generations import recall, remember
 from lmr.steps.photos.listing import list_photos
-from lmr.steps.results.report import close_run
-from lmr.steps.results.results import Finished, read_record
-from lmr.steps.results.scores import solution_for
+from lmr.steps.results.datasets import RunDatasets, open_datasets
+from lmr.steps.results.report import finish_run
+from lmr.steps.results.scores import read_solution, solution_for
 from lmr.steps.workflow import Inputs
 from lmr.storage import _sealed, datasets
 from lmr.storage.datasets import Dataset
@@ -41,42 +41,29 @@ from workflows import retrieval
 GOAL = 0.02
 
 
-class Silent:
-    """A listener that says nothing."""
-
-    def planned(self, totals: Any) -> None:
-        """Hear of the shards of each step."""
-
-    def connected(self, dashboard: str | None) -> None:
-        """Hear of the cluster."""
-
-    def progressed(self, counts: Any) -> None:
-        """Hear how many shards are done."""
-
-
-def small_run(folder: Path) -> Finished:
+def small_run(folder: Path) -> RunDatasets:
     """Retrieve a small rendered world in this process."""
     write_world(World(landmarks=4, queries=8, distractors=8, long_side_px=256, seed=1), folder / "world")
-    gallery = list_photos("gallery", str(folder / "world" / "gallery"))
-    queries = list_photos("queries", str(folder / "world" / "queries"))
-    truth = kaggle.read_solution(str(folder / "world" / "solution.csv"))
+    world = folder / "world"
     settings = retrieval.RetrievalSettings()
-    solution = solution_for(truth, gallery, queries, pruned=False)
-    inputs = Inputs(gallery=gallery, queries=queries, solution=solution)
-    flow = retrieval.build(inputs, settings)
+    listed = Both(
+        list_photos("gallery", str(world / "gallery")), list_photos("queries", str(world / "queries"))
+    )
+    truth = read_solution(str(world / "solution.csv"))
+    flow = retrieval.build(Inputs(photos=listed, solution=solution_for(truth, listed)), settings)
     root = str(folder / "run")
-    for photos in (gallery, queries):
-        remember(photos, root, settings.ingest.photos_per_shard)
-    run(flow.targets, root, Where(), Silent())
-    finished = Finished.of(flow, root, settings)
-    close_run(finished)
+    for photos in flow.inputs.photos.values():
+        remember(photos, root)
+    run(flow.targets, root, Where())
+    finished = RunDatasets.of(flow, root, settings)
+    finish_run(finished)
     return finished
 
 
 Case = tuple[str, Path, Callable[[], Any]]
 
 
-def cases(finished: Finished, cache: Path) -> Iterator[Case]:
+def cases(finished: RunDatasets, cache: Path) -> Iterator[Case]:
     """Yield what may be damaged: its kind, the file, and what reads it."""
     for dataset in finished.steps:
         for shard in dataset.present():
@@ -87,14 +74,14 @@ def cases(finished: Finished, cache: Path) -> Iterator[Case]:
             yield f"unpacked {path.suffix or path.name}", path, lambda f=path.parent: unpacked(f)
     photos = recall_of(finished)
     for name, read in (
-        ("datasets.json", lambda: read_record(finished.root)),
+        ("datasets.json", lambda: open_datasets(finished.root)),
         ("photos/gallery/generations.json", lambda: photos("gallery")),
         ("photos/queries/generations.json", lambda: photos("queries")),
     ):
         yield name.rsplit("/", 1)[-1], Path(finished.root) / name, read
 
 
-def recall_of(finished: Finished) -> Callable[[str], Any]:
+def recall_of(finished: RunDatasets) -> Callable[[str], Any]:
     """Return what reads the generations of a run."""
     world = Path(finished.root).parent / "world"
     listed = {name: list_photos(name, str(world / name)) for name in ("gallery", "queries")}
@@ -156,7 +143,7 @@ def measured(spent: Counter[str]) -> Iterator[None]:
         _sealed._digest, datasets._check_counts, datasets._digest = unpacked_digest, counts, footer
 
 
-def page_seconds(finished: Finished, repeats: int = 5) -> tuple[float, float]:
+def page_seconds(finished: RunDatasets, repeats: int = 5) -> tuple[float, float]:
     """Return the processor seconds of reading all shards once, without checksums and with them."""
     files = [pa.py_buffer(path.read_bytes()) for path in Path(finished.root).rglob("*.parquet")]
     best = {False: float("inf"), True: float("inf")}

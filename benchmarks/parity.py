@@ -31,9 +31,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from lmr.features.interfaces import Photo
 from lmr.features.local.delf import DelfExtractor
 from lmr.features.networks._torchvision import torchvision
-from lmr.features.networks.batches import resized, upload
+from lmr.features.networks.batches import upload
 from lmr.features.networks.by_rule import cirtorch_checkpoint, naver_checkpoint, write_delf_variables
 from lmr.features.networks.gem import load_gem
+from lmr.features.prepared import resized
 from lmr.features.weights.checkpoints import pca_whitening
 from lmr.features.weights.delf_files import read_delf_weights
 from lmr.retrieval.expansion.expand import expand_queries

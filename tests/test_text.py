@@ -11,7 +11,7 @@ from lmr import text
 from lmr.cli.tables import unusable_table
 from lmr.errors import LmrError
 from lmr.evaluation.report import Report, Undecoded, render_report
-from lmr.steps.results.results import Unusable
+from lmr.steps.results.files import Unusable
 from lmr.text import csv_cell, printable
 
 EVIL = [

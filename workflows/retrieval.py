@@ -61,6 +61,12 @@ PRESETS = {
         graph=GraphSettings(neighbours=20),
         diffuse=DiffuseSettings(start="regions", starts=20, weight=0.05),
     ),
+    "lite0": RetrievalSettings(
+        describe=DescribeSettings(descriptor="lite0"),
+        expand=ExpandSettings(vote_weight=0.2),
+        graph=GraphSettings(neighbours=20),
+        diffuse=DiffuseSettings(start="regions", starts=20, weight=0.05),
+    ),
     # The values of the papers, for DELF and DIR on landmarks with many photos.
     "paper": RetrievalSettings(
         verify=VerifySettings(min_inliers=40),

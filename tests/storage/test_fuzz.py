@@ -20,7 +20,7 @@ from lmr.steps.photos.generations import _histories
 from lmr.storage import mapped
 from lmr.storage.arrow import Ragged, array_table, arrays_of, column, ragged, table
 from lmr.storage.datasets import Dataset
-from lmr.steps.results.results import read_record
+from lmr.steps.results.datasets import open_datasets
 from lmr.steps.results.report import _machines
 
 reader, folder, mutations = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
@@ -69,7 +69,7 @@ READERS = {
     "unpacked rows": (stacked, None, True),
     "unpacked index": (searched, None, True),
     "generations.json": (histories, [memory], False),
-    "datasets.json": (lambda: read_record(str(folder)), [folder / "datasets.json"], False),
+    "datasets.json": (lambda: open_datasets(str(folder)), [folder / "datasets.json"], False),
     "run.json": (lambda: _machines(str(folder)), [folder / "run.json"], False),
 }
 read, paths, verified = READERS[reader]

@@ -7,7 +7,7 @@ Noh, Araujo, Sim, Weyand and Han, *Large-scale image retrieval with attentive de
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from pathlib import Path
+from os import PathLike
 
 import numpy as np
 import torch
@@ -17,19 +17,10 @@ from torch.nn.functional import normalize, softplus
 
 from lmr.errors import LmrError
 from lmr.features.interfaces import LocalFeatures, Photo
-from lmr.features.networks.batches import (
-    Batches,
-    Landing,
-    Prepared,
-    checked,
-    download,
-    extract_each,
-    shrunk,
-    shrunk_size,
-    upload,
-)
+from lmr.features.networks.batches import Batches, Landing, download, upload
 from lmr.features.networks.delf_network import DEPTH, DelfNetwork, Weights, weight_of
 from lmr.features.networks.devices import Precision, compute_device, compute_dtype
+from lmr.features.prepared import Prepared, checked, extract_each, shrunk, shrunk_size
 from lmr.features.weights.delf_files import read_delf_weights
 
 __all__ = ["RELEASED_SCALES", "DelfExtractor", "Detections", "load_delf", "read_delf_weights"]
@@ -215,7 +206,7 @@ class DelfExtractor:
 
 
 def load_delf(
-    model: Path,
+    model: str | PathLike[str],
     *,
     max_features: int = 1000,
     threshold: float = RELEASED_THRESHOLD,

@@ -6,6 +6,7 @@ transformation* (IEEE TIM 2023). Weights are read from files; nothing is fetched
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -17,18 +18,9 @@ from torch import Tensor, nn
 
 from lmr.errors import LmrError
 from lmr.features.interfaces import LocalFeatures, Photo
-from lmr.features.networks.batches import (
-    Batches,
-    Landing,
-    Prepared,
-    checked,
-    download,
-    extract_each,
-    shrunk,
-    shrunk_size,
-    upload,
-)
+from lmr.features.networks.batches import Batches, Landing, download, upload
 from lmr.features.networks.devices import compute_device
+from lmr.features.prepared import Prepared, checked, extract_each, shrunk, shrunk_size
 from lmr.features.weights.files import read_safetensors, read_torch_file
 
 __all__ = ["LearnedExtractor", "load_aliked", "load_xfeat"]
@@ -125,7 +117,7 @@ class LearnedExtractor:
 
 
 def load_xfeat(
-    weights: Path,
+    weights: str | PathLike[str],
     *,
     max_features: int = 1000,
     max_side_px: int = 1024,
@@ -153,6 +145,7 @@ def load_xfeat(
         If the weights cannot be read or are not of XFeat, a setting is out of range, or there is no such
         device.
     """
+    weights = Path(weights)
     _check(max_features, max_side_px)
     where = compute_device(device)
     network = XFeat(top_k=max_features, detection_threshold=threshold)
@@ -180,7 +173,7 @@ def load_xfeat(
 
 
 def load_aliked(
-    weights: Path,
+    weights: str | PathLike[str],
     *,
     variant: str = "aliked-n16",
     max_features: int = 1000,
@@ -209,6 +202,7 @@ def load_aliked(
         If the weights cannot be read or are not of the variant, a setting is out of range, or there is no
         such device.
     """
+    weights = Path(weights)
     _check(max_features, max_side_px)
     where = compute_device(device)
     try:

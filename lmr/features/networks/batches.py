@@ -11,52 +11,15 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from lmr.errors import LmrError
 from lmr.features.interfaces import Photo
+from lmr.features.prepared import Prepared
 
-__all__ = [
-    "Batches",
-    "Landing",
-    "Prepared",
-    "checked",
-    "download",
-    "extract_each",
-    "resized",
-    "shrunk",
-    "shrunk_size",
-    "upload",
-]
+__all__ = ["Batches", "Landing", "download", "upload"]
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A photo as a network takes it; those with images of equal shapes can share a batch.
-
-    Attributes
-    ----------
-    images
-        The photo at each size that is made before the network, (height, width, 3) uint8 each.
-    size
-        (height, width) of the photo as it was given, pixels.
-    """
-
-    images: tuple[Photo, ...]
-    size: tuple[int, int]
-
-    @property
-    def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shapes of the images."""
-        return tuple(image.shape for image in self.images)
-
-    @property
-    def pixels(self) -> int:
-        """Pixels of the largest image."""
-        return max(height * width for height, width, _ in self.shapes)
 
 
 @dataclass(frozen=True)
@@ -158,51 +121,6 @@ def _launched(launch: Launch, batch: list[Prepared]) -> tuple[Landing | None, st
         return launch(batch), None
     except torch.OutOfMemoryError as error:
         return None, str(error)
-
-
-def extract_each(
-    photos: Sequence[Photo],
-    prepare: Callable[[Photo], Prepared],
-    stream: Callable[[Iterable[Prepared]], Iterator[Result]],
-) -> list[Result]:
-    """Return the result of each photo, in order; those of equal shapes share batches."""
-    prepared = [prepare(photo) for photo in photos]
-    order = sorted(range(len(photos)), key=lambda i: prepared[i].shapes)
-    results = dict(zip(order, stream(prepared[i] for i in order), strict=True))
-    return [results[i] for i in range(len(photos))]
-
-
-def checked(photo: Photo) -> Photo:
-    """Return the photo if it is (height, width, 3) uint8 and not empty; else raise an LmrError."""
-    if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or photo.size == 0:
-        raise LmrError(
-            "this is not a decoded photo",
-            got=f"an array {photo.shape} of {photo.dtype}",
-            fix="give (height, width, 3) uint8, as lmr.features.decoding.decode_photo does",
-        )
-    return photo
-
-
-def resized(
-    photo: Photo, width: int, height: int, filter_: Image.Resampling = Image.Resampling.BILINEAR
-) -> Photo:
-    """Return the photo at this size, antialiased where it shrinks."""
-    if photo.shape[:2] == (height, width):
-        return photo
-    return np.asarray(Image.fromarray(photo).resize((width, height), filter_))
-
-
-def shrunk(photo: Photo, max_side_px: int) -> Photo:
-    """Return the photo with a long side of at most this many pixels."""
-    height, width = shrunk_size(photo.shape[:2], max_side_px)
-    return resized(photo, width, height)
-
-
-def shrunk_size(size: tuple[int, ...], max_side_px: int) -> tuple[int, int]:
-    """Return the height and width, rounded, that `shrunk` makes of a photo of this height and width."""
-    height, width = size
-    shrink = min(1.0, max_side_px / max(height, width))
-    return max(1, int(0.5 + shrink * height)), max(1, int(0.5 + shrink * width))
 
 
 def upload(photos: Sequence[Photo], device: torch.device) -> Tensor:

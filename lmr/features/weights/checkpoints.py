@@ -8,6 +8,7 @@ Three families, told apart by their contents:
 """
 
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ RESNET_NUMBERS = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer
 
 
 def read_global_checkpoint(
-    path: Path,
+    path: str | PathLike[str],
     *,
     architecture: str | None = None,
     p: float = 3.0,
@@ -64,6 +65,7 @@ def read_global_checkpoint(
     LmrError
         If the file cannot be read, or is of no known family.
     """
+    path = Path(path)
     if path.suffix == ".safetensors":
         if (converted := read_converted(path)) is not None:
             return converted
@@ -96,7 +98,12 @@ def read_global_checkpoint(
         )
     power = torch.tensor([p])
     return GlobalCheckpoint(
-        architecture=architecture, trunk=_trunk(state), p=power, mean=mean, std=std, scale_power=p
+        architecture=architecture,
+        trunk=_lite0(state) if architecture == "efficientnet_lite0" else _trunk(state),
+        p=power,
+        mean=mean,
+        std=std,
+        scale_power=p,
     )
 
 
@@ -175,6 +182,10 @@ def _trunk(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif first in RESNET_NUMBERS:
             trunk[f"{RESNET_NUMBERS[first]}.{rest}"] = tensor
     return trunk
+
+
+def _lite0(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in state.items() if not name.startswith("_fc.")}
 
 
 def _linear(state: Mapping[str, Tensor], name: str) -> Linear:

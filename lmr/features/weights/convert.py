@@ -8,6 +8,7 @@ import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import fields
+from os import PathLike
 from pathlib import Path
 
 import torch
@@ -23,7 +24,7 @@ from lmr.features.weights.global_checkpoint import GlobalCheckpoint
 __all__ = ["convert", "read_converted"]
 
 
-def convert(source: Path, out: Path) -> int:
+def convert(source: str | PathLike[str], out: str | PathLike[str]) -> int:
     """Write a checkpoint as safetensors, read that back, and return the number of its tensors.
 
     Parameters
@@ -39,6 +40,7 @@ def convert(source: Path, out: Path) -> int:
     LmrError
         If the source cannot be read or holds other than tensors, or `out` exists or cannot be written.
     """
+    source, out = Path(source), Path(out)
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 

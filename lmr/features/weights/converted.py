@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ LINEAR = ("local_whitening", "region_whitening", "head")
 APART = ("trunk", "p", "whitenings", *LINEAR)  # fields of a checkpoint that hold tensors
 
 
-def read_converted(path: Path) -> GlobalCheckpoint | None:
+def read_converted(path: str | PathLike[str]) -> GlobalCheckpoint | None:
     """Return the global checkpoint in a file that `convert` wrote; None if it is of plain tensors.
 
     Raises
@@ -30,6 +31,7 @@ def read_converted(path: Path) -> GlobalCheckpoint | None:
     LmrError
         If the file is missing or damaged.
     """
+    path = Path(path)
     from safetensors import safe_open
 
     tensors = read_safetensors(path)

@@ -1,5 +1,6 @@
 """The weights of a DELF release, as its authors distribute them."""
 
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ PCA = {
 """The tensors of the PCA, and the files of a release that hold them."""
 
 
-def read_delf_weights(model: Path) -> dict[str, NDArray[np.float32]]:
+def read_delf_weights(model: str | PathLike[str]) -> dict[str, NDArray[np.float32]]:
     """Return all tensors of a model by their names in the release, with the PCA's as `pca/mean`, ....
 
     Parameters
@@ -33,6 +34,7 @@ def read_delf_weights(model: Path) -> dict[str, NDArray[np.float32]]:
     LmrError
         If a file is missing or damaged.
     """
+    model = Path(model)
     if model.suffix == ".safetensors":
         return {name: tensor.float().numpy() for name, tensor in read_safetensors(model).items()}
     variables = _first(

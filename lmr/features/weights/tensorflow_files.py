@@ -4,6 +4,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ class BundleEntry:
     crc32c: int
 
 
-def read_bundle_index(path: Path) -> tuple[dict[str, BundleEntry], int]:
+def read_bundle_index(path: str | PathLike[str]) -> tuple[dict[str, BundleEntry], int]:
     """Return the entries of a TensorBundle's `.index` file by name, and the number of its data files.
 
     Raises
@@ -50,6 +51,7 @@ def read_bundle_index(path: Path) -> tuple[dict[str, BundleEntry], int]:
     LmrError
         If the file is missing or damaged, or holds types or an order of bytes that are not supported.
     """
+    path = Path(path)
     try:
         table = read_table(_bytes(path))
         header = _fields(table.pop(b""))
@@ -60,7 +62,7 @@ def read_bundle_index(path: Path) -> tuple[dict[str, BundleEntry], int]:
         raise _damaged(path, error) from error
 
 
-def read_bundle(path: Path) -> dict[str, NDArray[np.generic]]:
+def read_bundle(path: str | PathLike[str]) -> dict[str, NDArray[np.generic]]:
     """Return the tensors of a TensorFlow checkpoint by name.
 
     Parameters
@@ -73,6 +75,7 @@ def read_bundle(path: Path) -> dict[str, NDArray[np.generic]]:
     LmrError
         If a file is missing or damaged (every tensor's CRC-32C is checked).
     """
+    path = Path(path)
     entries, shards = read_bundle_index(path)
     tensors = {}
     for shard in range(shards):
@@ -95,7 +98,7 @@ def read_bundle(path: Path) -> dict[str, NDArray[np.generic]]:
     return tensors
 
 
-def read_datum(path: Path) -> NDArray[np.float32]:
+def read_datum(path: str | PathLike[str]) -> NDArray[np.float32]:
     """Return the array in a `.datum` file, float32 of its shape (a DatumProto, as DELF's PCA is kept in).
 
     Raises
@@ -103,13 +106,14 @@ def read_datum(path: Path) -> NDArray[np.float32]:
     LmrError
         If the file is missing or damaged.
     """
+    path = Path(path)
     try:
         return _datum(_bytes(path))
     except (IndexError, KeyError, ValueError, struct.error) as error:
         raise _damaged(path, error) from error
 
 
-def read_delf(path: Path) -> LocalFeatures:
+def read_delf(path: str | PathLike[str]) -> LocalFeatures:
     """Return the features in a `.delf` file, in its order.
 
     `scale` is as in the file: 1 / the scale of the image in which the feature was found.
@@ -119,6 +123,7 @@ def read_delf(path: Path) -> LocalFeatures:
     LmrError
         If the file is missing or damaged.
     """
+    path = Path(path)
     try:
         features = [_fields(_message(one)) for one in _fields(_bytes(path)).get(1, [])]
         rows = [_datum(_message(one[1][0])) for one in features]

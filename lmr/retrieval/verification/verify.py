@@ -5,6 +5,7 @@ arithmetic, so that a result does not depend on the task or the order in which i
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import cv2
@@ -61,6 +62,29 @@ class Features:
                 got=f"offsets {self.offsets[:3]}...{self.offsets[-3:]} for {n} features",
                 fix="start at 0, never fall, and end at the number of features",
             )
+
+    @cached_property
+    def usable(self) -> "tuple[NDArray[np.int64], Features]":
+        """The features that can be matched, and the row that each had before; found once.
+
+        Raises
+        ------
+        LmrError
+            If a descriptor is finite, not zero, and not of unit length.
+        """
+        descriptors = np.ascontiguousarray(self.descriptors, dtype=np.float32)
+        good = matchable(descriptors) & np.isfinite(self.xy).all(axis=1)
+        rows = np.flatnonzero(good)
+        if good.all():
+            return rows, replace(self, descriptors=descriptors)
+        before = np.concatenate([[0], np.cumsum(good)])
+        return rows, Features(
+            xy=self.xy[rows],
+            descriptors=descriptors[rows],
+            offsets=before[self.offsets],
+            scale=None if self.scale is None else self.scale[rows],
+            orientation=None if self.orientation is None else self.orientation[rows],
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +191,7 @@ def verify_pairs(
     pairs
         (p, 2) integers, rows (photo of `query`, photo of `gallery`), in any order.
     recipe
-        Left out, it is DELF's.
+        How; None: `Recipe()`.
 
     Returns
     -------
@@ -189,8 +213,8 @@ def verify_pairs(
     pairs = np.asarray(pairs)
     _check(query, gallery, pairs, recipe)
     query_offsets, gallery_offsets = query.offsets, gallery.offsets
-    query_rows, query = _usable(query)
-    gallery_rows, gallery = _usable(gallery)
+    query_rows, query = query.usable
+    gallery_rows, gallery = gallery.usable
     sizes = np.diff(query.offsets)[pairs[:, 0]], np.diff(gallery.offsets)[pairs[:, 1]]
     largest = max((room(int(n1), int(n2)) for n1, n2 in zip(*sizes, strict=True)), default=0)
     product = np.empty(largest, dtype=np.float32)
@@ -264,23 +288,6 @@ def _check(query: Features, gallery: Features, pairs: NDArray[np.integer], recip
                     got="none" if side.scale is None or side.orientation is None else "scales of 0 or NaN",
                     fix="set weak_geometry to false, or take an extractor that gives them",
                 )
-
-
-def _usable(features: Features) -> tuple[NDArray[np.int64], Features]:
-    """Return the features that can be matched, and the row that each had before."""
-    descriptors = np.ascontiguousarray(features.descriptors, dtype=np.float32)
-    good = matchable(descriptors) & np.isfinite(features.xy).all(axis=1)
-    rows = np.flatnonzero(good)
-    if good.all():
-        return rows, replace(features, descriptors=descriptors)
-    before = np.concatenate([[0], np.cumsum(good)])
-    return rows, Features(
-        xy=features.xy[rows],
-        descriptors=descriptors[rows],
-        offsets=before[features.offsets],
-        scale=None if features.scale is None else features.scale[rows],
-        orientation=None if features.orientation is None else features.orientation[rows],
-    )
 
 
 def _agreeing(query: Features, gallery: Features, rows: NDArray[np.int64]) -> NDArray[np.bool_]:

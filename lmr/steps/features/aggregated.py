@@ -1,12 +1,10 @@
 """Global descriptors that are aggregated from local features: VLAD and triangulation embedding."""
 
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lmr.features.aggregate import triangulation, vlad
+from lmr.features.extractors import Aggregation, global_kind
 from lmr.features.regions import rmac_boxes
 from lmr.features.whiten import Whitening, learn_whitening
 from lmr.retrieval.descriptors import to_float
@@ -78,10 +76,10 @@ def describe_by_aggregation(
 
 def learn_words_shard(shard: int, settings: DescribeSettings, *, local: Dataset) -> pa.Table:
     """Learn visual words, then the whitening of whole photos' vectors, from samples of the gallery."""
-    learn, describe_photos, _, _ = _aggregation(settings)
+    aggregation = _aggregation(settings)
     counts = [local.facts(i)["rows"] for i in range(local.shards)]
     sample = sample_rows(local, "descriptor", settings.sample_features, sum(counts), settings.seed)
-    vocabulary = learn(to_float(sample), settings.words, settings.seed)
+    vocabulary = aggregation.learn(to_float(sample), settings.words, settings.seed)
     described: list[NDArray[np.float32]] = []
     for i in np.random.default_rng(settings.seed).permutation(local.shards).tolist():
         if sum(map(len, described)) >= settings.sample_photos:
@@ -89,18 +87,17 @@ def learn_words_shard(shard: int, settings: DescribeSettings, *, local: Dataset)
         features = local.read(i, ["photo", "descriptor"])
         _, per_photo = np.unique(column(features, "photo"), return_counts=True)
         if len(per_photo):
-            described.append(describe_photos(to_float(column(features, "descriptor")), per_photo, vocabulary))
+            descriptors = to_float(column(features, "descriptor"))
+            described.append(aggregation.photos(descriptors, per_photo, vocabulary))
     whitening = learn_whitening(np.concatenate(described), settings.dimension, power=settings.power)
     learned = {f"vocabulary_{name}": array for name, array in vars(vocabulary).items()}
     return array_table({**learned, "mean": whitening.mean, "projection": whitening.projection})
 
 
-def _aggregation(settings: DescribeSettings) -> tuple[Any, Any, Any, Any]:
-    """Return what learns a vocabulary, describes photos and regions by it, and holds it."""
-    if settings.descriptor == "vlad":
-        return vlad.train_vocabulary, vlad.vlad_photos, vlad.vlad_regions, vlad.Vocabulary
-    names = triangulation
-    return names.train_vocabulary, names.triangulate_photos, names.triangulate_regions, names.Vocabulary
+def _aggregation(settings: DescribeSettings) -> Aggregation:
+    opened = global_kind(settings.descriptor).aggregation
+    assert opened is not None  # extract_global asks
+    return opened()
 
 
 def aggregate_shard(
@@ -108,9 +105,11 @@ def aggregate_shard(
 ) -> pa.Table:
     """Describe the photos of one shard by what their local features add up to."""
     arrays = named_arrays(model)
-    _, _, describe_regions, kind = _aggregation(settings)
+    aggregation = _aggregation(settings)
     prefix = "vocabulary_"
-    vocabulary = kind(**{k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)})
+    vocabulary = aggregation.vocabulary(
+        **{k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+    )
     whitening = Whitening(arrays["mean"], arrays["projection"])
     photos = images.read(shard, ["photo", "width", "height"])
     features = _by_photo(local.read(shard, ["photo", "xy", "descriptor"]))
@@ -122,7 +121,7 @@ def aggregate_shard(
             continue
         xy, descriptors = features[photo]
         boxes = rmac_boxes(int(width), int(height), scales=settings.region_scales)
-        vectors = whitening.apply(describe_regions(xy, descriptors, vocabulary, boxes))
+        vectors = whitening.apply(aggregation.regions(xy, descriptors, vocabulary, boxes))
         described.append(vectors[:1])  # the grid's first box is the whole photo
         regions.append(present(vectors))
     return described_table(column(photos, "photo"), np.concatenate(described), regions)

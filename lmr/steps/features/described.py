@@ -1,20 +1,21 @@
 """Extract global: one descriptor per photo and one per region of it, whitened.
 
-Three descriptors stand behind the same dataset: VLAD and triangulation embedding, aggregated from the local
-features and needing no network, and GeM, from a network whose weights come in a file.
+Two kinds of descriptors stand behind the same dataset: those that are aggregated from the local features
+(VLAD, triangulation embedding) and those of a network (`lmr.features.kinds` lists both).
 """
 
 from lmr.errors import SettingsError
+from lmr.features.extractors import global_kind, is_own
 from lmr.runtime.steps import Source
 from lmr.steps.both import Both
 from lmr.steps.features.aggregated import describe_by_aggregation
 from lmr.steps.features.columns import Described
 from lmr.steps.features.local import Extracted
-from lmr.steps.features.network import describe_by_network, open_gem
+from lmr.steps.features.network import describe_by_network, open_network
 from lmr.steps.features.settings import DescribeSettings
 from lmr.steps.inputs import Inputs
 
-__all__ = ["DescribeSettings", "extract_global", "open_gem"]
+__all__ = ["DescribeSettings", "extract_global", "open_network"]
 
 
 def extract_global(
@@ -30,7 +31,7 @@ def extract_global(
     SettingsError
         If weights are needed and there are none.
     """
-    if settings.descriptor == "gem":
+    if is_own(settings.descriptor) or global_kind(settings.descriptor).aggregation is None:
         return describe_by_network(images, settings, inputs)
     if settings.whitening == "checkpoint":
         raise SettingsError(

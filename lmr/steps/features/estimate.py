@@ -8,14 +8,12 @@ from typing import Any
 from lmr import storage
 from lmr.errors import ClusterError, PhotoError, StorageError
 from lmr.features.decoding import decode_photo
-from lmr.features.extractors import GemSettings
 from lmr.features.interfaces import GlobalExtractor, LocalExtractor
 from lmr.runtime.graph import Plan
 from lmr.runtime.steps import Each, Step
 from lmr.runtime.threads import limit_threads
 from lmr.steps.features.local import LocalSettings, open_local
-from lmr.steps.features.network import open_gem
-from lmr.steps.features.settings import DescribeSettings
+from lmr.steps.features.network import open_network
 from lmr.steps.photos.listing import Photos
 
 __all__ = ["Estimate", "estimate_networks"]
@@ -73,13 +71,10 @@ def estimate_networks(plan: Plan, gallery: Photos) -> list[Estimate]:
 
 
 def _open(step: Step) -> LocalExtractor | GlobalExtractor:
-    weights, device, settings = step.placement["weights"], step.placement["device"], step.settings
-    if isinstance(settings, LocalSettings):
-        return open_local(settings, weights, device)
-    if isinstance(settings, DescribeSettings):
-        settings = settings.gem
-    assert isinstance(settings, GemSettings)
-    return open_gem(settings, weights, device)
+    run = step.placement["weights"], step.placement["device"], step.implied.get("code")
+    if isinstance(step.settings, LocalSettings):
+        return open_local(step.settings, *run)
+    return open_network(step.settings, *run)
 
 
 def _seconds(extractor: LocalExtractor | GlobalExtractor, images: Iterable[bytes]) -> Iterator[float]:

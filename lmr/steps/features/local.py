@@ -1,19 +1,29 @@
 """Extract local features: photos in, one row per feature out."""
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from annotated_types import Ge, Le
+from pydantic import AfterValidator
 
 from lmr.errors import SettingsError
-from lmr.features.extractors import DIMENSIONS, LocalKind, Precision, local_extractor
+from lmr.features.extractors import (
+    LocalRequest,
+    OwnCode,
+    Precision,
+    is_own,
+    known_local,
+    local_extractor,
+    local_kind,
+)
 from lmr.features.interfaces import LocalExtractor
 from lmr.features.local.quantise import to_int8
 from lmr.features.pipeline import extract_photos
 from lmr.runtime.settings import Settings
 from lmr.runtime.steps import Cost, Each, Source, Step, of_role, per_part
+from lmr.steps.features.chosen import ChosenExtractor
 from lmr.steps.features.weights import Weights
 from lmr.steps.inputs import Inputs
 from lmr.steps.photos.ingest import read_usable
@@ -62,8 +72,8 @@ class Extracted:
 class LocalSettings(Settings):
     """Settings of `extract_local`."""
 
-    features: LocalKind = "rootsift"
-    """Which extractor."""
+    features: Annotated[str, AfterValidator(known_local)] = "rootsift"
+    """Which extractor: a name in the table of extractors, or `my_module.py:Extractor`."""
     max_features: Annotated[int, Ge(1), Le(65_535)] = 1000
     """Features kept per photo, the strongest first (the paper's number for DELF)."""
     max_side_px: Annotated[int, Ge(16)] = 800
@@ -84,18 +94,11 @@ def extract_local(images: Source, settings: LocalSettings, inputs: Inputs) -> Ex
     ------
     SettingsError
         If the features come from a network and there are no weights for it.
+    LmrError
+        If they come from one's own code, and it is no such extractor.
     """
-    network = settings.features != "rootsift"
-    weights = inputs.local_weights if network else None
-    if network and weights is None:
-        raise SettingsError(
-            f"{settings.features} needs the weights of its network",
-            got="no --local-weights",
-            fix="give --local-weights FILE, or use --local rootsift",
-        )
-
-    dimension = DIMENSIONS[settings.features]
-    itemsize = 2 if network and _halves(settings) else 1
+    settings, chosen, dimension, stored = _chosen(settings, inputs)
+    itemsize = 2 if stored == np.float16 and _halves(settings) else 1
     row_bytes = 24.0 + dimension * itemsize
 
     def extracted(images: Step) -> Step:
@@ -117,28 +120,38 @@ def extract_local(images: Source, settings: LocalSettings, inputs: Inputs) -> Ex
                 work=images.rows,
                 unit="photo",
             ),
-            weights=weights.digest if weights else "",
-            resources={"GPU": 1} if network and inputs.device != "cpu" else {"CPU": 1},
-            placement={"weights": weights, "device": inputs.device},
-            check=weights.check if weights else None,
+            **chosen.of_step(),
         )
 
     source = per_part(extracted, images)
     return Extracted(source, images.rows, settings.max_features, dimension, itemsize)
 
 
-def open_local(settings: LocalSettings, weights: Weights | None, device: str) -> LocalExtractor:
+def open_local(
+    settings: LocalSettings, weights: Weights | None, device: str, code: OwnCode | None = None
+) -> LocalExtractor:
     """Return the extractor of these settings, ready on this machine."""
-    path = str(weights.here()) if weights else ""
-    sizes = settings.max_features, settings.max_side_px
-    return local_extractor(settings.features, *sizes, path, device, settings.precision)
+    request = LocalRequest(
+        max_features=settings.max_features,
+        max_side_px=settings.max_side_px,
+        weights=weights.here() if weights else None,
+        device=device,
+        precision=settings.precision,
+    )
+    return local_extractor(code or settings.features, request)
 
 
 def extract_local_shard(
-    shard: int, settings: LocalSettings, *, images: Dataset, weights: Weights | None, device: str
+    shard: int,
+    settings: LocalSettings,
+    *,
+    images: Dataset,
+    weights: Weights | None,
+    device: str,
+    code: OwnCode | None = None,
 ) -> pa.Table:
     """Extract the local features of the photos of one shard."""
-    extractor = open_local(settings, weights, device)
+    extractor = open_local(settings, weights, device, code)
     rows = read_usable(images, shard)
     photos = rows.photos.tolist()
     found = extract_photos(extractor, rows.images, rows.sizes)
@@ -157,6 +170,36 @@ def extract_local_shard(
             "descriptor": descriptors,
         }
     )
+
+
+def _chosen(
+    settings: LocalSettings, inputs: Inputs
+) -> tuple[LocalSettings, ChosenExtractor, int, np.dtype[Any]]:
+    """Return the settings by which shards are made, the extractor, its dimension and its type of numbers.
+
+    One's own code is opened and tried here, so that what it lacks is told before anything runs.
+    """
+    weights = inputs.local_weights
+    if is_own(settings.features):
+        code = OwnCode.read(settings.features)
+        settings = replace(settings, features=code.name)  # wherever the file lies
+        chosen = ChosenExtractor(name=code.name, weights=weights, code=code, device=inputs.device)
+        extractor = open_local(settings, weights, "cpu", code)
+        return settings, chosen, extractor.dimension, extractor.storage
+    kind = local_kind(settings.features)
+    if kind.needs_weights and weights is None:
+        raise SettingsError(
+            f"{kind.name} needs the weights of its network",
+            got="no --local-weights",
+            fix="give --local-weights FILE, or use --local rootsift",
+        )
+    chosen = ChosenExtractor(
+        name=kind.name,
+        weights=weights if kind.needs_weights else None,
+        device=inputs.device if kind.on_gpus else "cpu",
+        modules=kind.modules,
+    )
+    return settings, chosen, kind.dimension, np.dtype(kind.stored)
 
 
 def _halves(settings: LocalSettings) -> bool:

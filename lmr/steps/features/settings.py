@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
+from pydantic import AfterValidator
 
-from lmr.features.extractors import GemSettings
-from lmr.runtime.settings import Settings
+from lmr.features.extractors import GemSettings, OnnxSettings, known_global
+from lmr.runtime.settings import ADDED_LATER, Settings
 
 __all__ = ["DescribeSettings"]
 
@@ -15,8 +16,8 @@ __all__ = ["DescribeSettings"]
 class DescribeSettings(Settings):
     """Settings of `extract_global`."""
 
-    descriptor: Literal["vlad", "triangulation", "gem"] = "vlad"
-    """Which descriptor."""
+    descriptor: Annotated[str, AfterValidator(known_global)] = "vlad"
+    """Which descriptor: a name in the table of extractors, or `my_module.py:Extractor`."""
     dimension: Annotated[int, Ge(2)] = 256
     """Dimensions after whitening."""
     whitening: Literal["gallery", "checkpoint"] = "gallery"
@@ -28,7 +29,9 @@ class DescribeSettings(Settings):
     words: Annotated[int, Ge(1)] = 64
     """Visual words of VLAD (32 are enough for triangulation)."""
     gem: GemSettings = field(default_factory=GemSettings)
-    """The network of GeM."""
+    """The network of GeM, and the sizes at which networks but ONNX models describe a photo."""
+    onnx: OnnxSettings = field(default_factory=OnnxSettings, metadata=ADDED_LATER)
+    """What an ONNX model does not say of itself."""
     region_scales: Annotated[int, Ge(1)] = 3
     """Scales of the R-MAC grid that regions come from."""
     sample_features: Annotated[int, Ge(1)] = 500_000

@@ -1,18 +1,16 @@
 """Weights of networks on their way to the workers: named by a digest, fetched once per machine, checked."""
 
 import hashlib
-import importlib.util
 import os
 import uuid
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-import fsspec
-
 from lmr import storage
-from lmr.errors import LmrError, StorageError
+from lmr.errors import LmrError
 from lmr.features.weights.fetch import weights_folder
+from lmr.features.weights.packaged import packaged_file
 from lmr.storage.folders import marked_folder, remove
 from lmr.storage.locks import locked
 
@@ -26,7 +24,8 @@ class Weights:
     Attributes
     ----------
     url
-        Where it lies: a path that every worker has, or any fsspec URL (`s3://bucket/net.pth`).
+        Where it lies: a path that every worker has, any fsspec URL (`s3://bucket/net.pth`), or the address
+        of a file in an installed package (`package://name/file`).
     digest
         SHA-256 of its bytes (and of the names, in a folder); the part that counts for fingerprints.
     """
@@ -43,7 +42,8 @@ class Weights:
         StorageError
             If the file is missing or cannot be read.
         """
-        return cls(url, _digest(url))
+        packaged = packaged_file(url)
+        return cls(url, packaged.sha256 if packaged else _digest(url))
 
     def here(self) -> Path:
         """Return the file's path on this machine; one at a URL is fetched into the cache of weights first.
@@ -59,20 +59,20 @@ class Weights:
         return _here(self)
 
     def check(self) -> None:
-        """Refuse a machine that has other weights at this place, or no torch to use them with.
+        """Refuse a machine that has other weights at this place.
 
         Raises
         ------
         LmrError
             If so.
         """
-        if importlib.util.find_spec("torch") is None:
-            raise LmrError("torch is not installed", fix='pip install "lmr[features]" on this machine')
         self.here()
 
 
 @lru_cache(maxsize=8)
 def _here(weights: Weights) -> Path:
+    if packaged := packaged_file(weights.url):
+        return packaged.path()
     if not storage.is_local(weights.url):
         return _fetched(weights)
     path = Path(storage.local_path(weights.url))
@@ -139,12 +139,4 @@ def _digest(url: str) -> str:
 
 def _files(url: str) -> list[str]:
     """Return the files below a folder, relative to it and sorted; of a file (or of nothing) an empty name."""
-    try:
-        fs, root = fsspec.core.url_to_fs(url)
-        root = root.rstrip("/")
-        names = sorted(path[len(root) :].lstrip("/") for path in fs.find(root))
-    except (OSError, ValueError, ImportError) as error:
-        raise StorageError(
-            f"cannot look for weights at {url}", got=str(error), fix="check the URL and its permissions"
-        ) from error
-    return names or [""]
+    return sorted(storage.find(url)) or [""]

@@ -27,6 +27,7 @@ from lmr.storage.mapped import stack
 
 __all__ = ["Verified", "VerifySettings", "inliers_of_pair", "verify", "verify_shard"]
 
+FEATURES_AT_ONCE = 200_000  # of queries, that are held as floats at a time
 PAIR_BYTES = 56.0 + 4.0 * 60  # a pair with as many inliers as a good one has
 
 
@@ -83,6 +84,7 @@ def verify(
     pairs = candidates.queries * candidates.depth
     in_shard = min(-(-pairs // shards), candidates.queries * rows_per_shard(images.gallery))
     queries = min(in_shard, candidates.queries)
+    at_once = min(queries * local.queries.per_photo, FEATURES_AT_ONCE + local.queries.per_photo)
     feature_bytes = local.gallery.dimension * (local.gallery.itemsize + 8.0) + 60.0
     return Step(
         name="verify",
@@ -102,9 +104,9 @@ def verify(
         cost=Cost(
             rows=pairs,
             bytes_per_row=PAIR_BYTES,
-            # The features of the shard's photos and of all queries that meet them, as stored and as floats;
-            # which of all candidates fall into the shard; the pairs as found, joined and written.
-            task_bytes=(queries * local.queries.per_photo + local.gallery.per_shard) * feature_bytes
+            # The features of the shard's photos and of a block of the queries that meet them, as stored and
+            # as floats; which of all candidates fall into the shard; the pairs as found, joined and written.
+            task_bytes=(at_once + local.gallery.per_shard) * feature_bytes
             + 3.0 * pairs
             + 5.0 * in_shard * PAIR_BYTES,
             work=pairs,
@@ -137,23 +139,51 @@ def verify_shard(
     offsets = np.searchsorted(column(rows, "photo"), np.arange(first, first + count + 1)).astype(np.int64)
     columns = {name: column(rows, name) for name in ("xy", "descriptor", "scale", "orientation")}
     gallery = _features(columns, offsets, zoom)
-    pairs = np.stack([query_of_pair, photo - first], axis=1)
-    found = verify_pairs(
-        _query_features(names, local_queries, images_queries, settings.frame_side_px),
-        gallery,
-        pairs,
-        settings.recipe,
-    )
+    # A pair's result does not depend on the others, so queries come in blocks: at a million photos a shard
+    # meets ten thousand of them, whose features would take gigabytes.
+    owners = stack(local_queries, "photo")
+    counts = np.searchsorted(owners, names, side="right") - np.searchsorted(owners, names)
+    found = []
+    for lo, hi in _blocks(counts):
+        part = slice(*np.searchsorted(query_of_pair, [lo, hi]))
+        pairs = np.stack([query_of_pair[part] - lo, photo[part] - first], axis=1)
+        queries = _query_features(names[lo:hi], local_queries, images_queries, settings.frame_side_px)
+        found.append(verify_pairs(queries, gallery, pairs, settings.recipe))
+    inliers = np.concatenate([block.inliers for block in found])
     return table(
         {
             "query": query.astype(np.int32),
             "photo": photo.astype(np.int32),
-            "inliers": found.inliers,
-            "tentative": found.tentative,
-            "transform": found.transform.reshape(-1, 9),
-            "matches": Ragged(found.matches.astype(np.uint16), found.offsets),
+            "inliers": inliers,
+            "tentative": np.concatenate([block.tentative for block in found]),
+            "transform": np.concatenate([block.transform for block in found]).reshape(-1, 9),
+            "matches": Ragged(
+                np.concatenate([block.matches for block in found]).astype(np.uint16),
+                np.concatenate([[0], np.cumsum(inliers)]).astype(np.int64),
+            ),
         }
     )
+
+
+def _blocks(counts: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Cut queries into runs of at most `FEATURES_AT_ONCE` features, each of at least one query.
+
+    Parameters
+    ----------
+    counts
+        (q,) features of each query.
+
+    Returns
+    -------
+    First and last-but-one number of the queries of each block; one empty block where there is no query.
+    """
+    blocks, start, held = [], 0, 0
+    for number, count in enumerate(counts.tolist()):
+        if number > start and held + count > FEATURES_AT_ONCE:
+            blocks.append((start, number))
+            start, held = number, 0
+        held += count
+    return [*blocks, (start, len(counts))]
 
 
 def _query_features(

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from lmr.errors import LmrError
 from lmr.features.local.learned import load_aliked, load_xfeat
-from lmr.features.networks.batches import resized
+from lmr.features.prepared import resized
 from tests.support.shared import shared
 
 NAMES = ("xfeat", "aliked-t16", pytest.param("aliked-n16", marks=pytest.mark.slow))
@@ -98,3 +98,10 @@ def test_weights_of_something_else_are_refused(tmp_path):
             load_xfeat(tmp_path / "xfeat.npz")
     with pytest.raises(LmrError, match="with these settings"):
         load("xfeat", max_features=0)
+
+
+@pytest.mark.parametrize("load", [load_xfeat, load_aliked])
+@pytest.mark.parametrize("name", ["f.pt", "f.npz", "f.safetensors"])
+def test_paths_as_text_that_are_not_there_are_told(load, name, tmp_path):
+    with pytest.raises(LmrError, match=f"(no weights at|cannot read) .*{name}"):
+        load(str(tmp_path / name))

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from lmr.errors import LmrError
-from lmr.features.networks.batches import Batches, Prepared, download, extract_each, upload
+from lmr.features.networks.batches import Batches, download, upload
+from lmr.features.prepared import Prepared, extract_each
 
 CPU = torch.device("cpu")
 SIZES = [(4, 6), (4, 6), (4, 6), (2, 3), (4, 6), (4, 6), (4, 6), (4, 6)]

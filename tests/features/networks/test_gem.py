@@ -8,9 +8,10 @@ import torch
 from PIL import Image
 
 from lmr.errors import LmrError
-from lmr.features.networks.batches import Batches, resized
+from lmr.features.networks.batches import Batches
 from lmr.features.networks.by_rule import cirtorch_checkpoint, naver_checkpoint
 from lmr.features.networks.gem import load_gem
+from lmr.features.prepared import resized
 from lmr.features.regions import rmac_boxes
 from lmr.features.weights.checkpoints import pca_whitening
 from tests.support.shared import shared

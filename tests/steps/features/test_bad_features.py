@@ -218,6 +218,17 @@ def test_features_without_a_descriptor_change_nothing(done, method, tmp_path):
         np.testing.assert_array_equal(inliers[query, both], clean_inliers[query, both])
 
 
+@pytest.mark.parametrize("features", [1, 300, 700])
+def test_queries_in_blocks_give_what_all_at_once_give(done, method, tmp_path, monkeypatch, features):
+    """A block holds at least one query, and no pair's result depends on where blocks end."""
+    root, _ = done
+    monkeypatch.setattr("lmr.steps.verification.verify.FEATURES_AT_ONCE", features)
+    _, pairs, reranked, _ = declare(method)
+    run([reranked], str(tmp_path), Where(), Quiet())
+    for shard in range(pairs.shards):
+        assert pairs.dataset(str(tmp_path)).read(shard).equals(pairs.dataset(str(root)).read(shard))
+
+
 def test_a_missing_local_shard_is_made_again(done, method, tmp_path, monkeypatch):
     root, (_, before, _, _) = done
     copy = tmp_path / "run"
