@@ -21,7 +21,8 @@ from lmr.retrieval.verification.verify import Features, Recipe, Verification, ve
 from lmr.testing.world import World, photos, render
 
 FOLDER = Path(__file__).parent / "pictures"
-WIDTH_PX = 360
+HEIGHT_PX = 270
+GAP_PX = 12
 ORANGE, BLUE, GREEN, GREY = "#d4622a", "#2f6fbf", "#2f9e68", "#9aa3ad"
 Points = NDArray[np.float32]
 
@@ -54,20 +55,18 @@ def draw_lines(
     one: NDArray[np.uint8], other: NDArray[np.uint8], lines: Iterable[tuple[Points, Points, str]], path: Path
 ) -> None:
     """Draw two photos side by side, and lines from places of the one to places of the other."""
-    small, zooms = [], []
-    for photo in (one, other):
-        zoom = WIDTH_PX / photo.shape[1]
-        zooms.append(zoom)
-        small.append(cv2.resize(photo, (WIDTH_PX, round(photo.shape[0] * zoom)), interpolation=cv2.INTER_AREA))
-    height = max(photo.shape[0] for photo in small)
-    canvas = np.full((height, 2 * WIDTH_PX + 12, 3), 255, np.uint8)
-    for photo, left in zip(small, (0, WIDTH_PX + 12), strict=True):
-        canvas[: photo.shape[0], left : left + WIDTH_PX] = photo
+    zooms = [HEIGHT_PX / photo.shape[0] for photo in (one, other)]
+    small = [
+        cv2.resize(photo, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
+        for photo, zoom in zip((one, other), zooms, strict=True)
+    ]
+    left = small[0].shape[1] + GAP_PX
+    canvas = np.full((HEIGHT_PX, left + small[1].shape[1], 3), 255, np.uint8)
+    canvas[:, : left - GAP_PX], canvas[:, left:] = small[0][:HEIGHT_PX], small[1][:HEIGHT_PX]
     for starts, ends, color in lines:
         rgb = tuple(int(color[i : i + 2], 16) for i in (1, 3, 5))
         for (x, y), (u, v) in zip(starts * zooms[0], ends * zooms[1], strict=True):
-            end = (round(u) + WIDTH_PX + 12, round(v))
-            cv2.line(canvas, (round(x), round(y)), end, rgb, 1, cv2.LINE_AA)
+            cv2.line(canvas, (round(x), round(y)), (round(u) + left, round(v)), rgb, 1, cv2.LINE_AA)
     path.write_bytes(cv2.imencode(".jpg", canvas[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 72])[1].tobytes())
 
 
@@ -94,7 +93,9 @@ class Plane:
         """Return a point's place in the picture."""
         return 180 + 165 * float(point[0]), 130 - 115 * float(point[1])
 
-    def dots(self, points: Points, color: str, radius: float = 5, opacity: Iterable[float] | None = None) -> None:
+    def dots(
+        self, points: Points, color: str, radius: float = 5, opacity: Iterable[float] | None = None
+    ) -> None:
         """Draw points."""
         shades = list(opacity) if opacity is not None else [1.0] * len(points)
         for point, shade in zip(points, shades, strict=True):
@@ -118,7 +119,9 @@ class Plane:
     def save(self, path: Path) -> None:
         """Write the file."""
         head = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 360 260" font-family="sans-serif">'
-        path.write_text("\n".join([head, '<rect width="360" height="260" fill="#fff"/>', *self.parts, "</svg>\n"]))
+        path.write_text(
+            "\n".join([head, '<rect width="360" height="260" fill="#fff"/>', *self.parts, "</svg>\n"])
+        )
 
 
 def clusters(seed: int) -> Points:
@@ -187,11 +190,13 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     query, photo = same_landmark()
     # With a tolerance beyond the photo every match agrees: these are the matches by descriptors alone.
+    nearest = Recipe(max_residual_px=1e6, max_ratio=None, mutual=False)
+    starts, ends, _ = matched(query, photo, nearest)
+    draw_lines(query, photo, [(starts[::6], ends[::6], ORANGE)], FOLDER / "votes.jpg")
     starts, ends, _ = matched(query, photo, Recipe(max_residual_px=1e6))
-    draw_lines(query, photo, [(starts, ends, ORANGE)], FOLDER / "votes.jpg")
     kept, kept_ends, _ = matched(query, photo)
     others = ~(starts[:, None] == kept[None]).all(axis=2).any(axis=1)
-    lines = [(starts[others], ends[others], ORANGE), (kept, kept_ends, GREEN)]
+    lines = [(starts[others], ends[others], ORANGE), (kept[::3], kept_ends[::3], GREEN)]
     draw_lines(query, photo, lines, FOLDER / "inliers.jpg")
     averaged(FOLDER / "averaged.svg")
     moved_query(FOLDER / "moved.svg")

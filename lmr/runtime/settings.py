@@ -122,7 +122,9 @@ def read_toml(url: str) -> dict[str, dict[str, Any]]:
     try:
         values = tomllib.loads(storage.read(url).decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{url} is not valid TOML", got=str(error), fix="see docs/settings.md") from error
+        raise SettingsError(
+            f"{url} is not valid TOML", got=str(error), fix="see docs/reference/settings.md"
+        ) from error
     for name, table in values.items():
         if not isinstance(table, dict):
             raise SettingsError(
