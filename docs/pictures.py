@@ -101,7 +101,8 @@ class Plane:
         for point, shade in zip(points, shades, strict=True):
             x, y = self.at(point)
             self.parts.append(
-                f'<circle cx="{x:.0f}" cy="{y:.0f}" r="{radius:g}" fill="{color}" fill-opacity="{shade:.2f}"/>'
+                f'<circle cx="{x:.0f}" cy="{y:.0f}" r="{radius:g}" fill="{color}"'
+                f' fill-opacity="{shade:.2f}"/>'
             )
 
     def lines(self, starts: Points, ends: Points, color: str, width: float = 1) -> None:

@@ -1,4 +1,4 @@
-"""Measures the prose of the docs: `python docs/prose.py` prints sentences that are long, and pages with many numbers.
+"""Measures the prose of the docs: `python docs/prose.py` tells how long its sentences are.
 
 Prose is what remains without code, tables, headings, pictures and what another script wrote. A number is a
 word with a digit in it. `tests/docs/test_prose.py` holds the limits.

@@ -8,6 +8,7 @@ import argparse
 import ast
 import dataclasses
 import inspect
+import re
 import textwrap
 import typing
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,6 @@ from types import NoneType, UnionType
 from typing import Any
 
 import annotated_types
-import click
 import pyarrow.parquet
 
 from lmr.api.workflows import load_workflow
@@ -31,13 +31,14 @@ BEGIN, END = "<!-- made by docs/reference.py -->", "<!-- end -->"
 ENVIRONMENT = {
     "DASK_SCHEDULER_ADDRESS": "Address of the scheduler, in the place of `--scheduler`.",
     "LMR_TLS": "Folder of certificates, in the place of `--tls`.",
-    "LMR_CACHE": "Folder below which `lmr` keeps unpacked datasets, compiled code and scratch space on this machine."
-    " Without it: `lmr` in the user's cache.",
+    "LMR_CACHE": "Folder below which `lmr` keeps unpacked datasets, compiled code and scratch space on this"
+    " machine. Without it: `lmr` in the user's cache.",
     "LMR_CACHE_GB": "Most gigabytes of unpacked datasets. Without it: half of the disk's free space.",
     "LMR_WEIGHTS": "Folder of fetched weights. Without it: `lmr/weights` in the user's cache.",
     "LMR_STORAGE_PATIENCE": "Seconds for which busy storage is waited for. Without it: 60.",
     "LMR_THREADS": "Threads of one task. Without it: 1, since each core has a worker process.",
-    "LMR_DASHBOARD_NAMES": "Names by which browsers may ask for the dashboard; set by `lmr cluster scheduler`.",
+    "LMR_DASHBOARD_NAMES": "Names by which browsers may ask for the dashboard; `lmr cluster "
+    "scheduler` sets it.",
     "LMR_LEAVE_NOTICE": "A file whose appearance tells a worker to finish and leave; set on AWS.",
     "XDG_CACHE_HOME": "The user's cache. Without it: `~/.cache`.",
     "NUMBA_CACHE_DIR": "Folder of compiled code, if you choose one yourself.",
@@ -58,13 +59,13 @@ def command_line() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def commands() -> Iterator[tuple[str, click.Command]]:
+def commands() -> Iterator[tuple[str, Any]]:
     """Yield every command that can be called, by its full name."""
     for name, one in COMMANDS.items():
         yield from _leaves(one.load(name), f"lmr {name}")
 
 
-def _leaves(command: Any, name: str) -> Iterator[tuple[str, click.Command]]:
+def _leaves(command: Any, name: str) -> Iterator[tuple[str, Any]]:
     if not hasattr(command, "commands"):
         yield name, command
         return
@@ -120,9 +121,10 @@ def settings_page() -> str:
     kind = module.RetrievalSettings
     parts = [
         "# Settings",
-        "Made from the code. These are the settings of the workflow `retrieval`. What a run uses is layered, the "
-        "strongest last: a preset (`--preset`), the extractors (`--local`, `--global`), a TOML file (`--config`), "
-        'and `--set step.field=value`. In Python, give `settings={"verify": {"min_inliers": 20}}`.',
+        "Made from the code. These are the settings of the workflow `retrieval`. What a run uses is layered, "
+        "the strongest last: a preset (`--preset`), the extractors (`--local`, `--global`), a TOML file "
+        '(`--config`), and `--set step.field=value`. In Python, give `settings={"verify": '
+        '{"min_inliers": 20}}`.',
         '```toml title="settings.toml"\n[verify]\nmin_inliers = 40\n\n[ingest]\nphotos_per_shard = 1000\n```',
         "An unknown step or field, or a value out of range, is refused with the valid ones before any work. "
         "[Where the defaults come from](../results/defaults.md) tells why they are what they are.",
@@ -219,9 +221,9 @@ def field_texts(kind: type[Any]) -> dict[str, str]:
             continue
         assert isinstance(body, ast.ClassDef)
         for field, after in zip(body.body, body.body[1:], strict=False):
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-                if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-                    texts[field.target.id] = str(after.value.value)
+            match field, after:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=text)):
+                    texts[name] = str(text)
     return texts
 
 
@@ -243,13 +245,14 @@ def environment_page() -> str:
     return "\n".join(
         [
             "# Environment variables\n",
-            "A test holds that this list names every variable that the code reads. Those of AWS's and Dask's own "
-            "libraries, such as `AWS_PROFILE`, `AWS_ENDPOINT_URL` and `DASK_…`, count besides.\n",
+            "A test holds that this list names every variable that the code reads. Those of AWS's and Dask's "
+            "own libraries, such as `AWS_PROFILE`, `AWS_ENDPOINT_URL` and `DASK_…`, count besides.\n",
             "| variable | what it does |",
             "|---|---|",
             *rows,
-            "\n`LMR_GALLERY`, `LMR_QUERIES` and `LMR_OUT` in the files `place.env` are for your shell; `lmr` does not "
-            "read them.\n",
+            "\n`LMR_GALLERY`, `LMR_QUERIES` and `LMR_OUT` in the files `place.env` are for your "
+            "shell; `lmr` does "
+            "not read them.\n",
         ]
     )
 
@@ -259,9 +262,9 @@ def variables_in(folder: Path) -> set[str]:
     found = set()
     for path in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                if node.value.startswith("LMR_") and node.value.isupper() and " " not in node.value:
-                    found.add(node.value)
+            match node:
+                case ast.Constant(value=str(name)) if re.fullmatch(r"LMR_[A-Z_]+", name):
+                    found.add(name)
     return found
 
 
@@ -269,8 +272,9 @@ def exit_codes_page() -> str:
     """Return the page of exit codes."""
     rows = {
         0: "All went well. `lmr run` and `lmr watch` end so when every shard is there.",
-        1: "An error that the message explains: what, got, fix. What was finished is kept. `lmr cluster worker` ends "
-        "so when it is cut off from its scheduler, so that a service manager starts it again.",
+        1: "An error that the message explains: what, got, fix. What was finished is kept. `lmr "
+        "cluster worker` "
+        "ends so when it is cut off from its scheduler, so that a service manager starts it again.",
         2: "The command line cannot be read: an unknown option, or a missing one.",
         INTERRUPTED: "Stopped by Ctrl-C. The same command goes on.",
     }

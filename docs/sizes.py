@@ -1,4 +1,4 @@
-"""Memory, disk and time for galleries of three sizes: `python docs/sizes.py` writes them into guides/sizes.md.
+"""Memory, disk and time for three galleries: `python docs/sizes.py` writes them into guides/sizes.md.
 
 Memory and disk come from the cost that every step states before it runs (`lmr.runtime.steps.Cost`), of the
 default settings. Time is the work that a step states, times the seconds that its tasks took for such work in

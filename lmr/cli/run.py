@@ -28,10 +28,11 @@ def run(
     scheduler: Scheduler = None,
     tls: Tls = None,
     workers: Annotated[
-        int | None, typer.Option(help="Worker processes on this machine; 0: none. Default: one per core.")
+        int | None,
+        typer.Option(help="Worker processes on this machine; 0 runs in this one. Default: one per core."),
     ] = None,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Print steps, shards, sizes and what networks take, and stop.")
+        bool, typer.Option("--plan", help="Print steps, shards, sizes and memory, and stop.")
     ] = False,
 ) -> None:
     """Run a workflow, or go on with one: only what is missing is made."""

@@ -21,13 +21,15 @@ def choose(
     gallery: Annotated[str, typer.Option(help="Folder or URL of the gallery's photos.")],
     queries: Annotated[str, typer.Option(help="Folder or URL of the query photos.")],
     out_: Annotated[str, typer.Option("--out", help="Folder or URL of the run; run again to go on.")],
-    solution: Annotated[str | None, typer.Option(help="CSV id,images: score every step.")] = None,
+    solution: Annotated[
+        str | None, typer.Option(help="Kaggle's CSV of right photos (id,images), to score every stage.")
+    ] = None,
     config: Annotated[str | None, typer.Option(help="TOML file of settings, a table per step.")] = None,
     preset: Annotated[
         str | None, typer.Option(help="Named settings, such as paper; the run tells them.")
     ] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="step.field=value; may be repeated.")
+        list[str] | None, typer.Option("--set", help="One setting, as step.field=value; may be repeated.")
     ] = None,
     local: Annotated[
         str | None,
@@ -47,7 +49,7 @@ def choose(
     ] = None,
     device: Annotated[str, typer.Option(help="Where networks run: cpu or cuda.")] = "cpu",
     prune: Annotated[
-        int | None, typer.Option(min=1, help="First N shards of everything: a smoke test.")
+        int | None, typer.Option(min=1, help="Use the first N shards of photos only, as a smoke test.")
     ] = None,
 ) -> "Prepared":
     """Read the options and prepare the workflow."""

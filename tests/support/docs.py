@@ -45,7 +45,8 @@ class Block:
 def script(name: str) -> ModuleType:
     """Import `docs/NAME.py`; docs/ is no package."""
     found = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
-    assert found is not None and found.loader is not None
+    assert found is not None
+    assert found.loader is not None
     module = importlib.util.module_from_spec(found)
     sys.modules[found.name] = module  # where dataclasses look for the module of a class
     found.loader.exec_module(module)
@@ -70,8 +71,12 @@ def blocks(page: Path) -> list[Block]:
 
 def commands(text: str) -> Iterator[list[str]]:
     """Yield the words of every `lmr` command of a block or of inline code."""
-    for line in text.replace("\\\n", " ").splitlines():
-        line = re.sub(r"^\$ ", "", line.strip()).removeprefix(".venv/bin/")
+    text = re.sub(r"\$\([^)]*\)", "VALUE", text.replace("\\\n", " "))
+    lines = text.splitlines()
+    # A transcript has its commands behind a dollar sign, and what they printed besides.
+    typed = [line[2:] for line in lines if line.startswith("$ ")] or lines
+    for line in typed:
+        line = line.strip().removeprefix(".venv/bin/")
         if line.startswith("lmr "):
             words = shlex.split(line, comments=True)
             stop = next((i for i, word in enumerate(words) if word in ("|", "&", ">", "&&")), len(words))
