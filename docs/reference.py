@@ -294,9 +294,14 @@ def columns_table(run: str) -> str:
         seen.add(folder)
         files = sorted(Path(datasets.root, folder).rglob("*.parquet"))
         names = pyarrow.parquet.read_schema(files[0])
-        columns = ", ".join(f"`{field.name}` {_cell(str(field.type))}" for field in names)
+        columns = ", ".join(f"`{field.name}` {_arrow_type(field.type)}" for field in names)
         rows.append(f"| {step.step} | `{folder}/` | {columns} |")
     return "\n".join(rows)
+
+
+def _arrow_type(kind: Any) -> str:
+    text = re.sub(r"list<element: (.*)>", r"list of \1", str(kind))
+    return re.sub(r"fixed_size_binary\[\d+\]", "packed", text)
 
 
 def filled(page: str, text: str) -> str:

@@ -29,11 +29,15 @@ _PLACES = {
 }
 
 
+_unplaced: list[Exception] = []
+
+
 def __getattr__(name: str) -> Any:
     # What is behind a name (Dask, Arrow, OpenCV) is imported when it is asked for, so that `lmr --help` is
     # quick.
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    need_place_for_compiled_code()
     return getattr(importlib.import_module(_PLACES[name]), name)
 
 
@@ -52,10 +56,28 @@ def _place_compiled_code() -> None:
         if any(name.endswith(".py") for name in files):
             beside = os.path.join(folder, "__pycache__")
             if not os.access(beside if os.path.isdir(beside) else folder, os.W_OK | os.X_OK):
+                from lmr.errors import StorageError
                 from lmr.storage.folders import keep_compiled_code
 
-                keep_compiled_code()
+                try:
+                    keep_compiled_code()
+                except StorageError as error:
+                    _unplaced.append(error)
                 return
+
+
+def need_place_for_compiled_code() -> None:
+    """Raise what stood in the way of a place for compiled code, if there is none: nothing can be run then.
+
+    Not when lmr is imported, so that help and version are there in any case.
+
+    Raises
+    ------
+    StorageError
+        If no folder can be written.
+    """
+    if _unplaced:
+        raise _unplaced[0]
 
 
 _place_compiled_code()

@@ -13,6 +13,11 @@ PANDAS = {"read_pickle"}
 ALLOWED = {
     # What the scheduler sends over the cluster's own, authenticated connection; it is in no storage.
     "lmr/scheduler/runs.py: pickle.loads",
+    # What a run expects of its workers, on the same connection: from its submitter to the scheduler, and from
+    # there to every worker that joins.
+    "lmr/scheduler/admission.py: pickle.loads",
+    "lmr/cluster/worker.py: pickle.loads",
+    "lmr/cluster/admission.py: pickle.loads",
 }
 
 

@@ -1,26 +1,34 @@
 """A workflow on photos, with settings, ready to run."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lmr import storage
-from lmr.api.workflows import load_workflow, preset
+from lmr.api.workflows import build_workflow, load_workflow, preset
+from lmr.errors import SettingsError
 from lmr.features.extractors import is_own, recommended, without_weights
 from lmr.runtime.finish import Finalizer
 from lmr.runtime.settings import differences, layer, parse_overrides, read_toml
 from lmr.steps.both import Both
+from lmr.steps.features.own_files import Vectors, check_dimensions, read_vectors
 from lmr.steps.photos.generations import Recalled, recall, remember
-from lmr.steps.photos.listing import PHOTOS_PER_SHARD, list_photos
+from lmr.steps.photos.listing import PHOTOS_PER_SHARD, Photos, list_photos
 from lmr.steps.results.datasets import RunDatasets
 from lmr.steps.results.report import finish_run
 from lmr.steps.results.scores import read_solution, solution_for
 from lmr.steps.workflow import Inputs, Weights, Workflow
 
 __all__ = ["Choices", "Prepared", "prepare"]
+
+_DEVICE = re.compile(r"cpu|cuda(:\d{1,3})?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +37,15 @@ class Choices:
 
     Attributes
     ----------
-    gallery, queries
-        Folders or URLs of photos.
     out
         Folder or URL of the run.
+    gallery, queries
+        Folders or URLs of photos.
+    gallery_descriptors, query_descriptors
+        Descriptors in place of photos: .npy or Parquet files at any URL, or arrays; see
+        `lmr.steps.features.own_files`.
+    gallery_ids, query_ids
+        Their ids: text or Parquet files, or lists; None where they stand in the Parquet file.
     solution
         Kaggle's CSV file `id,images`; None: nothing is scored.
     preset
@@ -53,9 +66,13 @@ class Choices:
         First shards of everything only: a smoke test.
     """
 
-    gallery: str
-    queries: str
     out: str
+    gallery: str | None = None
+    queries: str | None = None
+    gallery_descriptors: str | NDArray[np.generic] | None = None
+    query_descriptors: str | NDArray[np.generic] | None = None
+    gallery_ids: str | Sequence[str] | None = None
+    query_ids: str | Sequence[str] | None = None
     solution: str | None = None
     preset: str | None = None
     config: str | None = None
@@ -108,7 +125,7 @@ class Prepared:
 
     def remember(self) -> None:
         """Store the photos in the run's folder, so that a gallery may grow; not those of a smoke test."""
-        if not self.pruned:
+        if not self.pruned and self.flow.inputs.vectors is None:
             for photos in self.flow.inputs.photos.values():
                 remember(photos, self.root)
 
@@ -128,6 +145,7 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
     LmrError
         If something that was chosen is not there, or does not fit.
     """
+    _check(choices)
     module = load_workflow(workflow)
     descriptor, told = choices.descriptor, []
     if descriptor is not None and choices.weights is None:
@@ -149,23 +167,28 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
     if fitting:
         settings = layer(base, fitting, *users)
         flat = {f"{group}.{k}": v for group, fields in fitting.items() for k, v in fields.items()}
-        told.append(f"calibrated for {settings.local.features}: {_listed(flat)}")
+        extractor = getattr(getattr(settings, "local", None), "features", descriptor)
+        told.append(f"calibrated for {extractor}: {_listed(flat)}")
     # Workers have other working directories than this process.
     root = storage.absolute(choices.out)
-    urls = Both(choices.gallery, choices.queries).map(storage.absolute)
-    known = Both(
-        recall(list_photos("gallery", urls.gallery), root), recall(list_photos("queries", urls.queries), root)
-    )
-    photos = known.map(lambda recalled: recalled.photos)
-    if choices.prune:
-        ingest = getattr(settings, "ingest", None)
-        count = choices.prune * getattr(ingest, "photos_per_shard", PHOTOS_PER_SHARD)
-        photos = photos.map(lambda some: some.first(count))
+    vectors = _vectors(choices)
+    of_photos: tuple[str, ...] = ()
+    if vectors is not None:
+        if choices.prune:
+            count = choices.prune * _photos_per_shard(settings)
+            vectors = vectors.map(lambda some: some.first(count))
+        photos = vectors.map(lambda some: some.photos())
+    else:
+        photos, of_photos = _photos(choices, root)
+        if choices.prune:
+            count = choices.prune * _photos_per_shard(settings)
+            photos = photos.map(lambda some: some.first(count))
     truth = None
     if choices.solution:
         truth = solution_for(read_solution(choices.solution), photos, pruned=bool(choices.prune))
     inputs = Inputs(
         photos=photos,
+        vectors=vectors,
         solution=truth,
         weights=_weights(choices.weights),
         local_weights=_weights(choices.local_weights),
@@ -173,12 +196,82 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
     )
     return Prepared(
         name=Path(workflow).stem,
-        flow=module.build(inputs, settings),
+        flow=build_workflow(module, inputs, settings),
         settings=settings,
         root=root,
-        news=(*told, *_news(known)),
+        news=(*told, *of_photos),
         pruned=bool(choices.prune),
     )
+
+
+def _check(choices: Choices) -> None:
+    """Refuse choices of the wrong kind, before anything is looked at."""
+    for name in ("gallery", "queries", "out"):
+        value = getattr(choices, name)
+        if value is None and name != "out":
+            continue  # descriptors may take its place
+        if not (isinstance(value, str) and value):
+            raise SettingsError(f"{name} names no folder", got=repr(value), fix="give a folder or a URL")
+    for name in ("solution", "preset", "config", "local", "local_weights", "descriptor", "weights"):
+        if not isinstance(value := getattr(choices, name), str | None):
+            raise SettingsError(
+                f"{name} is no text", got=repr(value)[:100], fix="give a name, a path or a URL"
+            )
+    if not (isinstance(choices.device, str) and _DEVICE.fullmatch(choices.device)):
+        raise SettingsError("there is no such device", got=repr(choices.device)[:100], fix="give cpu or cuda")
+    prune = choices.prune
+    if prune is not None and (isinstance(prune, bool) or not isinstance(prune, int) or prune < 1):
+        raise SettingsError("prune is no number of shards", got=repr(prune)[:100], fix="give 1 or more")
+
+
+def _photos(choices: Choices, root: str) -> tuple[Both[Photos], tuple[str, ...]]:
+    """List gallery and queries as the run knows them; tell what is new to it."""
+    if choices.gallery is None or choices.queries is None:
+        given = [name for name in ("gallery", "queries") if getattr(choices, name) is not None]
+        raise SettingsError(
+            "there is nothing to search",
+            got=f"the {given[0]} only" if given else "neither photos nor descriptors",
+            fix="give --gallery and --queries, or --gallery-descriptors and --query-descriptors",
+        )
+    urls = Both(choices.gallery, choices.queries).map(storage.absolute)
+    known = Both(
+        recall(list_photos("gallery", urls.gallery), root), recall(list_photos("queries", urls.queries), root)
+    )
+    return known.map(lambda recalled: recalled.photos), _news(known)
+
+
+def _vectors(choices: Choices) -> Both[Vectors] | None:
+    """Read and check the descriptors that were given in place of photos; None if none were."""
+    gallery, queries = choices.gallery_descriptors, choices.query_descriptors
+    if gallery is None and queries is None:
+        ids = [name for name in ("gallery_ids", "query_ids") if getattr(choices, name) is not None]
+        if ids:
+            raise SettingsError(
+                "there are ids without descriptors",
+                got=" and ".join(f"--{name.replace('_', '-')}" for name in ids),
+                fix="give --gallery-descriptors and --query-descriptors too; photos are named by their files",
+            )
+        return None
+    photos = [f"--{name}" for name in ("gallery", "queries") if getattr(choices, name) is not None]
+    if gallery is None or queries is None or photos:
+        missing = "--gallery-descriptors" if gallery is None else "--query-descriptors"
+        raise SettingsError(
+            "descriptors take the place of photos, for the gallery and for the queries",
+            got=f"{' and '.join(photos)} besides" if photos else f"no {missing}",
+            fix="give --gallery-descriptors and --query-descriptors, without --gallery and --queries",
+        )
+    vectors = Both(
+        read_vectors("gallery", gallery, choices.gallery_ids),
+        read_vectors("queries", queries, choices.query_ids),
+    )
+    check_dimensions(vectors)
+    return vectors
+
+
+def _photos_per_shard(settings: Any) -> int:
+    """Return how many photos lie in a shard, by whichever step of a workflow brings them in."""
+    found = (getattr(group, "photos_per_shard", None) for group in vars(settings).values())
+    return next((count for count in found if count), PHOTOS_PER_SHARD)
 
 
 def _weights(url: str | None) -> Weights | None:

@@ -1,16 +1,21 @@
 """Progress of a run in a terminal or in a notebook."""
 
+import html
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from lmr.scheduler.run import Counts
 
-__all__ = ["ProgressBars", "progress_bars"]
+__all__ = ["NotebookBars", "ProgressBars", "progress_bars"]
+
+REDRAWN_S = 0.2
+"""How often a notebook's bars are drawn at most."""
 
 
 class ProgressBars:
@@ -56,11 +61,71 @@ class ProgressBars:
                 self.progress.stop_task(bar)
 
 
+class NotebookBars:
+    """A bar per step below a notebook's cell; the last state stays in the notebook.
+
+    What draws bars in a terminal needs widgets in a notebook, which not every notebook has; these are HTML.
+    """
+
+    def __init__(self) -> None:
+        self.totals: dict[str, int] = {}
+        self.counts: dict[str, int] = {}
+        self.dashboard: str | None = None
+        self.shown: Any = None
+        self.drawn = 0.0
+
+    def __enter__(self) -> "NotebookBars":
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        if self.shown is not None:
+            self._draw()
+
+    def planned(self, totals: Counts) -> None:
+        """Keep what there is to do."""
+        self.totals = dict(totals)
+
+    def connected(self, dashboard: str | None) -> None:
+        """Show the bars, with a link to the dashboard."""
+        self.dashboard = dashboard
+        self._draw()
+
+    def progressed(self, counts: Counts) -> None:
+        """Move the bars, now and then."""
+        self.counts = dict(counts)
+        if time.perf_counter() - self.drawn > REDRAWN_S:
+            self._draw()
+
+    def _draw(self) -> None:
+        from IPython.display import HTML, display
+
+        self.drawn = time.perf_counter()
+        page = HTML(self._html())
+        if self.shown is None:
+            self.shown = display(page, display_id=True)
+        else:
+            self.shown.update(page)
+
+    def _html(self) -> str:
+        rows = "".join(
+            f"<tr><td style='text-align:left'>{html.escape(name)}</td>"
+            f"<td><progress value='{self.counts.get(name, 0)}' max='{total}'></progress></td>"
+            f"<td>{self.counts.get(name, 0)}/{total}</td></tr>"
+            for name, total in self.totals.items()
+        )
+        where = "runs in this process, no dashboard"
+        if self.dashboard:
+            link = html.escape(self.dashboard, quote=True)
+            where = f"dashboard <a href='{link}'>{link}</a>"
+        return f"<p>{where}</p><table>{rows}</table>"
+
+
 @contextmanager
-def progress_bars(shown: bool) -> Iterator["ProgressBars | None"]:
-    """Show bars while a run goes on, or nothing."""
+def progress_bars(shown: bool) -> Iterator["ProgressBars | NotebookBars | None"]:
+    """Show bars while a run goes on, in a terminal or in a notebook, or nothing."""
     if not shown:
         yield None
         return
-    with ProgressBars(Console(highlight=False)) as bars:
+    console = Console(highlight=False)
+    with NotebookBars() if console.is_jupyter else ProgressBars(console) as bars:
         yield bars

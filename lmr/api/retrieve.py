@@ -6,7 +6,7 @@ from typing import Any
 
 from lmr.api.prepare import Choices, Prepared, prepare
 from lmr.api.progress import progress_bars
-from lmr.cluster.capacity import usable_cpus
+from lmr.cluster.capacity import SMALLEST_BYTES, memory_bytes, usable_cpus
 from lmr.cluster.client import Where
 from lmr.errors import SettingsError
 from lmr.features.gpus import local_gpus
@@ -110,12 +110,28 @@ def run_workflow(
     scheduler, tls, workers, progress
         As of `retrieve`.
     **choices
-        `gallery`, `queries`, `out` and the further choices of `retrieve`.
+        `gallery`, `queries`, `out` and the further choices of `retrieve`; or, for a workflow on own
+        descriptors such as `descriptors`, `gallery_descriptors`, `gallery_ids`, `query_descriptors` and
+        `query_ids` in place of photos: files, or arrays and lists.
 
     Raises
     ------
     LmrError
         As of `retrieve`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> photos = rng.standard_normal((30, 8))
+    >>> run = run_workflow(
+    ...     "descriptors",
+    ...     gallery_descriptors=photos,
+    ...     gallery_ids=[f"photo{i}" for i in range(30)],
+    ...     query_descriptors=photos[:2] + 0.1 * rng.standard_normal((2, 8)),
+    ...     query_ids=["first", "second"],
+    ...     out="run/",
+    ... )  # doctest: +SKIP
     """
     unknown = choices.keys() - Choices.__dataclass_fields__.keys()
     if unknown:
@@ -148,10 +164,29 @@ def run_prepared(prepared: Prepared, where: Where, listener: Listener | None = N
 
 
 def place_of(device: str, scheduler: str | None, tls: str | None, workers: int | None) -> Where:
-    """Return where a run's tasks run; see `retrieve`."""
+    """Return where a run's tasks run; see `retrieve`.
+
+    Raises
+    ------
+    SettingsError
+        If the number of workers is none, or more than this machine has memory for.
+    """
+    most = max(usable_cpus(), memory_bytes() // SMALLEST_BYTES)
+    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 0):
+        raise SettingsError(
+            "the number of workers is out of range",
+            got=repr(workers)[:100],
+            fix="give 0 (this process) or more",
+        )
     if scheduler:
         return Where(scheduler=scheduler, tls=tls)
     workers = usable_cpus() if workers is None else workers
+    if workers > most:
+        raise SettingsError(
+            "this machine has too little memory for so many workers",
+            got=f"{workers:,} workers, {memory_bytes() / 1e9:.1f} GB",
+            fix=f"give at most {most}; one per core is a good start",
+        )
     return Where(workers=workers, gpus=local_gpus(device))
 
 

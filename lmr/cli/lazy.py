@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 import typer
 from typer.core import TyperGroup
 
+from lmr import need_place_for_compiled_code
+
 __all__ = ["Command", "LazyGroup"]
 
 
@@ -28,6 +30,7 @@ class Command:
 
     def load(self, name: str) -> Any:
         """Import the command's module and return the command."""
+        need_place_for_compiled_code()
         module, _, attribute = self.place.partition(":")
         found = getattr(importlib.import_module(module), attribute)
         if isinstance(found, typer.Typer):

@@ -25,9 +25,12 @@ COMMANDS = {
     "cancel": Command(
         "lmr.cli.runs:cancel", "Stop a run; what is finished stays, and submitting again goes on from there."
     ),
-    "evaluate": Command("lmr.cli.evaluate:evaluate_command", "Score a submission."),
+    "evaluate": Command(
+        "lmr.cli.evaluate:evaluate_command", "Score a submission by a protocol of the field."
+    ),
     "calibrate": Command(
-        "lmr.cli.calibrate:calibrate", "Fit the threshold of confident matches to labelled pairs of a run."
+        "lmr.cli.calibrate:calibrate",
+        "Fit verify.min_inliers to a wanted precision; lmr run --config takes the result.",
     ),
     "weights": Command("lmr.cli.weights:weights_app", "Weights of networks: list, fetch, verify, convert."),
     "cluster": Command(

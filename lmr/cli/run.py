@@ -42,16 +42,16 @@ def run(
     flow, root = prepared.flow, prepared.root
     where = place_of(flow.inputs.device, scheduler, tls, workers)
     processes = None if scheduler else where.workers
+    todo = make_plan(flow.targets, root)
     if plan:
-        out.print(tables.plan_table(make_plan(flow.targets, root)))
-        tell_of_networks(flow, root, processes, out)
-        return
-    prepared.remember()
+        out.print(tables.plan_table(todo))
+    else:
+        prepared.remember()
     tell_of_networks(flow, root, processes, out)
-    if processes is not None:
-        todo = make_plan(flow.targets, root)
-        if warning := memory_text(todo, processes, memory_bytes()):
-            out.print(warning, soft_wrap=True)
+    if processes is not None and (warning := memory_text(todo, processes, memory_bytes())):
+        out.print(warning, soft_wrap=True)
+    if plan:
+        return
     with ProgressBars(out) as bars:
         report = run_steps(
             flow.targets, root, where, bars, workflow=prepared.name, finalizer=prepared.finalizer

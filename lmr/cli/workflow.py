@@ -17,10 +17,21 @@ __all__ = ["choose", "show_results", "with_workflow"]
 
 
 def choose(
-    workflow: Annotated[str, typer.Argument(help="The workflow's file, or its name (retrieval).")],
-    gallery: Annotated[str, typer.Option(help="Folder or URL of the gallery's photos.")],
-    queries: Annotated[str, typer.Option(help="Folder or URL of the query photos.")],
+    workflow: Annotated[
+        str, typer.Argument(help="The workflow's file, or its name: retrieval, or descriptors.")
+    ],
     out_: Annotated[str, typer.Option("--out", help="Folder or URL of the run; run again to go on.")],
+    gallery: Annotated[str | None, typer.Option(help="Folder or URL of the gallery's photos.")] = None,
+    queries: Annotated[str | None, typer.Option(help="Folder or URL of the query photos.")] = None,
+    gallery_descriptors: Annotated[
+        str | None, typer.Option(help="Own descriptors in place of photos: .npy or Parquet.")
+    ] = None,
+    query_descriptors: Annotated[str | None, typer.Option(help="The same of the queries.")] = None,
+    gallery_ids: Annotated[
+        str | None,
+        typer.Option(help="Their ids: text, one a line, or Parquet; not needed in a Parquet file."),
+    ] = None,
+    query_ids: Annotated[str | None, typer.Option(help="The same of the queries.")] = None,
     solution: Annotated[
         str | None, typer.Option(help="Kaggle's CSV of right photos (id,images), to score every stage.")
     ] = None,
@@ -58,9 +69,13 @@ def choose(
     return prepare(
         workflow,
         Choices(
+            out=out_,
             gallery=gallery,
             queries=queries,
-            out=out_,
+            gallery_descriptors=gallery_descriptors,
+            query_descriptors=query_descriptors,
+            gallery_ids=gallery_ids,
+            query_ids=query_ids,
             solution=solution,
             config=config,
             preset=preset,

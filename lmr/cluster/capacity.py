@@ -13,7 +13,15 @@ from dask.utils import parse_bytes
 
 from lmr.errors import ClusterError
 
-__all__ = ["cpu_quota", "fitting_workers", "memory_bytes", "memory_limit", "usable_cpus", "worker_memory"]
+__all__ = [
+    "SMALLEST_BYTES",
+    "cpu_quota",
+    "fitting_workers",
+    "memory_bytes",
+    "memory_limit",
+    "usable_cpus",
+    "worker_memory",
+]
 
 GROUPS = Path("/sys/fs/cgroup")
 SMALLEST_BYTES = 256 << 20

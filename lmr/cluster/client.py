@@ -6,11 +6,13 @@
 import importlib
 import logging
 import os
+import subprocess
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing.spawn import get_executable
 from typing import Any
 
 import dask
@@ -20,9 +22,11 @@ from distributed.versions import VersionMismatchWarning
 from lmr.cluster.admission import is_grant
 from lmr.cluster.capacity import memory_bytes
 from lmr.cluster.tls import security, why_unreachable
-from lmr.errors import ClusterError
+from lmr.errors import ClusterError, one_line
 from lmr.runtime.threads import thread_environment
 from lmr.storage.folders import private_folder
+
+_START_SECONDS = 60
 
 __all__ = ["Where", "connect", "open_client", "workers_of"]
 
@@ -127,6 +131,7 @@ def _local_cluster(where: Where) -> Iterator[distributed.LocalCluster]:
         "temporary-directory": dask.config.get("temporary-directory") or str(private_folder("scratch")),
     }
     gpus = min(where.gpus, where.workers)
+    _check_processes()
     with dask.config.set(config):
         cluster = distributed.LocalCluster(
             n_workers=where.workers - gpus,
@@ -147,6 +152,23 @@ def _local_cluster(where: Where) -> Iterator[distributed.LocalCluster]:
             # worker processes are daemons and end with this one.
             with suppress(TimeoutError):
                 cluster.close()
+
+
+def _check_processes() -> None:
+    """Start and end a process as workers are started: where none can be, Dask would wait for it for ever."""
+    python = os.fsdecode(get_executable())
+    try:
+        subprocess.run(
+            [python, "-I", "-S", "-c", ""], check=True, capture_output=True, timeout=_START_SECONDS
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        told = getattr(error, "stderr", None) or b""
+        raise ClusterError(
+            "worker processes cannot be started on this machine",
+            got=" ".join(f"{one_line(error)} {told.decode(errors='replace')}".split())[:500],
+            fix=f"use a Python that this user may run (this is {python}), or --workers 0: "
+            "all is then done in one process",
+        ) from error
 
 
 def _add_gpu_workers(cluster: distributed.LocalCluster, others: int, count: int) -> None:

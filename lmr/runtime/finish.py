@@ -3,18 +3,19 @@
 It is part of the graph, so that a run whose client never comes back still ends with its files.
 """
 
-import json
 import pickle
 import re
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 from lmr import storage
 from lmr.errors import LmrError, one_line
 from lmr.runtime import attempts
 from lmr.runtime.tasks import Receipt, Summary, add_up
+from lmr.storage.json_files import read_json, write_json
 
 __all__ = ["Finalizer", "RunReport", "RunFailed", "finish", "raise_if_failed"]
 
@@ -115,9 +116,9 @@ def _keep_notices(root: str, notices: Iterable[str]) -> None:
     url = storage.join(root, "run.json")
     with suppress(LmrError, ValueError, KeyError):
         if notices:
-            record = json.loads(storage.read(url))
+            record = read_json(url, dict[str, Any], fix="submit the run again")
             record["notes"] = list(dict.fromkeys([*record["notes"], *notices]))
-            storage.put(url, json.dumps(record, indent=2).encode())
+            write_json(url, record)
 
 
 def _try(finalizer: Finalizer, root: str) -> str:

@@ -14,8 +14,9 @@ from typing import Any
 from dask._task_spec import List, Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
-from lmr.errors import ClusterError
+from lmr.errors import ClusterError, SettingsError
 from lmr.runtime.finish import Finalizer, finish
+from lmr.runtime.settings import Part
 from lmr.runtime.steps import Each, Source, Step, Whole, closure
 from lmr.runtime.tasks import ShardTask, make_shard, summarise
 from lmr.storage.datasets import locate
@@ -23,6 +24,15 @@ from lmr.storage.datasets import locate
 __all__ = ["Plan", "RunGraph", "StepPlan", "dask_graph", "make_plan"]
 
 Key = tuple[str, int]
+
+MOST_TASK_BYTES = 10**13
+"""Memory of a task; the largest servers have about as much."""
+
+MOST_STORED_BYTES = 10**15
+"""Of one step: a petabyte."""
+
+MOST_SHARDS = 10**7
+"""Of one step; a scheduler takes about 1 kB for each."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +104,16 @@ def make_plan(
         Name of the workflow, for people.
     finalizer
         Called when every shard is there, on a worker if there are some: writes what people read.
+
+    Raises
+    ------
+    SettingsError
+        If a step that has something to do would take more than any machine or storage has.
     """
     targets = list(targets)
     steps = closure(targets)
+    for step in steps:
+        _check(step, "shards", step.shards, MOST_SHARDS)
     wanted: dict[str, set[int]] = {step.fingerprint: set() for step in steps}
     for target in targets:
         wanted[target.fingerprint] = set(range(target.shards))
@@ -111,8 +128,36 @@ def make_plan(
             elif isinstance(source, Whole) and missing:
                 for part in source.step.parts:
                     wanted[part.fingerprint].update(range(part.shards))
+        if missing:
+            _check_costs(step)
         plan.append(StepPlan(step, tuple(missing), len(present)))
     return Plan(root=root, steps=tuple(plan[::-1]), workflow=workflow, finalizer=finalizer)
+
+
+def _check_costs(step: Step) -> None:
+    """Refuse a step that no machine can make: its settings are a slip of the pen."""
+    cost = step.cost
+    _check(step, "bytes of memory for one task", cost.peak_bytes, MOST_TASK_BYTES)
+    _check(step, "bytes that each machine unpacks", cost.mapped_bytes, MOST_STORED_BYTES)
+    _check(step, "bytes in storage", cost.rows * cost.bytes_per_row, MOST_STORED_BYTES)
+
+
+def _check(step: Step, what: str, figure: float, most: int) -> None:
+    if not figure <= most:  # what is no number is refused too
+        raise SettingsError(
+            f"no machine can make the step {step.name}",
+            got=f"{figure:.3g} {what}, where {most:.0e} is the most",
+            fix=f"choose smaller settings for it ({_numbers(step)}), or fewer photos",
+        )
+
+
+def _numbers(step: Step) -> str:
+    """Return a step's numeric settings, the largest first, for an error."""
+    settings = step.settings
+    values = settings.values if isinstance(settings, Part) else vars(settings)
+    numbers = {n: v for n, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    largest = sorted(numbers.items(), key=lambda item: -abs(item[1]))
+    return ", ".join(f"{name} = {value}" for name, value in largest[:4]) or "it has none of its own"
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
+from annotated_types import Ge, Le
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from lmr import storage
@@ -19,6 +20,7 @@ from lmr.errors import SettingsError
 __all__ = [
     "ADDED_LATER",
     "Part",
+    "Seed",
     "Settings",
     "differences",
     "digest",
@@ -29,6 +31,15 @@ __all__ = [
 ]
 
 Group = TypeVar("Group")
+
+Seed = Annotated[int, Ge(0), Le(2**31 - 1)]
+"""A seed of random numbers; faiss and OpenCV take 32 bits with a sign."""
+
+_LARGEST_FILE_BYTES = 100_000
+_LONGEST_LINE = 2_000
+"""Of TOML; its parser takes time by the square of the number of names in a dotted key."""
+
+_SHOWN = 100
 
 ADDED_LATER = {"added_later": True}
 """Metadata of a field that counts in a fingerprint only when it differs from its default.
@@ -118,12 +129,31 @@ def _counts(field: dataclasses.Field[Any], value: Any) -> bool:
 
 
 def read_toml(url: str) -> dict[str, dict[str, Any]]:
-    """Read a TOML file of settings: one table per step."""
-    try:
-        values = tomllib.loads(storage.read(url).decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    """Read a TOML file of settings: one table per step.
+
+    Raises
+    ------
+    SettingsError
+        If it is no TOML in UTF-8, much too long for settings, or a setting stands outside any table.
+    StorageError
+        If it cannot be read.
+    """
+    with storage.open_read(url) as file:
+        data: bytes = file.read(_LARGEST_FILE_BYTES + 1)
+    if len(data) > _LARGEST_FILE_BYTES:
         raise SettingsError(
-            f"{url} is not valid TOML", got=str(error), fix="see docs/reference/settings.md"
+            f"{url} is no file of settings",
+            got=f"more than {_LARGEST_FILE_BYTES:,} bytes",
+            fix="give the TOML file itself; see docs/reference/settings.md",
+        )
+    try:
+        # Some editors on Windows put a byte order mark in front.
+        values = _toml(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{url} is not in UTF-8", got=str(error), fix="save it as UTF-8") from error
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, brackets without end
+        raise SettingsError(
+            f"{url} is not valid TOML", got=str(error)[:300], fix="see docs/reference/settings.md"
         ) from error
     for name, table in values.items():
         if not isinstance(table, dict):
@@ -131,6 +161,12 @@ def read_toml(url: str) -> dict[str, dict[str, Any]]:
                 f"{url}: {name!r} stands outside any table", fix=f"put it under its step: [step]\n{name} = …"
             )
     return values
+
+
+def _toml(text: str) -> dict[str, Any]:
+    if any(len(line) > _LONGEST_LINE for line in text.splitlines()):
+        raise ValueError(f"a line of more than {_LONGEST_LINE:,} characters")
+    return tomllib.loads(text)
 
 
 def parse_overrides(items: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -141,11 +177,11 @@ def parse_overrides(items: Iterable[str]) -> dict[str, dict[str, Any]]:
         group, dot, field = name.strip().partition(".")
         if not (equals and dot and group and field):
             raise SettingsError(
-                "--set takes group.field=value", got=item, fix="for example --set verify.min_inliers=30"
+                "--set takes group.field=value", got=_cut(item), fix="for example --set verify.min_inliers=30"
             )
         try:
-            value = tomllib.loads(f"v = {text.strip()}")["v"]
-        except tomllib.TOMLDecodeError:
+            value = _toml(f"v = {text.strip()}")["v"]
+        except (ValueError, RecursionError):
             value = text.strip()
         values.setdefault(group, {})[field] = value
     return values
@@ -167,14 +203,18 @@ def layer(base: Group, *layers: Mapping[str, Mapping[str, Any]]) -> Group:
         If a group or field is unknown, or a value is of the wrong type or out of range.
     """
     groups = {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}  # type: ignore[arg-type]
+    changes: dict[str, dict[str, Any]] = {name: {} for name in groups}
     for values in layers:
         for name, fields in values.items():
             if name not in groups:
                 raise SettingsError(
-                    "unknown group of settings", got=name, fix=f"one of: {', '.join(sorted(groups))}"
+                    "unknown group of settings",
+                    got=_cut(str(name)),
+                    fix=f"one of: {', '.join(sorted(groups))}",
                 )
-            groups[name] = replaced(name, groups[name], fields)
-    return type(base)(**groups)
+            changes[name].update(fields)
+    # What a workflow's own presets say is checked as well as what was added.
+    return type(base)(**{name: replaced(name, groups[name], changes[name]) for name in groups})
 
 
 def differences(settings: Any) -> dict[str, Any]:
@@ -210,13 +250,43 @@ def replaced(name: str, group: Group, fields: Mapping[str, Any]) -> Group:
     for field in fields:
         if field not in current:
             raise SettingsError(
-                f"unknown setting {name}.{field}", fix=f"one of: {', '.join(sorted(current))}"
+                f"unknown setting {name}.{_cut(str(field))}", fix=f"one of: {', '.join(sorted(current))}"
             )
+    if wrong := _boolean_for_number(group, fields):
+        raise SettingsError(f"setting {name}.{wrong} is not valid", got="true or false", fix="give a number")
     try:
         return TypeAdapter(type(group)).validate_python({**current, **fields})
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_url=False, include_context=False)[0]
         where = ".".join([name, *(str(part) for part in first["loc"])])
         raise SettingsError(
-            f"setting {where} is not valid", got=repr(first["input"]), fix=first["msg"]
+            f"setting {where} is not valid", got=_shown(first["input"]), fix=first["msg"]
         ) from error
+    except SettingsError as error:  # of a class that checks itself
+        raise SettingsError(f"setting {name}: {error.what}", got=error.got, fix=error.fix) from error
+
+
+def _boolean_for_number(group: Any, fields: Mapping[str, Any]) -> str | None:
+    """Return the first field that is given true or false and holds numbers; Python takes them for 1 and 0."""
+    for field, value in fields.items():
+        current = getattr(group, field, None)
+        if dataclasses.is_dataclass(current) and isinstance(value, Mapping):
+            if wrong := _boolean_for_number(current, value):
+                return f"{field}.{wrong}"
+        elif not isinstance(current, bool):
+            several = value if isinstance(value, list | tuple) else [value]
+            if any(isinstance(one, bool) for one in several):
+                return field
+    return None
+
+
+def _shown(value: Any) -> str:
+    """Return a value as an error shows it: short, also of a number that Python refuses to write out."""
+    try:
+        return _cut(repr(value))
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__} that is too long to show"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text):,} characters)"

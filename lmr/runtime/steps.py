@@ -270,7 +270,7 @@ class Given:
     def store(self, root: str) -> None:
         """Write it, unless it is there."""
         dataset = self.dataset(root)
-        if not storage.exists(dataset.shard_url(0)):
+        if not dataset.has(0):
             dataset.write(0, self.rows, row_group_rows=self.row_group_rows)
 
 

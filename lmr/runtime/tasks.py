@@ -167,7 +167,7 @@ def make_shard(task: ShardTask, shard: int, *upstream: Receipt | Summary) -> Rec
         return receipt(state="skipped")
     try:
         # Looking first makes resuming and re-running after a lost worker the same thing.
-        if storage.exists(output.shard_url(shard)):
+        if output.has(shard):
             facts = output.facts(shard)
             return receipt(state="found", rows=int(facts["rows"]), source=facts.get("source", ""))
         with attempts.attempt(f"shard {output.step}/{shard:05d}"), _measured() as measure:

@@ -88,10 +88,10 @@ def run(
     where, listener = where or Where(), listener or Silent()
     plan = make_plan(targets, root, workflow=workflow, finalizer=finalizer)
     listener.planned(plan.totals)
+    _store_given(plan)
     if not plan.totals:
         _finalize(plan)
         return RunReport(())
-    _store_given(plan)
     if where.in_process:
         listener.connected(None)
         report = _run_here(dask_graph(plan, uuid.uuid4().hex), listener.progressed)
@@ -131,10 +131,10 @@ def submit(
         If the cluster cannot be reached or used, or another run works on the same folder.
     """
     plan = make_plan(targets, root, workflow=workflow, finalizer=finalizer)
+    _store_given(plan)
     if not plan.totals:
         _finalize(plan)
         return None
-    _store_given(plan)
     with open_client(where) as client:
         notes = preflight(client, plan, wait=wait, tell=tell)
         return runs.send(client, plan, notes)
@@ -146,10 +146,15 @@ def _finalize(plan: Plan) -> None:
 
 
 def _store_given(plan: Plan) -> None:
-    for part in plan:
-        for source in part.step.inputs.values():
-            if isinstance(source, Given) and part.missing:
-                source.store(plan.root)
+    """Store what the steps are given, also where all is made: closing the run reads the lists of photos."""
+    given = {
+        source.fingerprint: source
+        for part in plan
+        for source in part.step.inputs.values()
+        if isinstance(source, Given)
+    }
+    for source in given.values():
+        source.store(plan.root)
 
 
 def _run_here(graph: RunGraph, progress: Callable[[Counts], None]) -> RunReport:

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
-from annotated_types import Ge
+from annotated_types import Ge, Le
+from numpy.typing import NDArray
 
 from lmr.retrieval.descriptors import to_float
 from lmr.retrieval.expansion import expand as expansion
@@ -30,18 +31,22 @@ GATHERED = 1024  # queries whose candidates' descriptors are gathered at a time
 class ExpandSettings(Settings):
     """Settings of `expand`."""
 
-    top: Annotated[int, Ge(0)] = 5
+    top: Annotated[int, Ge(0), Le(1_000)] = 5
     """Photos of the global search that are averaged in."""
     verified: bool = True
     """Whether the confident matches of step 2 are averaged in too."""
-    alpha: Annotated[float, Ge(0)] = 3.0
+    alpha: Annotated[float, Ge(0), Le(100)] = 3.0
     """Exponent of their similarity as weight; 0 is the plain mean."""
-    vote_weight: Annotated[float, Ge(0)] = 0.8
+    vote_weight: Annotated[float, Ge(0), Le(1_000)] = 0.8
     """Weight of the logarithm of step 1's votes against the new search's similarity; 0 leaves them out."""
 
 
 def expand(
-    queries: Described, ranked: Ranked, verified: Ranked, gallery: Searchable, settings: ExpandSettings
+    queries: Described,
+    ranked: Ranked,
+    verified: Ranked | None,
+    gallery: Searchable,
+    settings: ExpandSettings,
 ) -> Ranked:
     """Declare the expansion; a ranking, with the expanded query as column `descriptor`.
 
@@ -55,7 +60,7 @@ def expand(
     ranked
         What the global search found.
     verified
-        What the local search found, confident matches first.
+        What the local search found, confident matches first; None where nothing was verified.
     gallery
         What the global search searched: it is searched again.
     settings
@@ -63,7 +68,8 @@ def expand(
     """
     found = gallery.cost(ranked.per_shard, ranked.depth)
     row_bytes = ranking_bytes(ranked.depth) + 4.0 + 2.0 * queries.dimension
-    averaged = settings.top + verified.depth
+    local = 0 if verified is None else verified.depth
+    averaged = settings.top + local
     step = Step(
         name="expand",
         folder="expanded",
@@ -72,7 +78,7 @@ def expand(
         inputs={
             "described": Each(queries.source),
             "ranked": Each(ranked.step),
-            "verified": Each(verified.step),
+            **({} if verified is None else {"verified": Each(verified.step)}),
             **gallery.inputs(),
         },
         shards=ranked.step.shards,
@@ -83,8 +89,8 @@ def expand(
             # The photos that are averaged in, in float64; both searches' lists as read, merged and written.
             task_bytes=found.task_bytes
             + ranked.per_shard * (8.0 * averaged * 3.0 + 24.0 * queries.dimension)
-            + 4.0 * verified.depth * queries.dimension * min(ranked.per_shard, GATHERED)
-            + ranked.per_shard * (8.0 * row_bytes + 16.0 * verified.depth),
+            + 4.0 * local * queries.dimension * min(ranked.per_shard, GATHERED)
+            + ranked.per_shard * (8.0 * row_bytes + 16.0 * local),
             work=ranked.queries,
             unit="vector",
             mapped_bytes=found.mapped_bytes,
@@ -99,15 +105,13 @@ def expand_shard(
     *,
     described: Dataset,
     ranked: Dataset,
-    verified: Dataset,
     gallery: Dataset,
+    verified: Dataset | None = None,
     index: Dataset | None = None,
 ) -> pa.Table:
     """Expand the queries of one shard and search again."""
     before = read_ranking(ranked, shard)
-    local = read_ranking(verified, shard)
-    more = verified.read(shard, ["inliers", "confident"])
-    inliers, confident = column(more, "inliers"), column(more, "confident")
+    local, inliers, confident = _read_verified(verified, shard, before.queries)
     averaged = confident[:, None] if settings.verified else 0
     head = np.where(np.arange(local.photos.shape[1]) < averaged, local.photos, -1)
     ids, weights = expansion.matches_with_verified(
@@ -135,3 +139,14 @@ def expand_shard(
         photos[q], scores[q] = with_head(order, totals, local.photos[q, sure], inliers[q, sure], depth)
     ranking = Ranking(before.queries, photos, scores)
     return ranking.table(descriptor=expanded.astype(np.float16), confident=confident)
+
+
+def _read_verified(
+    verified: Dataset | None, shard: int, queries: NDArray[np.int32]
+) -> tuple[Ranking, NDArray[np.int32], NDArray[np.int32]]:
+    """Read what the local search found, its inliers, and how many matches are confident; or nothing."""
+    if verified is None:
+        none = np.empty((len(queries), 0), np.int32)
+        return Ranking(queries, none, none.astype(np.float32)), none, np.zeros(len(queries), np.int32)
+    more = verified.read(shard, ["inliers", "confident"])
+    return read_ranking(verified, shard), column(more, "inliers"), column(more, "confident")

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from lmr.runtime.steps import Given
 from lmr.steps.both import Both
+from lmr.steps.features.own_files import Vectors
 from lmr.steps.features.weights import Weights
 from lmr.steps.photos.listing import Photos
 
@@ -17,7 +18,9 @@ class Inputs:
     Attributes
     ----------
     photos
-        Gallery and queries.
+        Gallery and queries; where descriptors were given, their ids only.
+    vectors
+        Descriptors that were given in place of photos.
     solution
         Which photos are right for which query, if known.
     weights, local_weights
@@ -27,6 +30,7 @@ class Inputs:
     """
 
     photos: Both[Photos]
+    vectors: Both[Vectors] | None = None
     solution: Given | None = None
     weights: Weights | None = None
     local_weights: Weights | None = None

@@ -23,17 +23,17 @@ __all__ = ["Inputs", "Weights", "Workflow"]
 class Workflow:
     """The steps that a run ends in.
 
-    A workflow needs photos and one ranking. The rest is optional: what is not there is left out of the report
-    and of the results.
+    A workflow needs photos, by id at least, and one ranking. The rest is optional: what is not there is left
+    out of the report and of the results.
 
     Attributes
     ----------
     inputs
         What it starts from.
-    images
-        The ingested photos.
     rankings
         A ranking after each stage, in order; the last one is submitted.
+    images
+        The ingested photos, for pictures and for the list of those that cannot be used.
     labels
         What people read in place of a ranking's name.
     local
@@ -45,8 +45,8 @@ class Workflow:
     """
 
     inputs: Inputs
-    images: Both[Source]
     rankings: Mapping[str, Ranked]
+    images: Both[Source] | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     local: Both[Extracted] | None = None
     verified: Verified | None = None
@@ -59,9 +59,9 @@ class Workflow:
         return name_submission(last, self.inputs.photos)
 
     @cached_property
-    def unusable(self) -> Step:
-        """The step that lists photos that cannot be used."""
-        return check_photos(self.images)
+    def unusable(self) -> Step | None:
+        """The step that lists photos that cannot be used; None where no photo is looked at."""
+        return None if self.images is None else check_photos(self.images)
 
     @cached_property
     def scores(self) -> Step | None:
@@ -73,5 +73,8 @@ class Workflow:
     @property
     def targets(self) -> list[Step]:
         """The steps to run; all others are run because these need them."""
-        ends = [self.unusable, *(ranked.step for ranked in self.rankings.values()), self.submission]
-        return ends if self.scores is None else [*ends, self.scores]
+        rankings = [ranked.step for ranked in self.rankings.values()]
+        # The pairs are no mere means to a ranking: tables and calibration read them.
+        pairs = self.verified.pairs if self.verified else None
+        ends = [self.unusable, *rankings, self.submission, pairs, self.scores]
+        return [step for step in ends if step is not None]

@@ -13,6 +13,7 @@ from lmr.storage.objects import (
     put,
     read,
     read_many,
+    size,
 )
 from lmr.storage.outside import read_outside
 
@@ -30,4 +31,5 @@ __all__ = [
     "read",
     "read_many",
     "read_outside",
+    "size",
 ]

@@ -66,13 +66,20 @@ class Dataset:
         return objects.join(self.url, f"part-{shard:05d}.parquet")
 
     def present(self) -> dict[int, int]:
-        """List the shards that are there, by one listing: shard number to size in bytes."""
+        """List the shards that are there, by one listing: shard number to size in bytes.
+
+        An empty file is no shard: some file systems leave one behind when a machine loses power.
+        """
         found = {}
         for name, size in objects.folder_sizes(self.url).items():
             match = _PART.fullmatch(name)
-            if match and int(match[1]) < self.shards:
+            if match and size and int(match[1]) < self.shards:
                 found[int(match[1])] = size
         return found
+
+    def has(self, shard: int) -> bool:
+        """Tell whether a shard is there, as `present` does."""
+        return bool(objects.size(self.shard_url(shard)))
 
     def write(self, shard: int, rows: pa.Table, *, row_group_rows: int | None = None, **facts: Any) -> int:
         """Write a shard whole or not at all; return its size in bytes.

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lmr.errors import StorageError
+from lmr.errors import StorageError, one_line
 
 __all__ = ["MARKER", "cache_root", "keep_compiled_code", "marked_folder", "private_folder", "remove"]
 
@@ -109,12 +109,22 @@ def keep_compiled_code() -> None:
 
     Processes that this one starts inherit the choice. A line on the error output says when it is a temporary
     folder, where the code may have to be compiled again.
+
+    Raises
+    ------
+    StorageError
+        If no folder can be written, not even a temporary one.
     """
     try:
         folder = private_folder("compiled")
         told = not os.environ.get("LMR_CACHE") and folder.parent == _temporary()
-    except StorageError:
-        folder, told = Path(tempfile.mkdtemp(prefix="lmr-compiled-")), True
+    except (StorageError, OSError) as error:  # OSError: there is no temporary folder either
+        try:
+            folder, told = Path(tempfile.mkdtemp(prefix="lmr-compiled-")), True
+        except OSError:
+            raise StorageError(
+                "no folder can be written for compiled code", got=one_line(error), fix=_FIX
+            ) from error
     os.environ["NUMBA_CACHE_DIR"] = str(folder)
     if "numba" in sys.modules:
         sys.modules["numba"].config.CACHE_DIR = str(folder)

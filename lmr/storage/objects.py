@@ -32,6 +32,7 @@ __all__ = [
     "put",
     "read",
     "read_many",
+    "size",
 ]
 
 
@@ -188,6 +189,21 @@ def exists(url: str) -> bool:
 
     with _explained("look for", url):
         return _retry(look, url)
+
+
+def size(url: str) -> int | None:
+    """Return the size of an object in bytes; None when it is not there."""
+
+    def look() -> int | None:
+        fs, path = _file_system(url)
+        fs.invalidate_cache()
+        try:
+            return int(fs.info(path)["size"] or 0)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    with _explained("look for", url):
+        return retry(look, _server(url))
 
 
 def folder_sizes(url: str) -> dict[str, int]:

@@ -24,7 +24,11 @@ _FOLDERS = {"gallery": "gallery", "query": "queries"}
 
 
 def write_world(
-    world: World, folder: Path, *, workers: int = 1, progress: Callable[[int, int], None] | None = None
+    world: World,
+    folder: str | os.PathLike[str],
+    *,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Render a world to a folder.
 

@@ -1,26 +1,23 @@
 """One option, one meaning: which scheduler, and with which certificates."""
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
+from lmr.cli.main import COMMANDS as TABLE
 from lmr.cli.main import app
 from lmr.errors import ClusterError
+from tests.support.command_tree import command_at
 
 
-def commands(group, path=()):
-    for name, command in {**group.commands, **{n: c.load(n) for n, c in group_table(group).items()}}.items():
-        if hasattr(command, "commands"):
-            yield from commands(command, (*path, name))
-        else:
-            yield (*path, name), command
+def commands(group, path):
+    if not hasattr(group, "commands"):
+        yield path, group
+        return
+    for name, command in group.commands.items():
+        yield from commands(command, (*path, name))
 
 
-def group_table(group):
-    return getattr(group, "table", {})
-
-
-COMMANDS = dict(commands(typer.main.get_command(app)))
+COMMANDS = dict(pair for name in TABLE for pair in commands(command_at(name), (name,)))
 
 
 def options(name):

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from typer.main import get_command
 
-from lmr.cli.main import app
 from lmr.shipped import files, sources
+from tests.support.command_tree import command_at
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
@@ -84,7 +83,7 @@ def test_compose_gives_a_container_its_own_certificate_and_no_other(services):
 @pytest.mark.parametrize("name", ["scheduler", "worker"])
 def test_compose_starts_what_the_command_line_understands(services, name):
     plain = [re.sub(r"\$\{\w+:-(.*)\}", r"\1", part) for part in services[name]["command"]]
-    command = get_command(app)
+    command = command_at(plain.pop(0))
     while hasattr(command, "commands"):
         command = command.commands[plain.pop(0)]
     options = command.make_context(command.name, plain).params

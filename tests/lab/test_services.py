@@ -1,12 +1,11 @@
 import shlex
 
 import pytest
-from typer.main import get_command
 
-from lmr.cli.main import app
 from lmr.errors import ClusterError
 from lmr.lab import services
 from lmr.lab.hosts import Lab
+from tests.support.command_tree import command_at
 
 LAB = Lab.model_validate(
     {
@@ -19,6 +18,7 @@ LAB = Lab.model_validate(
         ],
     }
 )
+
 SCHEDULER, CPU, GPU = LAB.hosts
 HERE = {"lmr": "1", "python": "3.11.7", "dask": "2", "distributed": "2", "dask-cuda": "none"}
 
@@ -40,7 +40,7 @@ def test_what_is_started_is_what_the_command_line_understands(host):
     name, (lmr, *arguments) = service(host)
     assert name == host.role
     assert lmr == ("/opt/lmr/bin/lmr" if host is GPU else "lmr/bin/lmr")
-    command = get_command(app)
+    command = command_at(arguments.pop(0))
     while hasattr(command, "commands"):
         command = command.commands[arguments.pop(0)]
     options = command.make_context(command.name, arguments).params

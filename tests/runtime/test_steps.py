@@ -1,15 +1,19 @@
 """Concat steps: made part by part, read as one dataset."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lmr.cluster.client import Where
+from lmr.errors import SettingsError
 from lmr.runtime.graph import dask_graph, make_plan
-from lmr.runtime.steps import Each, Step, Whole, concat, grouped, per_part
+from lmr.runtime.steps import Each, Given, Step, Whole, concat, grouped, per_part
 from lmr.scheduler.run import RunFailed, run
-from lmr.storage.arrow import column
+from lmr.storage.arrow import column, table
 from lmr.storage.datasets import locate
 from lmr.storage.mapped import stack
 from tests.support.costs import cost
@@ -169,3 +173,50 @@ def test_shards_are_numbered_through(sizes):
     assert found == [(part, i) for part in parts.parts for i in range(part.shards)]
     with pytest.raises(IndexError):
         locate(parts.parts, sum(sizes))
+
+
+@pytest.mark.parametrize(
+    ("costs", "shards", "told"),
+    [
+        ({"task_bytes": 1e14}, 1, "bytes of memory for one task"),
+        ({"task_bytes": float("inf")}, 1, "bytes of memory for one task"),
+        ({"task_bytes": float("nan")}, 1, "bytes of memory for one task"),
+        ({"rows": 10**12, "bytes_per_row": 1e6}, 1, "bytes in storage"),
+        ({"mapped_bytes": 1e16}, 1, "bytes that each machine unpacks"),
+        ({}, 10**8, "shards"),
+    ],
+)
+def test_a_plan_refuses_what_no_machine_can_make(tmp_path, costs, shards, told):
+    first = workflow(tmp_path)[0]
+    make_plan([first], str(tmp_path))
+    too_large = replace(first, shards=shards, cost=replace(first.cost, **costs))
+    with pytest.raises(SettingsError, match=f"no machine can make the step numbers[\\s\\S]*{told}") as error:
+        make_plan([too_large], str(tmp_path))
+    assert "rows = 10" in error.value.fix
+
+
+def test_an_empty_file_is_no_shard(tmp_path, where):
+    """Some file systems leave one when a machine loses power."""
+    *_, last = workflow(tmp_path / "calls")
+    root = str(tmp_path / "run")
+    run([last], root, where, Quiet())
+    right = last.dataset(root).read(0)
+    for step in workflow(tmp_path / "calls"):
+        Path(step.dataset(root).shard_url(0)).write_bytes(b"")
+    run([last], root, where, Quiet())
+    assert last.dataset(root).read(0).equals(right)
+
+
+def test_what_is_given_is_stored_again_where_all_is_made(tmp_path):
+    given = Given(name="given", folder="given", rows=table({"x": np.arange(3)}), fingerprint="0" * 12)
+    first = replace(workflow(tmp_path / "calls")[0], inputs={"given": given})
+    root = str(tmp_path / "run")
+    given.store(root)
+    first.dataset(root).write(0, table({"x": np.arange(3)}))
+    done = replace(first, shards=1)
+    done.dataset(root).write(0, table({"x": np.arange(3)}))
+    url = Path(given.dataset(root).shard_url(0))
+    for lose in (url.unlink, lambda: url.write_bytes(b"")):
+        lose()
+        assert run([done], root, Where(), Quiet()).summaries == ()
+        assert given.dataset(root).read(0).num_rows == 3

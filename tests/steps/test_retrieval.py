@@ -220,7 +220,7 @@ def test_records_of_another_shape_hold_up_nothing(world, finished, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(finished[0], out)
     (out / "run.json").write_text('{"notes": 3}')
-    (out / "datasets.json").write_text('{"settings": []}')
+    (out / "datasets.json").write_text("[]")
     with pytest.raises(
         StorageError, match=r"datasets\.json is not what lmr wrote(.|\n)*fix: run the same command once more"
     ):

@@ -19,8 +19,10 @@ from lmr.retrieval.local_search.inverted_file import build_index_of, open_index,
 from lmr.steps.photos.generations import _histories
 from lmr.storage import mapped
 from lmr.storage.arrow import Ragged, array_table, arrays_of, column, ragged, table
-from lmr.storage.datasets import Dataset
-from lmr.steps.results.datasets import open_datasets
+from lmr.storage.datasets import Dataset, JoinedDataset
+from lmr.steps.both import Both
+from lmr.steps.photos.listing import Layout
+from lmr.steps.results.datasets import RunDatasets, open_datasets, store_datasets
 from lmr.steps.results.report import _machines
 
 reader, folder, mutations = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
@@ -57,10 +59,27 @@ def histories():
 memory = folder / "photos" / "gallery" / "generations.json"
 memory.parent.mkdir(parents=True)
 memory.write_text(json.dumps([{"0123456789ab": 60}, {"0123456789ab": 60, "ba9876543210": 3}]))
-about = {"url": "d", "step": "toy", "fingerprint": "0123456789ab", "shards": 1}
-(folder / "datasets.json").write_text(
-    json.dumps({"settings": {"a": {"b": 1.5}}, "gallery": about, "queries": about, "pairs": about})
+toy, sides = Dataset(str(folder / "d"), "toy", "0123456789ab", 1), Both(data, data)
+joined = JoinedDataset(str(folder / "d"), "toy", "0123456789ab", 2, (toy, toy))
+store_datasets(
+    RunDatasets(
+        root=str(folder),
+        photos=sides,
+        images=Both(joined, toy),
+        layouts=Both(Layout((0, 30), 10), Layout((0,), 10)),
+        rankings={"search": toy, "verify": toy},
+        submission=toy,
+        unusable=toy,
+        steps=(toy, joined),
+        settings={"a": {"b": 1.5}},
+        pairs=toy,
+        verified="verify",
+    )
 )
+# Without its digest, as an earlier lmr wrote it: then what is damaged is looked at.
+record = json.loads((folder / "datasets.json").read_text())
+del record["sha256"]
+(folder / "datasets.json").write_text(json.dumps(record))
 (folder / "run.json").write_text(json.dumps({"notes": ["4 workers"], "name": "x"}))
 
 READERS = {

@@ -11,7 +11,7 @@ import tempfile
 import threading
 from typing import Any
 
-from lmr.errors import LmrError, PhotoError
+from lmr.errors import LmrError, PhotoError, one_line
 from lmr.features.decoding.decode import MAX_PIXELS, MAX_SCANS, Inspected
 from lmr.features.decoding.formats import format_of
 from lmr.features.decoding.protocol import ANSWER, REQUEST, receive, write_file
@@ -121,16 +121,26 @@ class _Decoder:
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         # In memory: a photo is copied once to it and once from it, which a socket takes far longer for.
         self._photo = _new_file()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "lmr.features.decoding.child", str(self._photo)],
-                pass_fds=(self._photo,),
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=environment,
-                start_new_session=True,  # Ctrl-C is for the one who asks; the closed socket ends this one
-            )
+        try:
+            with theirs:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "lmr.features.decoding.child", str(self._photo)],
+                    pass_fds=(self._photo,),
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    env=environment,
+                    start_new_session=True,  # Ctrl-C is for the one who asks; the closed socket ends this one
+                )
+        except OSError as error:
+            self._socket.close()
+            os.close(self._photo)
+            raise LmrError(
+                "the process that decodes photos cannot be started",
+                got=one_line(error),
+                fix=f"use a Python that this user may run (this is {sys.executable}), and see that the "
+                "user's number of processes is not used up",
+            ) from error
 
     def ask(self, request: bytes, data: bytes, *, stalled_seconds: float) -> dict[str, Any]:
         """Send a request and a file; return the answer."""

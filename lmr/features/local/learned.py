@@ -8,7 +8,6 @@ transformation* (IEEE TIM 2023). Weights are read from files; nothing is fetched
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from kornia.feature import ALIKED, XFeat
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lmr.errors import LmrError
+from lmr.errors import LmrError, one_line
 from lmr.features.interfaces import LocalFeatures, Photo
 from lmr.features.networks.batches import Batches, Landing, download, upload
 from lmr.features.networks.devices import compute_device
@@ -247,8 +246,8 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise LmrError(f"cannot read {path}", got=str(error), fix="fetch it again") from error
+    except Exception as error:  # of a damaged archive: OSError, zlib's and zipfile's own, struct's, …
+        raise LmrError(f"cannot read {path}", got=one_line(error), fix="fetch it again") from error
 
 
 def _unfolded(network: nn.Module, folded: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -19,6 +19,8 @@ MAGIC = 0xDB4775248B80FB57
 PLAIN, SNAPPY = 0, 1
 POLYNOMIAL = 0x82F63B78  # Castagnoli's, bits reversed
 MASK_DELTA = 0xA282EAD8
+MOST_BITS = 63  # that the last byte of a variable-length number may be shifted by
+MOST_KEY_BYTES = 64 << 20  # of all keys of a block: each may repeat the one before
 LANE_BYTES = 64  # that one lane of the checksum takes
 
 
@@ -53,6 +55,8 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at
         shift += 7
+        if shift > MOST_BITS:
+            raise IndexError("a number of more than 64 bits")
 
 
 def crc32c(data: bytes | memoryview) -> int:
@@ -110,13 +114,16 @@ def _entries(block: bytes) -> list[tuple[bytes, bytes]]:
     """Return the keys and values of a block; a key is stored as what differs from the one before."""
     (restarts,) = struct.unpack("<I", block[-4:])
     end, at, key = len(block) - 4 * (restarts + 1), 0, b""
-    entries = []
+    entries, key_bytes = [], 0
     while at < end:
         shared, at = varint(block, at)
         unshared, at = varint(block, at)
         length, at = varint(block, at)
         key = key[:shared] + block[at : at + unshared]
         at += unshared
+        key_bytes += len(key)
+        if key_bytes > MOST_KEY_BYTES:
+            raise IndexError("keys of a block that no checkpoint has")
         entries.append((key, block[at : at + length]))
         at += length
     return entries

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lmr.errors import LmrError
+from lmr.errors import LmrError, one_line
 from lmr.features.weights.converted import read_converted
 from lmr.features.weights.files import read_safetensors, read_torch_file
 from lmr.features.weights.global_checkpoint import (
@@ -83,14 +83,18 @@ def read_global_checkpoint(
             got=f"entries {', '.join(map(str, list(content)[:5]))}",
             fix="give one of cnnimageretrieval-pytorch or deep-image-retrieval, or a torchvision state dict",
         )
-    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    state = {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
     try:
         if "meta" in content:
             return _cirtorch(content["meta"], state)
         if "model_options" in content:
             return _naver(content, state)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise LmrError(f"{path} lacks a part of its family's checkpoints", got=repr(error)) from error
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
+        raise LmrError(
+            f"{path} lacks a part of its family's checkpoints",
+            got=one_line(error, 300),
+            fix="give the published file; if this is it, fetch it again",
+        ) from error
     if architecture is None:
         raise LmrError(
             f"{path} is a plain state dict, which does not say of which network",

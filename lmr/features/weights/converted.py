@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from lmr.errors import LmrError, one_line
 from lmr.features.weights.files import read_safetensors
 from lmr.features.weights.global_checkpoint import CheckpointWhitening, GlobalCheckpoint
 
@@ -37,7 +38,16 @@ def read_converted(path: str | PathLike[str]) -> GlobalCheckpoint | None:
     tensors = read_safetensors(path)
     with safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
-    return _unpacked(tensors, json.loads(metadata[METADATA])) if METADATA in metadata else None
+    if METADATA not in metadata:
+        return None
+    try:
+        return _unpacked(tensors, json.loads(metadata[METADATA]))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise LmrError(
+            f"{path} is not what lmr weights convert wrote",
+            got=one_line(error, 300),
+            fix="convert the published checkpoint again",
+        ) from error
 
 
 def _unpacked(tensors: Mapping[str, Tensor], plain: dict[str, Any]) -> GlobalCheckpoint:

@@ -77,6 +77,8 @@ def read_bundle(path: str | PathLike[str]) -> dict[str, NDArray[np.generic]]:
     """
     path = Path(path)
     entries, shards = read_bundle_index(path)
+    if any(entry.shard >= shards for entry in entries.values()):
+        raise _damaged(path, IndexError(f"tensors in other files than the {shards} that there are"))
     tensors = {}
     for shard in range(shards):
         file = path.with_suffix(f".data-{shard:05d}-of-{shards:05d}")
@@ -94,7 +96,10 @@ def read_bundle(path: str | PathLike[str]) -> dict[str, NDArray[np.generic]]:
                     got=f"{len(piece)} of {entry.size} bytes of {name}, with another CRC-32C than is stored",
                     fix="fetch both files again",
                 )
-            tensors[name] = np.frombuffer(piece, entry.dtype).reshape(entry.shape)
+            try:
+                tensors[name] = np.frombuffer(bytes(piece), entry.dtype).reshape(entry.shape)
+            except (ValueError, OverflowError) as error:  # of a shape that no array can have
+                raise _damaged(path, error) from error
     return tensors
 
 
@@ -109,7 +114,7 @@ def read_datum(path: str | PathLike[str]) -> NDArray[np.float32]:
     path = Path(path)
     try:
         return _datum(_bytes(path))
-    except (IndexError, KeyError, ValueError, struct.error) as error:
+    except (IndexError, KeyError, ValueError, OverflowError, struct.error) as error:
         raise _damaged(path, error) from error
 
 
@@ -131,7 +136,7 @@ def read_delf(path: str | PathLike[str]) -> LocalFeatures:
             np.array([_float(one, number) for one in features], np.float32) for number in (2, 3, 4, 5, 6)
         )
         descriptor = np.stack(rows).astype(np.float16) if rows else np.empty((0, 0), np.float16)
-    except (IndexError, KeyError, ValueError, struct.error) as error:
+    except (IndexError, KeyError, ValueError, OverflowError, struct.error) as error:
         raise _damaged(path, error) from error
     return LocalFeatures(
         xy=np.stack([x, y], axis=1),
@@ -220,6 +225,8 @@ def _message(value: int | bytes) -> bytes:
 
 def _bytes(path: Path) -> bytes:
     try:
+        if not path.is_file() and path.exists():
+            raise OSError("it is no regular file")  # a device may never end
         return path.read_bytes()
     except OSError as error:
         raise LmrError(f"cannot read {path}", got=str(error), fix="check the path") from error

@@ -6,10 +6,11 @@ arithmetic, so that a result does not depend on the task or the order in which i
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
+from annotated_types import Ge, Gt, Le, Lt
 from numpy.typing import NDArray
 
 from lmr.errors import LmrError, SettingsError
@@ -114,16 +115,16 @@ class Recipe:
         Of each pair's own random numbers.
     """
 
-    max_distance: float | None = None
-    max_ratio: float | None = 0.9
+    max_distance: Annotated[float, Gt(0), Le(1_000_000)] | None = None
+    max_ratio: Annotated[float, Gt(0), Le(10)] | None = 0.9
     mutual: bool = True
     weak_geometry: bool = False
     model: Model = "affine"
-    max_residual_px: float = 8.0
-    min_tentative: int = 4
-    max_trials: int = 2000
-    confidence: float = 0.999
-    seed: int = 0
+    max_residual_px: Annotated[float, Gt(0), Le(65_535)] = 8.0
+    min_tentative: Annotated[int, Ge(0), Le(65_535)] = 4
+    max_trials: Annotated[int, Ge(1), Le(10_000_000)] = 2000
+    confidence: Annotated[float, Gt(0), Lt(1)] = 0.999
+    seed: Annotated[int, Ge(0), Le(2**31 - 1)] = 0
 
     def __post_init__(self) -> None:
         checks = {

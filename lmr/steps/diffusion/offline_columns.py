@@ -12,7 +12,7 @@ from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Le, Lt
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
@@ -41,16 +41,16 @@ ROWS_AT_ONCE = 65_536  # of the graph, while it is normalised
 class ColumnSettings(Settings):
     """Settings of the columns that are solved ahead of time (used by `diffuse.method = "offline"`)."""
 
-    neighbours: Annotated[int, Ge(1)] = 50
+    neighbours: Annotated[int, Ge(1), Le(10_000)] = 50
     """k: an edge joins two photos that are among each other's k nearest."""
-    gamma: Annotated[float, Ge(0)] = 3.0
+    gamma: Annotated[float, Ge(0), Le(100)] = 3.0
     """Exponent of the similarity as weight of an edge."""
     alpha: Annotated[float, Ge(0), Lt(1)] = 0.9
     """How far ranks spread; the paper's is 0.99."""
-    truncation: Annotated[int, Ge(1)] = 1000
+    truncation: Annotated[int, Ge(1), Le(1_000_000)] = 1000
     """Photos on which each column is solved: the nearest, where the neighbour lists are that long, as in the
     paper; else those around it in the graph, which takes no further search."""
-    iterations: Annotated[int, Ge(1)] = 20
+    iterations: Annotated[int, Ge(1), Le(10_000)] = 20
     """Most iterations of conjugate gradient."""
     queries_are_nodes: bool = False
     """False: queries stand outside the graph, and mix the columns of the photos that they have found. True:

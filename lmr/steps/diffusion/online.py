@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Le, Lt
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
@@ -23,7 +23,7 @@ from lmr.steps.both import Both
 from lmr.steps.diffusion.offline_columns import OfflineColumns
 from lmr.steps.diffusion.offline_query import diffuse_offline, first_photos
 from lmr.steps.diffusion.region_graph import RegionGraph
-from lmr.steps.features.columns import PHOTO_REGIONS, Described
+from lmr.steps.features.columns import Described
 from lmr.steps.global_search.search import Searchable, search_gallery
 from lmr.steps.ranking import Ranked, Ranking, Reached, merge, ranking_bytes, read_ranking
 from lmr.storage.arrow import Ragged, column, ragged
@@ -45,19 +45,19 @@ class DiffuseSettings(Settings):
     start: Literal["expanded", "regions"] = "expanded"
     """Where ranks spread from: the first photos of step 4, or, as in the paper, what is nearest to the
     query's own regions (offline, nodes are photos: always the first photos of step 4)."""
-    starts: Annotated[int, Ge(1)] = 10
+    starts: Annotated[int, Ge(1), Le(100_000)] = 10
     """How many photos, or nearest regions of each region."""
-    gamma: Annotated[float, Ge(0)] = 3.0
+    gamma: Annotated[float, Ge(0), Le(100)] = 3.0
     """Exponent of the score as weight of a start; the graph's own as a rule."""
     alpha: Annotated[float, Ge(0), Lt(1)] = 0.9
     """How far ranks spread; the paper's is 0.99."""
-    truncation: Annotated[int, Ge(1)] = 1000
+    truncation: Annotated[int, Ge(1), Le(1_000_000)] = 1000
     """Photos nearest to the expanded query on whose regions its system is solved."""
-    iterations: Annotated[int, Ge(1)] = 20
+    iterations: Annotated[int, Ge(1), Le(10_000)] = 20
     """Most iterations of conjugate gradient."""
     pooling: Literal["sum", "gmp"] = "sum"
     """How a photo's regions give its score: their sum, or generalised max pooling."""
-    weight: Annotated[float, Ge(0)] | None = 0.2
+    weight: Annotated[float, Ge(0), Le(1_000)] | None = 0.2
     """Weight of the logarithm of the diffused score against step 4's; none: the diffused score alone."""
 
 
@@ -123,7 +123,7 @@ def diffuse(
             + found.task_bytes
             + pooling
             + graph.edges.rows * 40.0
-            + each * (4.0 * PHOTO_REGIONS * dimension + 4 * expanded.step.bytes_per_row),
+            + each * (4.0 * described.queries.regions * dimension + 4 * expanded.step.bytes_per_row),
             work=expanded.queries,
             unit="vector",
             mapped_bytes=found.mapped_bytes

@@ -5,14 +5,14 @@ from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from lmr.retrieval.descriptors import to_float
 from lmr.retrieval.diffusion.affinity import affinity_rows
 from lmr.retrieval.diffusion.mixture import reduce_regions
 from lmr.runtime.settings import Part
 from lmr.runtime.steps import Cost, Each, Step, Whole
-from lmr.steps.features.columns import GRID_REGIONS, PHOTO_REGIONS, Described
+from lmr.steps.features.columns import GRID_REGIONS, Described
 from lmr.steps.global_search.search import KnnSettings, search_gallery, searchable
 from lmr.steps.sizes import rows_per_shard
 from lmr.storage.arrow import Ragged, column, ragged, table
@@ -34,11 +34,11 @@ __all__ = [
 class GraphSettings(KnnSettings):
     """Settings of the graph of regions."""
 
-    neighbours: Annotated[int, Ge(1)] = 50
+    neighbours: Annotated[int, Ge(1), Le(10_000)] = 50
     """k: an edge joins two regions that are among each other's k nearest."""
-    gamma: Annotated[float, Ge(0)] = 3.0
+    gamma: Annotated[float, Ge(0), Le(100)] = 3.0
     """Exponent of the similarity as weight of an edge."""
-    regions: Annotated[int, Ge(0)] = 0
+    regions: Annotated[int, Ge(0), Le(1_000)] = 0
     """Nodes that a mixture model makes of a photo's regions (Iscen et al. use 5); 0: every region is one."""
 
 
@@ -64,10 +64,10 @@ class RegionGraph:
 def region_graph(described: Described, settings: GraphSettings) -> RegionGraph:
     """Declare the steps that join the gallery's regions to a graph."""
     nodes = _reduced(described, settings) if settings.regions else described
-    per_photo = settings.regions or PHOTO_REGIONS
+    per_photo = settings.regions or described.regions
     count, each = described.rows * per_photo, described.per_shard * per_photo
     # From the first version on the cells alone decide which search it is.
-    cells = described.rows * (settings.regions or GRID_REGIONS)
+    cells = described.rows * (settings.regions or min(described.regions, GRID_REGIONS))
     gallery = searchable(nodes, settings, column="regions", count=cells)
     found = gallery.cost(each, settings.neighbours)
     links = Step(
@@ -137,7 +137,7 @@ def _reduced(described: Described, settings: GraphSettings) -> Described:
             rows=described.rows,
             bytes_per_row=8.0 + 2.0 * described.dimension * settings.regions,
             # Regions as stored, as floats and in float64, what a mixture makes of them, and what is written.
-            task_bytes=described.per_shard * PHOTO_REGIONS * 20.0 * described.dimension,
+            task_bytes=described.per_shard * described.regions * 20.0 * described.dimension,
             work=described.rows,
             unit="photo",
         ),

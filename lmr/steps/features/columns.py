@@ -30,10 +30,13 @@ class Described:
         Has the columns `photo` and `descriptor`, and `regions` where it was made of photos.
     dimension
         Numbers in a descriptor.
+    regions
+        Most regions of a photo, where it has that column.
     """
 
     source: Source
     dimension: int
+    regions: int = PHOTO_REGIONS
 
     @property
     def rows(self) -> int:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, Len
 from pydantic import AfterValidator
 
 from lmr.errors import SettingsError
@@ -72,11 +72,11 @@ class Extracted:
 class LocalSettings(Settings):
     """Settings of `extract_local`."""
 
-    features: Annotated[str, AfterValidator(known_local)] = "rootsift"
+    features: Annotated[str, Len(1, 1_000), AfterValidator(known_local)] = "rootsift"
     """Which extractor: a name in the table of extractors, or `my_module.py:Extractor`."""
     max_features: Annotated[int, Ge(1), Le(65_535)] = 1000
     """Features kept per photo, the strongest first (the paper's number for DELF)."""
-    max_side_px: Annotated[int, Ge(16)] = 800
+    max_side_px: Annotated[int, Ge(16), Le(65_535)] = 800
     """Photos are shrunk to this long side before extraction; coordinates stay those of the photo."""
     storage: Literal["float16", "int8"] = "float16"
     """How networks' descriptors are stored (RootSIFT's are uint8 either way); int8 takes half the bytes."""

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from lmr.retrieval.global_search import augmentation as dba
 from lmr.runtime.settings import Settings
@@ -23,9 +23,9 @@ __all__ = ["AugmentSettings", "augment", "augment_shard"]
 class AugmentSettings(Settings):
     """Settings of `augment`."""
 
-    neighbours: Annotated[int, Ge(0)] = 2
+    neighbours: Annotated[int, Ge(0), Le(10_000)] = 2
     """Neighbours averaged in; 0 leaves the descriptors as they are."""
-    alpha: Annotated[float, Ge(0)] = 3.0
+    alpha: Annotated[float, Ge(0), Le(100)] = 3.0
     """Exponent of the similarity as weight; 0 is the plain mean."""
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import pyarrow as pa
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from lmr.retrieval.descriptors import to_float
 from lmr.runtime.steps import Cost, Each, Step
@@ -21,7 +21,7 @@ __all__ = ["KnnGraph", "NeighbourSettings", "find_neighbours", "neighbours_shard
 class NeighbourSettings(KnnSettings):
     """Settings of the kNN graph."""
 
-    neighbours: Annotated[int, Ge(1)] = 50
+    neighbours: Annotated[int, Ge(1), Le(10_000)] = 50
     """Neighbours per gallery photo, itself not counted."""
 
 

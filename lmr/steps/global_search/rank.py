@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import pyarrow as pa
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from lmr.retrieval.descriptors import to_float
 from lmr.runtime.steps import Cost, Each, Step
@@ -22,7 +22,7 @@ __all__ = ["RankSettings", "rank", "rank_shard"]
 class RankSettings(KnnSettings):
     """Settings of `rank`."""
 
-    depth: Annotated[int, Ge(100)] = 100
+    depth: Annotated[int, Ge(100), Le(100_000)] = 100
     """Gallery photos kept per query, here and in every later ranking."""
 
 

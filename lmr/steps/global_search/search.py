@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lmr.retrieval.global_search import approximate
 from lmr.retrieval.global_search.exact import GALLERY_TILE, QUERY_TILE, Descriptors, top_k
 from lmr.retrieval.local_search.inverted_file import open_index
-from lmr.runtime.settings import Part, Settings
+from lmr.runtime.settings import Part, Seed, Settings
 from lmr.runtime.steps import Cost, Step, Whole
 from lmr.runtime.threads import threads
 from lmr.steps.features.columns import Described
@@ -46,13 +46,13 @@ Column = Literal["descriptor", "regions"]
 class KnnSettings(Settings):
     """Which search a step uses; part of the settings of every step that searches descriptors."""
 
-    exact_below: Annotated[int, Ge(1)] = 100_000
+    exact_below: Annotated[int, Ge(1), Le(1_000_000_000)] = 100_000
     """Descriptors below which the search is exact."""
     recall: Annotated[float, Gt(0), Le(1)] = 0.95
     """Above: share of the true neighbours that the index must find for a sample of the gallery."""
-    index_bytes: Annotated[int, Ge(1)] = 4_000_000_000
+    index_bytes: Annotated[int, Ge(1), Le(1_000_000_000_000_000)] = 4_000_000_000
     """Above: what the index may take; where 4 bits per dimension do not fit, dimensions share them."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the samples that the index is trained and measured on."""
 
 

@@ -62,14 +62,14 @@ SAMPLE_PER_WORD = 32  # of 65,536 words: two million descriptors, a gigabyte as 
 class AsmkSettings(Settings):
     """Settings of step 1 when `search.method` is "asmk"; the defaults are those published with HOW."""
 
-    words: Annotated[int, Ge(0)] = 0
+    words: Annotated[int, Ge(0), Le(16_777_216)] = 0
     """Visual words; 0: 65,536, or the power of two that leaves 39 gallery features for each."""
     rotate: bool = True
     """Whether residuals are rotated at random before their signs are taken; for descriptors that are not
     whitened, such as RootSIFT."""
-    words_per_feature: Annotated[int, Ge(1)] = 5
+    words_per_feature: Annotated[int, Ge(1), Le(1_000)] = 5
     """Nearest words that a query's feature enters; the gallery's enter one."""
-    alpha: Annotated[float, Gt(0)] = 3.0
+    alpha: Annotated[float, Gt(0), Le(100)] = 3.0
     """Selectivity: the larger, the less do codes count that differ."""
     threshold: Annotated[float, Ge(0), Le(1)] = 0.0
     """Similarity of two codes, 0 to 1, below which it does not count."""

@@ -9,7 +9,7 @@ from typing import Annotated
 import faiss
 import numpy as np
 import pyarrow as pa
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
 from lmr.errors import LmrError
@@ -22,7 +22,7 @@ from lmr.retrieval.local_search.inverted_file import (
     open_index,
     train_quantiser,
 )
-from lmr.runtime.settings import Settings
+from lmr.runtime.settings import Seed, Settings
 from lmr.runtime.steps import Cost, Source, Step, Whole, per_part
 from lmr.steps.features.local import Extracted
 from lmr.steps.photos.generations import learned_from
@@ -50,15 +50,15 @@ __all__ = [
 class IndexSettings(Settings):
     """Settings of the local index."""
 
-    lists: Annotated[int, Ge(0)] = 0
+    lists: Annotated[int, Ge(0), Le(16_777_216)] = 0
     """Inverted lists; 0: the power of two nearest to 4 sqrt(descriptors)."""
-    code_bytes: Annotated[int, Ge(0)] = 0
+    code_bytes: Annotated[int, Ge(0), Le(256)] = 0
     """Bytes of a product-quantised code; 0: 8-bit scalars below `pq_above` descriptors, 16 bytes above."""
-    pq_above: Annotated[int, Ge(0)] = 50_000_000
+    pq_above: Annotated[int, Ge(0), Le(1_000_000_000_000)] = 50_000_000
     """Descriptors above which codes are product-quantised when `code_bytes` is 0."""
-    gallery_shards_per_index: Annotated[int, Ge(1)] = 16
+    gallery_shards_per_index: Annotated[int, Ge(1), Le(1_000_000)] = 16
     """Gallery shards in a sub-index."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the sample and the k-means."""
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from lmr.retrieval.descriptors import to_float
 from lmr.retrieval.local_search.inverted_file import nearest_lists, search_sub_index
@@ -41,16 +41,16 @@ class SearchSettings(Settings):
 
     method: Literal["votes", "asmk"] = "votes"
     """How gallery photos are compared with a query."""
-    candidates: Annotated[int, Ge(1)] = 100
+    candidates: Annotated[int, Ge(1), Le(100_000)] = 100
     """Gallery photos kept per query."""
-    neighbours: Annotated[int, Ge(2)] = 20
+    neighbours: Annotated[int, Ge(2), Le(10_000)] = 20
     """Nearest gallery features that each query feature votes with."""
-    burst: Annotated[float, Ge(0)] = 0.5
+    burst: Annotated[float, Ge(0), Le(10)] = 0.5
     """The n features of a query that fall into one inverted list and vote for one photo count as their sum
     divided by n ** burst (Jégou et al. 2009); 0 counts all in full."""
     idf: bool = False
     """Whether votes count less that come from an inverted list with many gallery features."""
-    probes: Annotated[int, Ge(1)] = 16
+    probes: Annotated[int, Ge(1), Le(1_000_000)] = 16
     """Inverted lists visited per query feature."""
 
 

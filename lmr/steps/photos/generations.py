@@ -6,7 +6,7 @@ indexed per generation, and nothing of an earlier one is made again.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -73,14 +73,24 @@ def recall(listed: Photos, root: str) -> Recalled:
     if not histories:
         return Recalled(listed, "")
     row_of = {identity: row for row, identity in enumerate(_identities(listed))}
-    lost = []
+    lost, unread = [], []
     for history in histories:
-        generations = [_generation(listed.role, root, fingerprint) for fingerprint in history]
-        rows = [[row_of[known] for known in some if known in row_of] for some in generations]
-        if [len(some) for some in rows] == list(history.values()):
-            return _grown(listed, rows)
-        lost.append(sum(history.values()) - sum(map(len, rows)))
+        generations = {fingerprint: _generation(listed.role, root, fingerprint) for fingerprint in history}
+        rows = {f: [row_of[k] for k in some or () if k in row_of] for f, some in generations.items()}
+        unread.append(sum(some is None for some in generations.values()))
+        if unread[-1] == 1:
+            rows = _restored(listed, rows, next(f for f, some in generations.items() if some is None))
+        if [len(some) for some in rows.values()] == list(history.values()):
+            return _grown(listed, list(rows.values()))
+        lost.append(sum(history.values()) - sum(map(len, rows.values())))
     knew = sum(histories[0].values())
+    if unread[0]:
+        news = (
+            f"{unread[0]} of the {len(histories[0])} lists of the {listed.role}'s photos that this run knows "
+            f"are gone or damaged: it begins anew with the {len(listed):,} photos that are there; "
+            "nothing that was made is deleted"
+        )
+        return Recalled(listed, news)
     news = (
         f"{lost[0]:,} of the {knew:,} photos of the {listed.role} that this run knows are gone or have "
         f"changed: it begins anew with the {len(listed):,} that are there; nothing that was made is deleted"
@@ -116,6 +126,27 @@ def _grown(listed: Photos, rows: list[list[int]]) -> Recalled:
     return Recalled(photos, news if new else "")
 
 
+def _restored(listed: Photos, rows: Mapping[str, list[int]], lost: str) -> dict[str, list[int]]:
+    """Return the rows of every generation where the list of one is lost: it may be all that is left over.
+
+    Generations are listed in the order of the listing, so what its fingerprint stands for can be compared.
+    """
+    known = set(itertools.chain(*rows.values()))
+    rest = [row for row in range(len(listed)) if row not in known]
+    first_row = sum(
+        len(some) for some in itertools.takewhile(lambda some: some is not rows[lost], rows.values())
+    )
+    photos = replace(
+        listed,
+        ids=tuple(listed.ids[row] for row in rest),
+        paths=tuple(listed.paths[row] for row in rest),
+        stamps=tuple(listed.stamps[row] for row in rest),
+        starts=(0,),
+        first_row=first_row,
+    )
+    return {**rows, lost: rest} if photos.given().fingerprint == lost else dict(rows)
+
+
 def _identities(photos: Photos) -> Iterator[_Identity]:
     return zip(photos.ids, photos.paths, photos.stamps, strict=True)
 
@@ -134,10 +165,10 @@ def _histories(role: Role, root: str) -> list[_History]:
     return histories
 
 
-def _generation(role: Role, root: str, fingerprint: str) -> list[_Identity]:
-    """Read the photos of one generation; none when its list is no longer there."""
+def _generation(role: Role, root: str, fingerprint: str) -> list[_Identity] | None:
+    """Read the photos of one generation; None when its list is no longer there, or damaged."""
     try:
         rows = stored_list(role, root, fingerprint).read(0, ["id", "path", "stamp"])
     except ShardError:
-        return []
+        return None
     return list(zip(*(rows.column(name).to_pylist() for name in rows.column_names), strict=True))

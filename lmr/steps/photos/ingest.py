@@ -12,7 +12,7 @@ from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
 from lmr import storage
-from lmr.errors import PhotoError, StorageError
+from lmr.errors import LmrError, PhotoError, StorageError
 from lmr.features.decoding.decode import MAX_PIXELS, MAX_SCANS, MOST_PIXELS, MOST_SCANS
 from lmr.features.decoding.process import MAX_SECONDS, inspect_apart
 from lmr.runtime.settings import ADDED_LATER, Settings
@@ -35,7 +35,7 @@ _FEW = 3
 class IngestSettings(Settings):
     """Settings of `ingest`."""
 
-    photos_per_shard: Annotated[int, Ge(1)] = PHOTOS_PER_SHARD
+    photos_per_shard: Annotated[int, Ge(1), Le(1_000_000)] = PHOTOS_PER_SHARD
     """Photos in a shard; 128 keeps two workers busy on a thousand photos, 1000 suits a million."""
 
     max_bytes: Annotated[int, Ge(1_000), Le(2_000_000_000)] = field(default=256_000_000, metadata=ADDED_LATER)
@@ -57,7 +57,18 @@ def ingest(photos: Photos, settings: IngestSettings) -> Source:
     Each row is a photo: `photo` (its row), `id`, `image` (the file's bytes, as they are), `width` and
     `height` (upright, pixels), `reason` (empty, or why the photo cannot be used; such a row has no image) and
     `note` (empty for most; what is not as it should be with a photo that is used, such as a missing end).
+
+    Raises
+    ------
+    LmrError
+        If only descriptors of the photos are known.
     """
+    if not all(photos.paths):
+        raise LmrError(
+            "this workflow needs photos",
+            got=f"descriptors of the {photos.role}",
+            fix="give --gallery and --queries, or run the workflow descriptors on them",
+        )
     photos = photos.in_shards_of(settings.photos_per_shard)
     return concat(_ingest(generation, settings) for generation in photos.generations())
 

@@ -1,6 +1,7 @@
 """The photos that a run starts from: a folder's list, checked before any work."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
@@ -9,13 +10,22 @@ import pyarrow as pa
 
 from lmr import storage
 from lmr.errors import LmrError, StorageError
+from lmr.evaluation.scores import first_five
 from lmr.features.decoding.formats import FORMATS
 from lmr.runtime.settings import digest
 from lmr.runtime.steps import Given, Role
 from lmr.steps.photos.found import find_photos, left_out_text
 from lmr.storage.datasets import Dataset
 
-__all__ = ["PHOTOS_PER_SHARD", "Layout", "Photos", "list_photos", "stored_list"]
+__all__ = [
+    "PHOTOS_PER_SHARD",
+    "Layout",
+    "Photos",
+    "list_photos",
+    "named_offenders",
+    "not_an_id",
+    "stored_list",
+]
 
 PHOTOS_PER_SHARD = 128
 """How many photos lie in a shard unless `ingest.photos_per_shard` says otherwise."""
@@ -49,6 +59,8 @@ class Layout:
 @dataclass(frozen=True)
 class Photos:
     """The photos below a folder, in order of their ids; those that were added later stand at the end.
+
+    Photos of which only descriptors are known have ids, in order of their file, and neither paths nor stamps.
 
     A photo's *row* is its place in this order; every dataset names photos by row, and ids return only in
     the submission. Photos that a run did not know when it began are further *generations* (see
@@ -179,7 +191,7 @@ def list_photos(role: Role, url: str) -> Photos:
                 got=f"{by_id[identity]} and {path}",
                 fix="file names without suffix are ids and must differ: rename or remove one",
             )
-        if not identity or any(c in identity for c in ' ,"\n\r\t'):
+        if not_an_id(identity):
             raise LmrError(
                 f"the name of a photo of the {role} cannot be an id",
                 got=repr(path),
@@ -196,3 +208,13 @@ def list_photos(role: Role, url: str) -> Photos:
         tuple(files[p] for p in paths),
         left_out=left_out_text(found.left_out),
     )
+
+
+def not_an_id(name: str) -> bool:
+    """Whether a name cannot be an id, because submission files separate by what it holds."""
+    return not name or any(c in name for c in ' ,"\n\r\t')
+
+
+def named_offenders(ids: Sequence[str]) -> str:
+    """Return how many photos do not fit, and the first five of them."""
+    return f"{len(ids):,}: {first_five(ids)}"

@@ -77,7 +77,7 @@ def labelled_pairs(root: str, solution: Mapping[str, Sequence[str]]) -> Labelled
         names = zip(query[kept].tolist(), photo[kept].tolist(), strict=True)
         right.append(np.array([gallery[p] in truth[q] for q, p in names], dtype=np.bool_))
         asked.update(np.unique(query[kept]).tolist())
-    features = run.settings["local"]["features"]
+    features = run.settings.get("local", {}).get("features", "own features")
     return LabelledPairs(features, np.concatenate(inliers), np.concatenate(right), len(asked))
 
 

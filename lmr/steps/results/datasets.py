@@ -1,6 +1,7 @@
 """Which datasets a run consists of: kept in its folder, so that any machine can open the run afterwards."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,7 +33,7 @@ class RunDatasets:
     root
         The run's folder.
     photos, images
-        Lists of photos, and their contents.
+        Lists of photos, and their contents; None where only descriptors were given.
     layouts
         How photos lie in shards.
     rankings
@@ -40,7 +41,7 @@ class RunDatasets:
     labels
         What people read in place of a ranking's name.
     submission, unusable
-        What is submitted; photos that could not be used.
+        What is submitted; photos that could not be used, None where no photo was looked at.
     steps
         The datasets of all steps, for what they cost.
     settings
@@ -55,13 +56,13 @@ class RunDatasets:
 
     root: str
     photos: Both[Dataset]
-    images: Both[Dataset]
     layouts: Both[Layout]
     rankings: Mapping[str, Dataset]
     submission: Dataset
-    unusable: Dataset
     steps: tuple[Dataset, ...]
     settings: Mapping[str, Any]
+    images: Both[Dataset] | None = None
+    unusable: Dataset | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     scores: Dataset | None = None
     solution: Dataset | None = None
@@ -69,6 +70,10 @@ class RunDatasets:
     described: Both[Dataset] | None = None
     pairs: Dataset | None = None
     verified: str | None = None
+
+    def label(self, stage: str) -> str:
+        """Return what people read in place of a ranking's name."""
+        return self.labels.get(stage, stage)
 
     @classmethod
     def of(cls, flow: Workflow, root: str, settings: Any) -> "RunDatasets":
@@ -82,12 +87,12 @@ class RunDatasets:
         return cls(
             root=root,
             photos=inputs.photos.map(lambda photos: photos.given().dataset(root)),
-            images=flow.images.map(lambda images: images.dataset(root)),
+            images=flow.images.map(lambda images: images.dataset(root)) if flow.images else None,
             layouts=inputs.photos.map(lambda photos: photos.layout),
             rankings={name: ranked.step.dataset(root) for name, ranked in flow.rankings.items()},
             labels=dict(flow.labels),
             submission=flow.submission.dataset(root),
-            unusable=flow.unusable.dataset(root),
+            unusable=flow.unusable.dataset(root) if flow.unusable else None,
             scores=flow.scores.dataset(root) if flow.scores else None,
             solution=inputs.solution.dataset(root) if inputs.solution else None,
             local=flow.local.map(lambda local: local.source.dataset(root)) if flow.local else None,
@@ -95,7 +100,7 @@ class RunDatasets:
             pairs=flow.verified.pairs.dataset(root) if flow.verified else None,
             verified=verified[0] if verified else None,
             steps=tuple(source.dataset(root) for source in grouped(closure(flow.targets))),
-            settings=dataclasses.asdict(settings),
+            settings=_settings(settings),
         )
 
 
@@ -132,7 +137,7 @@ def open_datasets(root: str) -> RunDatasets:
         )
     try:
         return _opened(record, root)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         got = f"{type(error).__name__}: {error}"[:200]
         raise StorageError(f"{url} is damaged", got=got, fix=again) from error
 
@@ -160,6 +165,11 @@ def _plain(value: Any, root: str) -> Any:
     return value
 
 
+def _settings(groups: Any) -> Any:
+    """Return settings as JSON has them, so that a run that was just made is as one that is opened."""
+    return json.loads(json.dumps(dataclasses.asdict(groups)))
+
+
 def _opened(record: Mapping[str, Any], root: str) -> RunDatasets:
     def dataset(about: Mapping[str, Any]) -> Dataset:
         own = storage.join(root, about["folder"]), about["step"], about["fingerprint"], int(about["shards"])
@@ -178,12 +188,12 @@ def _opened(record: Mapping[str, Any], root: str) -> RunDatasets:
     return RunDatasets(
         root=root,
         photos=both("photos"),
-        images=both("images"),
+        images=maybe_both("images"),
         layouts=layouts.map(lambda about: Layout(tuple(about["starts"]), int(about["per_shard"]))),
         rankings={name: dataset(about) for name, about in record["rankings"].items()},
         labels=dict(record["labels"]),
         submission=dataset(record["submission"]),
-        unusable=dataset(record["unusable"]),
+        unusable=maybe("unusable"),
         steps=tuple(map(dataset, record["steps"])),
         settings=dict(record["settings"]),
         scores=maybe("scores"),

@@ -59,5 +59,5 @@ def read_scores(run: RunDatasets) -> dict[str, float]:
 
 
 def read_unusable(run: RunDatasets) -> list[Unusable]:
-    """Return the photos that could not be used."""
-    return [Unusable(**row) for row in run.unusable.read(0).to_pylist()]
+    """Return the photos that could not be used; none where no photo was looked at."""
+    return [] if run.unusable is None else [Unusable(**row) for row in run.unusable.read(0).to_pylist()]

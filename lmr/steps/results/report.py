@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lmr import storage
-from lmr.errors import PhotoError, StorageError
+from lmr.errors import PhotoError, ShardError, StorageError
 from lmr.evaluation.pictures import data_uri, match_picture, thumbnail
 from lmr.evaluation.report import (
     SHOWN_RESULTS,
@@ -56,23 +57,29 @@ def store_report(run: RunDatasets) -> str:
     scores = _scores(run)
     examples = _examples(run, scores, photos)
     shown = {i for e in examples for row in e.rankings.values() for i in row[:SHOWN_RESULTS]}
+    thumbnails = {i: photos.thumbnail("gallery", i) for i in sorted(shown)} if run.images else {}
+    pairs = _pairs(run, examples, photos)
     found = _facts_of(run.steps)
     report = Report(
         run=run.root.rstrip("/").rsplit("/", 1)[-1],
         about="; ".join(
             [
                 f"{len(photos.rows.queries):,} queries in {len(photos.rows.gallery):,} gallery photos",
+                *(() if run.images else ("it was given descriptors, so there are no pictures",)),
                 *_machines(run.root),
                 *sources_note((f.get("source", "") for _, facts in found for f in facts), whose="the run's"),
+                *photos.left_out,
             ]
         ),
         scores=scores,
         costs=[_cost(dataset, facts) for dataset, facts in found],
-        undecoded=[Undecoded(photo_id=u.id, reason=u.reason) for u in read_unusable(run)],
+        undecoded=[Undecoded(photo_id=u.id, reason=u.reason) for u in read_unusable(run)]
+        if run.unusable
+        else None,
         settings=run.settings,
         queries=examples,
-        pairs=_pairs(run, examples, photos),
-        thumbnails={i: photos.thumbnail("gallery", i) for i in sorted(shown)},
+        pairs=pairs,
+        thumbnails=thumbnails,
     )
     url = storage.join(run.root, "report", "index.html")
     storage.put(url, render_report(report).encode())
@@ -103,18 +110,28 @@ def costs_of(datasets: Sequence[Dataset]) -> list[StepCost]:
 
 
 def _facts_of(datasets: Sequence[Dataset]) -> list[tuple[Dataset, list[dict[str, Any]]]]:
-    """Read what each dataset's shards say of themselves."""
+    """Read what each dataset's shards say of themselves; one that is damaged says nothing."""
+
+    def facts(dataset: Dataset, shard: int) -> dict[str, Any] | None:
+        try:
+            return dataset.facts(shard)
+        except ShardError:
+            return None
+
     with ThreadPoolExecutor(16) as pool:
-        return [(d, list(pool.map(d.facts, sorted(d.present())))) for d in datasets]
+        found = [(d, pool.map(partial(facts, d), sorted(d.present()))) for d in datasets]
+        return [(d, [f for f in some if f is not None]) for d, some in found]
 
 
 def _cost(dataset: Dataset, facts: Sequence[Mapping[str, Any]]) -> StepCost:
     """Add up what the shards of a step say of themselves, whichever run made them."""
     sizes = dataset.present()
+    lost = dataset.shards - len(facts)
+    left_out = [f"{lost} of {dataset.shards} shards are gone or damaged, and not counted"] if lost else []
     return StepCost(
         step=dataset.step,
-        shards_made=len(sizes),
-        shards_failed=dataset.shards - len(sizes),
+        shards_made=len(facts),
+        shards_failed=lost,
         rows=sum(f["rows"] for f in facts),
         n_bytes=sum(sizes.values()),
         seconds=sum(f.get("seconds", 0.0) for f in facts),
@@ -122,6 +139,7 @@ def _cost(dataset: Dataset, facts: Sequence[Mapping[str, Any]]) -> StepCost:
         notes=(
             *dict.fromkeys(f["note"] for f in facts if "note" in f),
             *sources_note(f.get("source", "") for f in facts),
+            *left_out,
         ),
     )
 
@@ -132,7 +150,7 @@ def _scores(run: RunDatasets) -> list[StepScore]:
     rows = run.scores.read(0)
     ids = tuple(rows.column("id").to_pylist())
     return [
-        StepScore(step=name, scores=Scores(ids, np.asarray(rows.column(name).to_numpy())))
+        StepScore(step=run.label(name), scores=Scores(ids, np.asarray(rows.column(name).to_numpy())))
         for name in run.rankings
     ]
 
@@ -153,7 +171,9 @@ def _examples(run: RunDatasets, scores: Sequence[StepScore], photos: "_Photos") 
             query_id=query,
             photo=photos.thumbnail("queries", query),
             why=why,
-            rankings={name: photos.ranked(ranking, query) for name, ranking in run.rankings.items()},
+            rankings={
+                run.label(name): photos.ranked(ranking, query) for name, ranking in run.rankings.items()
+            },
             relevant=truth.get(query) if truth else None,
         )
         for query, why in chosen
@@ -163,20 +183,26 @@ def _examples(run: RunDatasets, scores: Sequence[StepScore], photos: "_Photos") 
 def _pairs(run: RunDatasets, examples: Iterable[QueryExample], photos: "_Photos") -> list[VerifiedPair]:
     """Draw the best verified pair of each example until there are enough; none without verification."""
     pairs: list[VerifiedPair] = []
-    if run.pairs is None or run.local is None or run.verified is None:
+    if run.pairs is None or run.local is None or run.verified is None or run.images is None:
         return pairs
     for example in examples:
-        if len(pairs) == PAIRS or not example.rankings[run.verified]:
+        if len(pairs) == PAIRS:
             break
-        gallery = example.rankings[run.verified][0]
+        if not (ranking := example.rankings[run.label(run.verified)]):
+            continue
+        gallery = ranking[0]
         query_place, gallery_place = (
             photos.place("queries", example.query_id),
             photos.place("gallery", gallery),
         )
-        xy_query, xy_gallery = inliers_of_pair(run.pairs, run.local, query_place, gallery_place)
-        if not len(xy_query):
+        try:
+            xy_query, xy_gallery = inliers_of_pair(run.pairs, run.local, query_place, gallery_place)
+            if not len(xy_query):
+                continue
+            images = photos.image("queries", example.query_id), photos.image("gallery", gallery)
+        except ShardError as error:
+            photos.leave_out(error)
             continue
-        images = photos.image("queries", example.query_id), photos.image("gallery", gallery)
         pairs.append(
             VerifiedPair(
                 query_id=example.query_id,
@@ -193,6 +219,7 @@ class _Photos:
     """Reads single photos and single lists out of a run's shards."""
 
     def __init__(self, run: RunDatasets) -> None:
+        self._lost: dict[str, None] = {}
         self.layouts, self.images = run.layouts, run.images
         self.ids = run.photos.map(ids_of)
         self.rows: Both[dict[str, int]] = self.ids.map(
@@ -211,16 +238,31 @@ class _Photos:
     def image(self, role: Role, photo_id: str) -> bytes:
         """Return the bytes of a photo."""
         shard, inside = self.inside(role, photo_id)
+        assert self.images is not None
         images = self.images.of(role).read(shard, ["image"]).column("image")
         content: bytes = images[inside].as_py()
         return content
 
     def thumbnail(self, role: Role, photo_id: str) -> str:
-        """Return a small picture of a photo; a blank where it cannot be decoded."""
+        """Return a small picture of a photo; a blank where there is none, or it cannot be decoded."""
+        if self.images is None:
+            return BLANK
         try:
             return thumbnail(self.image(role, photo_id))
         except PhotoError:
             return BLANK
+        except ShardError as error:
+            self.leave_out(error)
+            return BLANK
+
+    def leave_out(self, error: ShardError) -> None:
+        """Note a shard without which a picture cannot be shown; the results do not need it any more."""
+        self._lost[error.what] = None
+
+    @property
+    def left_out(self) -> list[str]:
+        """Why pictures are left out, if some are: a line for the report."""
+        return [f"pictures are left out: {', '.join(self._lost)}"] if self._lost else []
 
     def ranked(self, ranking: Dataset, query_id: str) -> list[str]:
         """Return a query's list of gallery ids in one ranking."""

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lmr import storage
-from lmr.errors import LmrError
+from lmr.errors import LmrError, ShardError
 from lmr.runtime.steps import Role
 from lmr.steps.ranking import read_ranking
 from lmr.steps.results.datasets import RunDatasets, open_datasets
@@ -80,7 +80,7 @@ class Results:
 
     def label(self, stage: str) -> str:
         """Return what people read in place of a stage's name."""
-        return self.datasets.labels.get(stage, stage)
+        return self.datasets.label(stage)
 
     @cached_property
     def scores(self) -> dict[str, float]:
@@ -196,6 +196,8 @@ class Results:
 
     def unusable(self) -> "DataFrame":
         """Return the photos that could not be used: columns `set`, `id`, `path`, `reason`."""
+        if self.datasets.unusable is None:
+            return _frame({name: [] for name in ("set", "id", "path", "reason")})
         rows = self.datasets.unusable.read(0)
         sets, ids = rows.column("set").to_pylist(), rows.column("id").to_pylist()
         paths: dict[tuple[str, str], str] = {}
@@ -239,7 +241,16 @@ class Results:
         """
         if self.datasets.described is None:
             raise LmrError("this workflow has no global descriptors", got=self.root)
-        found: NDArray[np.float16] = stack(self.datasets.described.of(role), "descriptor")
+        try:
+            found: NDArray[np.float16] = stack(self.datasets.described.of(role), "descriptor")
+        except ShardError as error:
+            # The planner does not bring back what no unfinished step needs.
+            raise ShardError(
+                error.what,
+                got=error.got,
+                fix="run the same command with another --out: descriptors that later steps have used are "
+                "not made again in a finished run",
+            ) from error
         return found
 
     def report(self) -> str:

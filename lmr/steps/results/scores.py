@@ -1,5 +1,6 @@
 """Evaluate: the score of every query after each step, by the protocol of the challenge."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ from lmr.evaluation.scorers import map_at_100
 from lmr.runtime.settings import Settings, digest
 from lmr.runtime.steps import Cost, Given, Step, Whole
 from lmr.steps.both import Both
-from lmr.steps.photos.listing import Photos
+from lmr.steps.photos.listing import Photos, named_offenders
 from lmr.steps.ranking import Ranked, read_ranking
 from lmr.steps.results.submission import ID_BYTES, MAX_PHOTOS, ids_of, named
 from lmr.storage.datasets import Dataset
@@ -54,24 +55,27 @@ def solution_for(
     """
     gallery, queries = photos.gallery, photos.queries
     have_gallery, have_queries = set(gallery.ids), set(queries.ids)
-    kept: dict[str, list[str]] = {}
-    for query, images in solution.items():
-        if query not in have_queries:
-            if pruned:
-                continue
+    if not pruned:
+        strange = [query for query in solution if query not in have_queries]
+        if strange:
             raise LmrError(
-                f"the solution names a query that is not among the queries: {query}",
-                got=f"{len(queries)} queries in {queries.url}",
+                "the solution names queries that are not there",
+                got=f"{named_offenders(strange)}; there are {len(queries):,} in {queries.url}",
                 fix="give the solution that belongs to these queries",
             )
-        unknown = [image for image in images if image not in have_gallery]
-        if unknown and not pruned:
+        named_photos = itertools.chain.from_iterable(solution.values())
+        strange = [photo for photo in dict.fromkeys(named_photos) if photo not in have_gallery]
+        if strange:
             raise LmrError(
-                f"the solution of query {query} names photos that are not in the gallery",
-                got=", ".join(unknown[:5]) + (" …" if len(unknown) > 5 else ""),
+                "the solution names photos that are not in the gallery",
+                got=f"{named_offenders(strange)}; there are {len(gallery):,} in {gallery.url}",
                 fix="give the solution that belongs to this gallery",
             )
-        kept[query] = [image for image in images if image in have_gallery]
+    kept = {
+        query: [image for image in images if image in have_gallery]
+        for query, images in solution.items()
+        if query in have_queries
+    }
     if not any(kept.values()):
         raise LmrError(
             "the solution has no right photo for any of these queries",

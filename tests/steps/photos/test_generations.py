@@ -6,6 +6,7 @@ import re
 import shutil
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -87,13 +88,41 @@ def test_photos_that_are_gone_or_changed_begin_anew_and_restored_ones_go_on(tmp_
     assert recall(photos("bdf"), root).photos == photos("bdf")
 
 
+@pytest.mark.parametrize("damage", ["deleted", "emptied", "flipped"])
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_a_lost_list_is_known_by_its_fingerprint(tmp_path, damage, lost):
+    root = str(tmp_path)
+    for listed in ("bdf", "abcdf", "abcdefg"):
+        whole = seen(root, photos(listed)).photos
+    given = whole.generations()[lost].given()
+    path = Path(given.dataset(root).shard_url(0))
+    content = path.read_bytes()
+    if damage == "deleted":
+        path.unlink()
+    else:
+        path.write_bytes(b"" if damage == "emptied" else content[:99] + b"?" + content[100:])
+    again = recall(photos("abcdefg"), root)
+    assert (again.photos, again.news) == (whole, "")
+    # With new photos too, it cannot be told which are new: what is known of the generations before counts.
+    unknown = recall(photos("abcdefgh"), root)
+    if lost:
+        known = sum(len(generation) for generation in whole.generations()[:lost])
+        assert unknown.photos.starts == (*whole.starts[:lost], known)
+    else:
+        assert "1 of the 3 lists of the gallery's photos that this run knows are gone or" in unknown.news
+        assert unknown.photos == photos("abcdefgh")
+    path.write_bytes(content)
+    assert recall(photos("abcdefg"), root).photos == whole
+
+
 def test_a_damaged_memory_is_told_and_a_lost_list_begins_anew(tmp_path):
     root = str(tmp_path)
     seen(root, photos("bdf"))
     memory = tmp_path / "photos" / "gallery" / "generations.json"
     (fingerprint,) = json.loads(memory.read_text())["content"][0]
     shutil.rmtree(tmp_path / "photos" / "gallery" / fingerprint)
-    assert "3 of the 3 photos" in recall(photos("abdf"), root).news
+    told = recall(photos("abdf"), root).news
+    assert "1 of the 1 lists of the gallery's photos that this run knows are gone or damaged" in told
     memory.write_text("[{")
     with pytest.raises(StorageError, match=r"generations\.json is not what lmr wrote(.|\n)*delete "):
         recall(photos("bdf"), root)
