@@ -119,7 +119,7 @@ class Plane:
 
     def save(self, path: Path) -> None:
         """Write the file."""
-        head = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 360 260" font-family="sans-serif">'
+        head = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 360 260" width="480" font-family="sans-serif">'
         path.write_text(
             "\n".join([head, '<rect width="360" height="260" fill="#fff"/>', *self.parts, "</svg>\n"])
         )
@@ -142,7 +142,7 @@ def averaged(path: Path) -> None:
     plane.lines(points, moved, GREEN, 1.5)
     plane.dots(points, GREY, 4)
     plane.dots(moved, GREEN, 5)
-    plane.text(12, 248, "grey: before    green: after averaging with three neighbours", "#445")
+    plane.text(12, 248, "grey: before · green: after averaging with three neighbours", "#445")
     plane.save(path)
 
 
@@ -160,7 +160,7 @@ def moved_query(path: Path) -> None:
     plane.lines(query, after, ORANGE, 2.5)
     plane.dots(query, BLUE, 7)
     plane.dots(after, ORANGE, 7)
-    plane.text(12, 248, "blue: query    green: what it found    orange: where it searches again", "#445")
+    plane.text(12, 248, "blue: query · green: what it found · orange: where it searches again", "#445")
     plane.save(path)
 
 
@@ -182,7 +182,7 @@ def spread(path: Path) -> None:
     plane.dots(points, GREY, 6, [0.45] * len(points))
     plane.dots(points, ORANGE, 6, [float(one) for one in shade])
     plane.dots(points[:1], BLUE, 7)
-    plane.text(12, 248, "blue: the first match    orange: score that reached a photo", "#445")
+    plane.text(12, 248, "blue: the first match · orange: score that reached a photo", "#445")
     plane.save(path)
 
 
