@@ -300,7 +300,10 @@ def bucket(
     cluster = find(aws, name)
     found = cluster.bucket if cluster else kept_bucket(aws, name)
     if not found:
-        raise CloudError(f"there is no bucket of a cluster {name} in {aws.region}")
+        raise CloudError(
+            f"there is no bucket of a cluster {name} in {aws.region}",
+            fix="`lmr cluster status` lists the clusters of a region; --region names another",
+        )
     print(f"aws s3 rb --force s3://{found}" if delete_command else f"s3://{found}")
 
 

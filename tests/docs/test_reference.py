@@ -18,7 +18,7 @@ def test_a_page_that_is_made_from_the_code_is_current(page):
     assert page.read_text() == MADE[page], AGAIN
 
 
-def test_every_setting_and_every_option_has_its_sentence():
+def test_every_setting_has_its_sentence():
     page = (reference.DOCS / "reference" / "settings.md").read_text()
     rows = [line for line in page.splitlines() if re.match(r"\| `\w+\.", line)]
     assert not [row for row in rows if row.rstrip("| ").endswith("`")], "a setting without a sentence"
@@ -26,6 +26,16 @@ def test_every_setting_and_every_option_has_its_sentence():
         assert f"\n## {group.name}\n" in page
         for field in dataclasses.fields(group.default_factory):
             assert f"| `{group.name}.{field.name}` |" in page
+
+
+def test_every_option_and_argument_has_its_sentence():
+    silent = [
+        (name, parameter.name)
+        for name, command in reference.commands()
+        for parameter in command.params
+        if parameter.name != "help" and not parameter.hidden and not (parameter.help or "").strip()
+    ]
+    assert not silent
 
 
 def test_a_text_is_found_under_a_field_in_a_list_of_attributes_and_in_a_base_class():
