@@ -119,7 +119,8 @@ class Plane:
 
     def save(self, path: Path) -> None:
         """Write the file."""
-        head = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 360 260" width="480" font-family="sans-serif">'
+        size = 'viewBox="0 0 360 260" width="480"'
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif">'
         path.write_text(
             "\n".join([head, '<rect width="360" height="260" fill="#fff"/>', *self.parts, "</svg>\n"])
         )

@@ -165,6 +165,7 @@ def lmr(folder, *words):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # the first of them renders, compiles and runs
 def test_the_first_run_leaves_what_its_page_names(typed):
     for name in ("submission.csv", "report/index.html", "scores.json"):
         assert (typed / "run" / name).is_file()
@@ -173,6 +174,7 @@ def test_the_first_run_leaves_what_its_page_names(typed):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_python_of_the_pages_runs(typed, monkeypatch, capsys):
     monkeypatch.chdir(typed)
     marked = [b for b in blocks(DOCS / "start/your-photos.md") if b.runs and b.language == "python"]
@@ -183,6 +185,7 @@ def test_python_of_the_pages_runs(typed, monkeypatch, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_workflow_and_the_step_of_the_guides_run(typed):
     (typed / "cut.py").write_text(shown("guides/step.md", "cut.py"))
     (typed / "by_look.py").write_text(shown("guides/workflow.md", "by_look.py"))
@@ -197,6 +200,7 @@ def test_the_workflow_and_the_step_of_the_guides_run(typed):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_columns_of_every_step_are_those_of_a_run(typed):
     page = DOCS / "reference" / "files.md"
     again = "run `retrieval` with a solution, then: python docs/reference.py --run RUN"
