@@ -5,7 +5,7 @@ PYTHON ?= python3
 RUN := demo
 
 # A real S3 server, network namespaces and ssh daemons, for the tests of several hosts; without them those are skipped.
-SYSTEM := radosgw ceph-mon ceph-osd iproute2 openssh-client openssh-server
+SYSTEM := radosgw ceph-mon ceph-osd iproute2 openssh-client openssh-server chromium chromium-driver
 
 # Tests that `make test` leaves to `make test-all`: pyproject.toml says what the marks mean.
 LONG := slow or hosts or system
@@ -52,10 +52,10 @@ lock: $(VENV)/dev ## choose the newest versions that fit together: constraints.t
 	$(VENV)/bin/uv pip compile pyproject.toml -c constraints.txt $(ON_AWS) -o deploy/aws/requirements-cpu.txt
 	$(VENV)/bin/uv pip compile pyproject.toml -c constraints.txt $(ON_AWS) --extra gpu -o deploy/aws/requirements-gpu.txt
 
-system: ## install what the tests of several hosts need (Debian packages, as root)
-	@(for p in radosgw ceph-mon ceph-osd ip ssh sshd; do command -v $$p >/dev/null || exit 1; done) || { apt-get update -qq && \
+system: ## install what tests of several hosts and of the report need (Debian packages, as root)
+	@(for p in radosgw ceph-mon ceph-osd ip ssh sshd chromium chromedriver; do command -v $$p >/dev/null || exit 1; done) || { apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SYSTEM) >/dev/null; } || \
-		echo "without $(SYSTEM) (Debian packages) the tests of several hosts are skipped"
+		echo "without $(SYSTEM) (Debian packages) tests of several hosts and in a browser are skipped"
 
 dist: $(VENV)/dev ## build the source distribution and the wheel into dist/
 	$(VENV)/bin/python -m hatchling build -t sdist -t wheel -d dist

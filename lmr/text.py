@@ -3,9 +3,11 @@
 With `lmr.errors` this is the ground under every other module: it imports nothing of lmr.
 """
 
+import difflib
 import unicodedata
+from collections.abc import Iterable
 
-__all__ = ["csv_cell", "printable"]
+__all__ = ["csv_cell", "one_of", "printable"]
 
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _JOINERS = "\u200c\u200d"  # letters of many languages, and emoji, are written with these
@@ -57,3 +59,19 @@ def csv_cell(text: str) -> str:
     if text.startswith(_FORMULA_STARTS):
         shown = f"'{shown}"
     return '"' + shown.replace('"', '""') + '"' if any(c in shown for c in ',";') else shown
+
+
+def one_of(word: str, known: Iterable[str]) -> str:
+    """Return the names that a word may be meant for, the likely one first.
+
+    Examples
+    --------
+    >>> one_of("verfy", ["rank", "verify"])
+    'did you mean verify? One of: rank, verify'
+    >>> one_of("xyz", ["rank", "verify"])
+    'one of: rank, verify'
+    """
+    names = list(known)
+    near = difflib.get_close_matches(word, names, n=1)
+    listed = f"ne of: {', '.join(names)}"
+    return f"did you mean {near[0]}? O{listed}" if near else f"o{listed}"

@@ -1,6 +1,9 @@
 """A workflow on photos, with settings, ready to run."""
 
+import dataclasses
+import json
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -17,14 +20,17 @@ from lmr.errors import SettingsError
 from lmr.features.extractors import is_own, recommended, without_weights
 from lmr.runtime.finish import Finalizer
 from lmr.runtime.settings import differences, layer, parse_overrides, read_toml
+from lmr.runtime.steps import closure
 from lmr.steps.both import Both
 from lmr.steps.features.own_files import Vectors, check_dimensions, read_vectors
 from lmr.steps.photos.generations import Recalled, recall, remember
 from lmr.steps.photos.listing import PHOTOS_PER_SHARD, Photos, list_photos
-from lmr.steps.results.datasets import RunDatasets
+from lmr.steps.results.datasets import STARTED, RunDatasets, store_datasets
+from lmr.steps.results.origins import store_origins
 from lmr.steps.results.report import finish_run
 from lmr.steps.results.scores import read_solution, solution_for
 from lmr.steps.workflow import Inputs, Weights, Workflow
+from lmr.versions import line
 
 __all__ = ["Choices", "Prepared", "prepare"]
 
@@ -104,6 +110,8 @@ class Prepared:
         What the user should know of settings and photos, in sentences.
     pruned
         Whether these are the first shards only.
+    about
+        What people want to know of the run besides: see `RunDatasets`.
     """
 
     name: str
@@ -112,11 +120,12 @@ class Prepared:
     root: str
     news: tuple[str, ...] = ()
     pruned: bool = False
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @cached_property
     def datasets(self) -> RunDatasets:
         """The datasets that it ends in."""
-        return RunDatasets.of(self.flow, self.root, self.settings)
+        return RunDatasets.of(self.flow, self.root, self.settings, self.about)
 
     @property
     def finalizer(self) -> Finalizer:
@@ -124,7 +133,12 @@ class Prepared:
         return partial(finish_run, self.datasets)
 
     def remember(self) -> None:
-        """Store the photos in the run's folder, so that a gallery may grow; not those of a smoke test."""
+        """Store what is run in its folder, so that it can be looked at before it ends, and compared with.
+
+        The photos too, so that a gallery may grow; not those of a smoke test.
+        """
+        store_datasets(self.datasets, STARTED)
+        store_origins(closure(self.flow.targets), self.root)
         if not self.pruned and self.flow.inputs.vectors is None:
             for photos in self.flow.inputs.photos.values():
                 remember(photos, self.root)
@@ -201,7 +215,26 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
         root=root,
         news=(*told, *of_photos),
         pruned=bool(choices.prune),
+        about=_about(workflow, choices, next(n for n, one in module.PRESETS.items() if one is base), base),
     )
+
+
+def _about(workflow: str, choices: Choices, preset_name: str, base: Any) -> dict[str, Any]:
+    """Return what people want to know of a run, for its report."""
+    urls = {
+        "gallery": choices.gallery if choices.gallery is not None else choices.gallery_descriptors,
+        "queries": choices.queries if choices.queries is not None else choices.query_descriptors,
+        "solution": choices.solution,
+    }
+    return {
+        "workflow": workflow,
+        "preset": preset_name,
+        "preset_settings": json.loads(json.dumps(dataclasses.asdict(base))),
+        "started": time.strftime("%Y-%m-%d %H:%M %Z"),
+        "versions": line(),
+        # Arrays have no address.
+        **{name: storage.absolute(url) for name, url in urls.items() if isinstance(url, str)},
+    }
 
 
 def _check(choices: Choices) -> None:

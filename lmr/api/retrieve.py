@@ -13,6 +13,7 @@ from lmr.features.gpus import local_gpus
 from lmr.scheduler.run import Listener
 from lmr.scheduler.run import run as run_steps
 from lmr.steps.results.results import Results
+from lmr.text import one_of
 
 __all__ = ["place_of", "retrieve", "run_prepared", "run_workflow"]
 
@@ -138,7 +139,7 @@ def run_workflow(
         raise SettingsError(
             "there is no such choice",
             got=", ".join(sorted(unknown)),
-            fix=f"one of: {', '.join(sorted(Choices.__dataclass_fields__))}",
+            fix=one_of(min(unknown), sorted(Choices.__dataclass_fields__)),
         )
     plain = {name: os.fspath(one) if isinstance(one, os.PathLike) else one for name, one in choices.items()}
     plain["settings"] = _by_step(plain.get("settings") or {})

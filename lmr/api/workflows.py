@@ -16,6 +16,7 @@ from lmr.errors import LmrError, SettingsError, one_line
 from lmr.runtime.settings import Settings
 from lmr.shipped import sources
 from lmr.steps.workflow import Inputs, Workflow
+from lmr.text import one_of
 
 __all__ = ["build_workflow", "load_workflow", "preset"]
 
@@ -89,7 +90,7 @@ def preset(module: ModuleType, name: str | None) -> Any:
     presets = module.PRESETS
     name = name or next(iter(presets))
     if name not in presets:
-        raise SettingsError("unknown preset", got=name, fix=f"one of: {', '.join(presets)}")
+        raise SettingsError("unknown preset", got=name, fix=one_of(name, presets))
     found = presets[name]
     if not dataclasses.is_dataclass(found) or not all(
         isinstance(getattr(found, field.name), Settings) for field in dataclasses.fields(found)
@@ -125,8 +126,6 @@ def _path(name: str) -> Path:
     ours = {Path(file).stem: path for file, path in sources().items() if file.startswith("workflows/")}
     path = Path(name) if name.endswith(".py") else ours.get(name, Path())
     if not path.is_file():
-        known = ", ".join(sorted(ours.keys() - {"__init__"}))
-        raise LmrError(
-            "there is no such workflow", got=name, fix=f"give the path of a .py file, or one of: {known}"
-        )
+        known = one_of(name, sorted(ours.keys() - {"__init__"}))
+        raise LmrError("there is no such workflow", got=name, fix=f"give the path of a .py file; {known}")
     return path

@@ -1,7 +1,7 @@
 """A group of commands whose modules are imported when one of them is called, not for the list of all."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from lmr import need_place_for_compiled_code
+from lmr.text import one_of
 
 __all__ = ["Command", "LazyGroup"]
 
@@ -23,10 +24,13 @@ class Command:
         `module:name` of a function, or of a `typer.Typer` of further commands.
     help
         The first line of its own help.
+    examples
+        Command lines that its help ends with.
     """
 
     place: str
     help: str
+    examples: tuple[str, ...] = ()
 
     def load(self, name: str) -> Any:
         """Import the command's module and return the command."""
@@ -34,10 +38,18 @@ class Command:
         module, _, attribute = self.place.partition(":")
         found = getattr(importlib.import_module(module), attribute)
         if isinstance(found, typer.Typer):
-            return typer.main.get_command(found)
+            group = typer.main.get_command(found)
+            group.epilog = examples_text(self.examples)
+            return group
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
-        app.command(name)(found)
+        app.command(name, epilog=examples_text(self.examples))(found)
         return typer.main.get_command(app)
+
+
+def examples_text(examples: Sequence[str]) -> str | None:
+    """Return examples as the end of a command's help, a paragraph each."""
+    lines = [f"[dim]$[/] {example}" for example in examples]
+    return "\n\n".join(["[bold]Examples[/]", *lines]) if examples else None
 
 
 class LazyGroup(TyperGroup):
@@ -66,6 +78,8 @@ class LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the command that is called, imported."""
         self.calling = True
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            ctx.fail(f"No such command '{args[0]}'; {one_of(args[0], self.list_commands(ctx))}")
         try:
             return super().resolve_command(ctx, args)
         finally:

@@ -6,46 +6,108 @@ from typing import Annotated
 import typer
 
 from lmr import __version__
-from lmr.cli.lazy import Command, LazyGroup
+from lmr.cli.lazy import Command, LazyGroup, examples_text
 from lmr.errors import LmrError
 
 __all__ = ["COMMANDS", "app", "main"]
 
 COMMANDS = {
-    "run": Command("lmr.cli.run:run", "Run a workflow, or go on with one: only what is missing is made."),
+    "run": Command(
+        "lmr.cli.run:run",
+        "Run a workflow, or go on with one: only what is missing is made.",
+        (
+            "lmr run retrieval --gallery photos/ --queries queries/ --out run/",
+            "lmr run retrieval --gallery photos/ --queries queries/ --out run/ --plan",
+            "lmr run retrieval --gallery photos/ --queries queries/ --out run/ --copy-matches found/",
+        ),
+    ),
     "submit": Command(
         "lmr.cli.runs:submit",
         "Send a workflow to a scheduler and return at once: it goes on without this machine.",
+        (
+            "lmr submit retrieval --gallery s3://b/photos --queries s3://b/queries --out s3://b/run "
+            "--scheduler tls://host:8786 --tls certs/",
+        ),
     ),
     "watch": Command(
-        "lmr.cli.runs:watch", "Follow a run to its end, from any machine; leaving does not stop it."
+        "lmr.cli.runs:watch",
+        "Follow a run to its end, from any machine; leaving does not stop it.",
+        ("lmr watch NAME --scheduler tls://host:8786 --tls certs/",),
     ),
-    "status": Command("lmr.cli.runs:status", "Tell how far a run is."),
-    "runs": Command("lmr.cli.runs:runs", "List the runs that a scheduler knows."),
+    "status": Command(
+        "lmr.cli.runs:status",
+        "Tell how far a run is.",
+        ("lmr status NAME --scheduler tls://host:8786 --tls certs/",),
+    ),
+    "runs": Command(
+        "lmr.cli.runs:runs",
+        "List the runs that a scheduler knows.",
+        ("lmr runs --scheduler tls://host:8786 --tls certs/",),
+    ),
     "cancel": Command(
-        "lmr.cli.runs:cancel", "Stop a run; what is finished stays, and submitting again goes on from there."
+        "lmr.cli.runs:cancel",
+        "Stop a run; what is finished stays, and submitting again goes on from there.",
+        ("lmr cancel NAME --scheduler tls://host:8786 --tls certs/",),
+    ),
+    "matches": Command(
+        "lmr.cli.report:matches",
+        "Tell what was found for each query, and copy the confident matches into folders.",
+        ("lmr matches run/", "lmr matches run/ --copy found/ --links"),
+    ),
+    "report": Command(
+        "lmr.cli.report:report",
+        "Write the report of a run anew; also of one that has not ended, with what there is.",
+        ("lmr report run/", "lmr report s3://bucket/run --pictures 1000"),
+    ),
+    "info": Command(
+        "lmr.cli.info:info",
+        "Tell what a run's folder holds: workflow, photos, stages, scores, and the size of every dataset.",
+        ("lmr info run/",),
+    ),
+    "clean": Command(
+        "lmr.cli.info:clean",
+        "Delete datasets of earlier settings, after showing them; what a later run may need is made again.",
+        ("lmr clean run/ --keep latest",),
+    ),
+    "settings": Command(
+        "lmr.cli.settings:settings",
+        "List the settings of a workflow's steps, with their defaults and ranges.",
+        ("lmr settings", "lmr settings verify", "lmr settings diffuse --preset paper"),
     ),
     "evaluate": Command(
-        "lmr.cli.evaluate:evaluate_command", "Score a submission by a protocol of the field."
+        "lmr.cli.evaluate:evaluate_command",
+        "Score a submission by a protocol of the field.",
+        ("lmr evaluate run/submission.csv --solution solution.csv",),
     ),
     "calibrate": Command(
         "lmr.cli.calibrate:calibrate",
         "Fit verify.min_inliers to a wanted precision; lmr run --config takes the result.",
+        ("lmr calibrate run/ --solution solution.csv",),
     ),
-    "weights": Command("lmr.cli.weights:weights_app", "Weights of networks: list, fetch, verify, convert."),
+    "weights": Command(
+        "lmr.cli.weights:weights_app",
+        "Weights of networks: list, fetch, verify, convert.",
+        ("lmr weights list",),
+    ),
     "cluster": Command(
-        "lmr.cli.clusters:cluster_app", "Clusters: certs, scheduler, worker; on AWS: up, down."
+        "lmr.cli.clusters:cluster_app",
+        "Clusters: certs, scheduler, worker; on AWS: up, down.",
+        ("lmr cluster certs certs/", "lmr cluster --help"),
     ),
     "dashboard": Command(
         "lmr.cli.cluster:dashboard",
         "Open a tunnel to the dashboard, which listens on a private address, or print it.",
+        ("lmr dashboard --scheduler tls://host:8786 --tls certs/",),
     ),
     "render": Command(
-        "lmr.cli.render:render", "Render photos of a small synthetic world of landmarks, with its solution."
+        "lmr.cli.render:render",
+        "Render photos of a small synthetic world of landmarks, with its solution.",
+        ("lmr render world/",),
     ),
     "files": Command(
         "lmr.cli.files:copy_files",
         "Copy what comes with lmr into a folder: workflows, deploy/, docker/, guides, and the code.",
+        ("lmr files lmr-files/",),
     ),
 }
 
@@ -60,11 +122,33 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-@app.callback()
-def root() -> None:
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback(
+    epilog=examples_text(
+        (
+            "lmr render world/",
+            "lmr run retrieval --gallery world/gallery --queries world/queries --out run/",
+            "lmr run --help",
+        )
+    )
+)
+def root(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version, and stop."
+        ),
+    ] = False,
+) -> None:
     """Find every photo of the same landmark in a million, as distributed Dask workflows."""
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from lmr.api.prepare import Prepared
 from lmr.api.progress import ProgressBars
@@ -12,10 +13,13 @@ from lmr.api.retrieve import place_of
 from lmr.cli import tables
 from lmr.cli.notices import memory_text, tell_of_networks
 from lmr.cli.options import Scheduler, Tls
+from lmr.cli.report import copy
 from lmr.cli.workflow import show_results, with_workflow
 from lmr.cluster.capacity import memory_bytes
 from lmr.runtime.graph import make_plan
 from lmr.scheduler.run import run as run_steps
+from lmr.steps.results.origins import reasons
+from lmr.text import printable
 
 __all__ = ["run"]
 
@@ -32,8 +36,15 @@ def run(
         typer.Option(help="Worker processes on this machine; 0 runs in this one. Default: one per core."),
     ] = None,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Print steps, shards, sizes and memory, and stop.")
+        bool,
+        typer.Option("--plan", help="Print steps, shards and sizes, why a step is made again, and stop."),
     ] = False,
+    copy_matches: Annotated[
+        str | None,
+        typer.Option(
+            "--copy-matches", help="Sort the confident matches into this folder, a folder per query."
+        ),
+    ] = None,
 ) -> None:
     """Run a workflow, or go on with one: only what is missing is made."""
     started = time.perf_counter()
@@ -45,6 +56,8 @@ def run(
     todo = make_plan(flow.targets, root)
     if plan:
         out.print(tables.plan_table(todo))
+        for reason in reasons(todo):
+            out.print(Text(printable(reason)), soft_wrap=True)
     else:
         prepared.remember()
     tell_of_networks(flow, root, processes, out)
@@ -63,4 +76,6 @@ def run(
     else:
         out.print("nothing was left to do: every shard is there")
     show_results(prepared, out)
+    if copy_matches is not None:
+        copy(prepared.datasets, copy_matches, out)
     out.print(f"{time.perf_counter() - started:.1f} s")

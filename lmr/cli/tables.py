@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lmr.runtime.graph import Plan
-from lmr.runtime.steps import grouped
+from lmr.runtime.steps import Step, grouped
 from lmr.runtime.tasks import Summary
 from lmr.scheduler.plugin import RunStatus
 from lmr.steps.results.files import Unusable
@@ -47,23 +47,16 @@ def duration_text(seconds: float) -> str:
 def plan_table(plan: Plan) -> Table:
     """Show what a run would do."""
     table = Table(title="plan", title_justify="left")
-    for name, right in (
-        ("step", 0),
-        ("shards", 1),
-        ("to make", 1),
-        ("rows", 1),
-        ("size, expected", 1),
-        ("memory of a task", 1),
-        ("on", 0),
-    ):
-        table.add_column(name, justify="right" if right else "left", no_wrap=name == "step")
+    # Expected size, and memory of a task. So few letters fit into 80 columns.
+    special = any(_special(need.step) for need in plan)
+    for name in ("step", "shards", "make", "rows", "size", "memory", *(["on"] if special else [])):
+        table.add_column(name, justify="left" if name in ("step", "on") else "right", no_wrap=True)
     total = 0.0
     missing = {need.step.fingerprint: len(need.missing) for need in plan}
     for source in grouped(need.step for need in plan):
         step = source.parts[0]
         size = source.rows * source.bytes_per_row
         total += size
-        on = ", ".join(step.resources)
         rows = f"{source.rows:,}" if source.rows else "–"
         table.add_row(
             step.name,
@@ -72,12 +65,17 @@ def plan_table(plan: Plan) -> Table:
             rows,
             bytes_text(size) if size else "–",
             bytes_text(step.cost.peak_bytes),
-            on,
+            *([_special(step)] if special else []),
         )
     table.add_section()
     made, shards = sum(len(n.missing) for n in plan), sum(n.step.shards for n in plan)
     table.add_row("all", f"{shards:,}", f"{made:,}", "", bytes_text(total), "")
     return table
+
+
+def _special(step: Step) -> str:
+    """Return what a step's workers must have besides a CPU."""
+    return ", ".join(name for name in step.resources if name != "CPU")
 
 
 def scores_table(scores: Mapping[str, float], labels: Mapping[str, str]) -> Table:

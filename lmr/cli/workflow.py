@@ -1,6 +1,10 @@
 """The options that choose a workflow, its photos and its settings: shared by `lmr run` and `lmr submit`."""
 
+import dataclasses
 import inspect
+import re
+import shlex
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,7 +70,7 @@ def choose(
     """Read the options and prepare the workflow."""
     from lmr.api.prepare import Choices, prepare
 
-    return prepare(
+    prepared = prepare(
         workflow,
         Choices(
             out=out_,
@@ -88,6 +92,12 @@ def choose(
             prune=prune,
         ),
     )
+    return dataclasses.replace(prepared, about={**prepared.about, "command": _command()})
+
+
+def _command() -> str:
+    """Return the command line as it was typed, without what an address may carry of a password."""
+    return re.sub(r"(://[^/@\s:]*):[^/@\s]*@", r"\1:…@", shlex.join(["lmr", *sys.argv[1:]]))
 
 
 def with_workflow(command: Callable[..., None]) -> Callable[..., None]:
@@ -111,11 +121,20 @@ def show_results(prepared: "Prepared", out: "Console") -> None:
     """Print what a finished run has for people to read."""
     from lmr import storage
     from lmr.cli import tables
-    from lmr.steps.results.files import read_scores, read_unusable
+    from lmr.cli.report import tell_answers
+    from lmr.steps.results.files import read_notes, read_scores, read_unusable
 
     if unusable := read_unusable(prepared.datasets):
         out.print(tables.unusable_table(unusable))
+    for note in read_notes(prepared.datasets):
+        out.print(note, soft_wrap=True, markup=False)
     if scores := read_scores(prepared.datasets):
         out.print(tables.scores_table(scores, prepared.datasets.labels))
-    for name, file in (("submission", "submission.csv"), ("report", "report/index.html")):
-        out.print(f"{name:10} {storage.join(prepared.root, file)}", soft_wrap=True)
+    tell_answers(prepared.datasets, out)
+    for name, file in (
+        ("submission", "submission.csv"),
+        ("matches", "matches.csv"),
+        ("report", "report/index.html"),
+    ):
+        if storage.exists(url := storage.join(prepared.root, file)):
+            out.print(f"{name:10} {url}", soft_wrap=True)

@@ -16,17 +16,20 @@ not scored: those that say Ignored. Line ends of every system, a byte order mark
 A fault is told for the whole file at once, with its count and its first five offenders.
 """
 
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from lmr.errors import LmrError
 from lmr.evaluation.scores import first_five
 from lmr.evaluation.table_text import Faults, cells_of, text_of
+from lmr.text import printable
 
 __all__ = [
     "MAX_PREDICTIONS",
     "RankedLists",
     "answers_of",
+    "is_plain_id",
     "parse_recognition_solution",
     "parse_recognition_submission",
     "parse_solution",
@@ -43,6 +46,7 @@ NOTHING = frozenset({"", "none", "nan", "null", "<na>"})
 """What stands in a solution for no answer, in small letters: Kaggle writes None, pandas nan."""
 
 _SEPARATORS = ((";", "semicolons"), ("\t", "tabs"), ("|", "bars"))
+_DASHED = re.compile(r"-[-\w]*")  # ids of some sites begin with a dash
 _LIST_FIX = "separate the ids of a list by spaces: a b c"
 
 
@@ -205,6 +209,26 @@ def recognition_csv(predictions: Mapping[str, tuple[str, float] | None]) -> byte
     return "\n".join(["id,landmarks", *lines, ""]).encode()
 
 
+def is_plain_id(text: str) -> bool:
+    """Tell whether text can stand as an id in every file of Kaggle's and be read back as the same.
+
+    It holds nothing that separates, nothing that is not seen, does not begin as the lists of programs do,
+    is no formula of a spreadsheet, and no word for nothing.
+
+    Examples
+    --------
+    >>> [is_plain_id(text) for text in ("0a1b", "-x_1", "a b", "[a]", "=1+1", "None", "Zürich")]
+    [True, True, False, False, False, False, True]
+    """
+    return not (
+        _breaks(text)
+        or text[0] in "[({"
+        or (text[0] in "=+-@" and _DASHED.fullmatch(text) is None)
+        or text.lower() in NOTHING
+        or printable(text) != text
+    )
+
+
 def table_rows(
     data: bytes, name: str, headers: Sequence[str], faults: Faults
 ) -> Iterator[tuple[int, str, list[str]]]:
@@ -307,13 +331,12 @@ def _number(text: str) -> float:
     return number
 
 
+def _breaks(one: str) -> bool:
+    return not one or "," in one or '"' in one or one.split() != [one]
+
+
 def _refuse_bad_ids(rows: Iterable[tuple[str, Sequence[str]]]) -> None:
-    bad = [
-        f"{one!r} in the line of {row}"
-        for row, ids in rows
-        for one in ids
-        if not one or "," in one or '"' in one or one.split() != [one]
-    ]
+    bad = [f"{one!r} in the line of {row}" for row, ids in rows for one in ids if _breaks(one)]
     if bad:
         raise LmrError(
             f"{len(bad)} ids would break the file",

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,7 +10,7 @@ from PIL import Image, ImageDraw, ImageOps
 
 from lmr.errors import LmrError, PhotoError
 
-__all__ = ["data_uri", "match_picture", "thumbnail"]
+__all__ = ["data_uri", "match_picture", "thumbnail", "thumbnails"]
 
 # Lines take their colour from the height of their left end, so that neighbours can be told from strays.
 _TOP, _MIDDLE, _BOTTOM = (64, 196, 255), (255, 224, 102), (255, 105, 180)
@@ -17,6 +18,7 @@ _GAP_PX = 4
 _GAP_COLOUR = (128, 128, 128)  # reads as a gap on light and on dark pages
 # Drawn larger and shrunk once: Pillow's lines have no smooth edges of their own.
 _OVERSAMPLING = 2
+_SMALL_QUALITY = 74  # a report holds thousands
 
 
 def thumbnail(jpeg_bytes: bytes, side_px: int = 160) -> str:
@@ -27,9 +29,17 @@ def thumbnail(jpeg_bytes: bytes, side_px: int = 160) -> str:
     PhotoError
         If the bytes are no photo.
     """
-    photo = _decode(jpeg_bytes, side_px)
-    photo.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
-    return data_uri(_encode(photo))
+    return thumbnails(jpeg_bytes, (side_px,))[0]
+
+
+def thumbnails(jpeg_bytes: bytes, sides_px: Sequence[int]) -> list[str]:
+    """Return a photo in several sizes, decoded once; see `thumbnail`."""
+    photo = _decode(jpeg_bytes, max(sides_px))
+    made: dict[int, str] = {}
+    for side_px in sorted(set(sides_px), reverse=True):
+        photo.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
+        made[side_px] = data_uri(_encode(photo, _SMALL_QUALITY))
+    return [made[side_px] for side_px in sides_px]
 
 
 def data_uri(jpeg_bytes: bytes) -> str:
@@ -135,7 +145,7 @@ def _decode(jpeg_bytes: bytes, side_px: int | None = None) -> Image.Image:
         ) from error
 
 
-def _encode(picture: Image.Image) -> bytes:
+def _encode(picture: Image.Image, quality: int = 82) -> bytes:
     out = io.BytesIO()
-    picture.save(out, "JPEG", quality=82, optimize=True)
+    picture.save(out, "JPEG", quality=quality, optimize=True)
     return out.getvalue()

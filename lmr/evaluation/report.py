@@ -1,39 +1,40 @@
-"""The report of a run as one HTML page that needs nothing else: no script, no network, no other file.
+"""The page of a run's report: matches first, then scores, then cost.
 
-`render_report` is a pure function of a `Report`; whoever calls it gathers the figures and the pictures.
+`render_report` is a pure function of a `Report`; whoever calls it gathers the figures. The queries lie in
+files beside the page (`lmr.evaluation.report_data`); nothing is fetched from anywhere else.
 """
 
+import json
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from itertools import pairwise
+from typing import Any
 
 import jinja2
 import numpy as np
+from numpy.typing import NDArray
 
 from lmr.errors import LmrError
-from lmr.evaluation.scorers import Scores, average_precision_at_100
+from lmr.evaluation.scorers import Scores
 from lmr.text import printable
 
 __all__ = [
-    "QueryExample",
+    "QueryFiles",
     "Report",
+    "Setting",
     "StepCost",
     "StepScore",
     "Undecoded",
-    "VerifiedPair",
-    "pick_queries",
     "render_report",
+    "report_script",
 ]
-
-SHOWN_RESULTS = 10
-"""How many results of a ranking stand in a row."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StepScore:
-    """The scores of the ranking after one step."""
+    """The scores of the ranking after one stage, under the stage's label."""
 
     step: str
     scores: Scores
@@ -43,8 +44,8 @@ class StepScore:
 class StepCost:
     """What one step took: the sums over its shards, and the most memory that any task held.
 
-    Rows, bytes and seconds are of the shards made in this run; `shards_found` were there before. `notes` are
-    what the step has to say of itself, such as the recall of an approximate search.
+    Rows, bytes and seconds are of the shards that are there, whichever run made them. `notes` are what the
+    step has to say of itself, such as the recall of an approximate search.
     """
 
     step: str
@@ -60,62 +61,48 @@ class StepCost:
 
 @dataclass(frozen=True, kw_only=True)
 class Undecoded:
-    """A photo that could not be decoded, and why."""
+    """A photo that could not be decoded, and why; `photo_id` is its path where that is known."""
 
     photo_id: str
     reason: str
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class QueryExample:
-    """A query and what the steps found for it.
-
-    Attributes
-    ----------
-    query_id
-        The query.
-    photo
-        Its picture, as `lmr.evaluation.pictures.thumbnail` returns it.
-    why
-        Why it is among the examples, in a few words.
-    rankings
-        Step to its whole ranking of gallery ids, best first. The first ten are shown; with `relevant`, AP@100
-        is taken from all.
-    relevant
-        The ids of its right photos; None without a solution.
-    landmark
-        The landmark's name, if known.
-    """
-
-    query_id: str
-    photo: str
-    why: str
-    rankings: Mapping[str, Sequence[str]]
-    relevant: Collection[str] | None = None
-    landmark: str | None = None
+    role: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifiedPair:
-    """A query and a gallery photo with the inliers between them.
+class Setting:
+    """A setting's value, and the preset's where it is another one."""
+
+    value: str
+    preset: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryFiles:
+    """What lies beside the page.
 
     Attributes
     ----------
-    query_id, gallery_id
-        The two photos.
-    picture
-        The `data_uri` of their `match_picture`.
-    n_inliers
-        How many matches agree with one transformation.
-    relevant
-        Whether they show the same landmark; None without a solution.
+    folder
+        The folder of the files, relative to the page.
+    index_files
+        How many files the index has.
+    queries, pictured
+        Queries, and how many of them have pictures.
+    unreadable, without_confident
+        Queries that could not be read, and those without a confident match.
     """
 
-    query_id: str
-    gallery_id: str
-    picture: str
-    n_inliers: int
-    relevant: bool | None = None
+    folder: str
+    index_files: int
+    queries: int
+    pictured: int
+    unreadable: int = 0
+    without_confident: int = 0
+
+    @property
+    def all_pictured(self) -> bool:
+        """Whether every query that can be read has pictures."""
+        return self.pictured >= self.queries - self.unreadable
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -127,110 +114,93 @@ class Report:
     run
         The run's name, the title of the page.
     about
-        A line under it: which data, which workflow, when.
+        A line under it: how many photos.
+    state
+        What is missing, where the run has not ended; empty else.
     measure
         What the scores are.
-    facts
-        Figures for the top of the page, label to value, as they shall be read.
+    stages
+        Labels of the stages, in order.
+    verified
+        Whether pairs were verified, so that there are confident matches.
+    files
+        The queries.
     scores
-        The steps in order, each scored on the same queries.
+        The stages in order, each scored on the same queries.
+    confident_counts
+        How many confident matches each query has.
     costs
         The steps in order.
     undecoded
         The photos that could not be decoded, or None where no step looked.
     settings
         Step to its settings by name.
-    queries, pairs
-        Examples.
-    thumbnails
-        Gallery id to picture, for all that the queries' first ten name. A photo without one is a blank.
+    facts
+        How the run was made: command, folders, versions; label to text.
     """
 
     run: str
     about: str = ""
+    state: str = ""
     measure: str = "mAP@100"
-    facts: Mapping[str, str] = field(default_factory=dict)
+    stages: Sequence[str] = ()
+    verified: bool = False
+    files: QueryFiles | None = None
     scores: Sequence[StepScore] = ()
+    confident_counts: Sequence[int] = ()
     costs: Sequence[StepCost] = ()
     undecoded: Sequence[Undecoded] | None = None
-    settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
-    queries: Sequence[QueryExample] = ()
-    pairs: Sequence[VerifiedPair] = ()
-    thumbnails: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Mapping[str, Setting]] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 def render_report(report: Report) -> str:
-    """Return the page: HTML with its style and pictures inside.
+    """Return the page: HTML with its style inside; its script and the queries lie in the folder of its files.
 
     Raises
     ------
     LmrError
-        If the steps were scored on different queries, or a picture is not a `data:image/` URI.
+        If the stages were scored on different queries.
     """
-    pictures = (
-        *report.thumbnails.values(),
-        *(query.photo for query in report.queries),
-        *(pair.picture for pair in report.pairs),
-    )
-    for picture in pictures:
-        if not picture.startswith("data:image/"):
-            raise LmrError(
-                "a picture of the report is not inside the page",
-                got=picture[:80],
-                fix="make it by lmr.evaluation.pictures.thumbnail or data_uri",
-            )
-    shown = {
-        photo_id
-        for query in report.queries
-        for row in query.rankings.values()
-        for photo_id in row[:SHOWN_RESULTS]
-    }
-    # A photo comes up in many rows; its picture stands in the style sheet once, under this class.
-    classes = {
-        photo_id: f"p{number}" for number, photo_id in enumerate(sorted(shown & report.thumbnails.keys()))
-    }
-    reasons = Counter(photo.reason for photo in report.undecoded or ())
     return (
         _environment()
         .get_template("report.html")
         .render(
             report=report,
+            config=_config(report),
             score_rows=_score_rows(report.scores),
             score_bars=_score_bars(report.scores),
+            score_spread=_spread(_last(report.scores)),
+            confident_spread=_confident_spread(report.confident_counts),
             cost_bars=_cost_bars(report.costs),
             total=_total(report.costs),
-            reasons=reasons.most_common(),
-            queries=[_query(query) for query in report.queries],
-            classes=classes,
+            reasons=Counter(photo.reason for photo in report.undecoded or ()).most_common(),
+            n_changed=sum(
+                one.preset is not None for group in report.settings.values() for one in group.values()
+            ),
         )
     )
 
 
-def pick_queries(before: Scores, after: Scores, *, n_each: int = 2, seed: int = 0) -> list[tuple[str, str]]:
-    """Choose queries to look at: the largest gains from `before` to `after`, the worst, and some at random.
+def report_script() -> bytes:
+    """Return the script of the page, which lies beside the files of queries as `report.js`."""
+    return (resources.files("lmr.evaluation") / "templates" / "report.js").read_bytes()
 
-    The worst are those that lose most, or, where fewer lose, those that end lowest. A query is chosen once.
-    Queries that the protocol leaves out may be among the random ones.
 
-    Returns
-    -------
-    list of (query id, why)
-        At most `3 * n_each`; gains, then the worst, then random ones.
-    """
-    _check_same_queries([before, after])
-    change = after.per_query - before.per_query
-    counted = np.flatnonzero(~np.isnan(change))
-    by_change = counted[np.lexsort((after.per_query[counted], change[counted]))]
-    chosen: dict[int, str] = {}
-    for row in by_change[::-1][:n_each]:
-        if change[row] > 0:
-            chosen[row] = "largest gain"
-    for row in by_change[:n_each]:
-        chosen.setdefault(row, "largest loss" if change[row] < 0 else "lowest score")
-    others = np.setdiff1d(np.arange(len(change)), list(chosen))
-    for row in np.random.default_rng(seed).permutation(others)[:n_each]:
-        chosen[row] = "at random"
-    return [(after.query_ids[row], why) for row, why in chosen.items()]
+def _config(report: Report) -> str:
+    """Return what the script has to know, as JSON that no text in it can end early."""
+    files = report.files
+    about = {
+        "folder": files.folder if files else "",
+        "indexFiles": files.index_files if files else 0,
+        "queries": files.queries if files else 0,
+        "pictured": files.pictured if files else 0,
+        "allPictured": bool(files and files.all_pictured),
+        "stages": [printable(stage) for stage in report.stages],
+        "verified": report.verified,
+        "scored": bool(report.scores),
+    }
+    return json.dumps(about).replace("<", "\\u003c")
 
 
 @dataclass(frozen=True)
@@ -252,13 +222,6 @@ class _Bar:
     length: float
     gained: float = 0.0
     lost: float = 0.0
-
-
-@dataclass(frozen=True)
-class _Row:
-    step: str
-    score: float | None
-    results: list[tuple[str, bool | None]]
 
 
 def _score_rows(scores: Sequence[StepScore]) -> list[_ScoreRow]:
@@ -295,6 +258,37 @@ def _score_bars(scores: Sequence[StepScore]) -> list[_Bar]:
     ]
 
 
+def _last(scores: Sequence[StepScore]) -> NDArray[np.float64]:
+    found = np.asarray(scores[-1].scores.per_query if scores else [], np.float64)
+    return found[~np.isnan(found)]
+
+
+def _spread(values: NDArray[np.float64]) -> list[_Bar]:
+    """Count queries by their score, in fifths."""
+    if not len(values):
+        return []
+    counts = np.histogram(values, bins=(0, 0.2, 0.4, 0.6, 0.8, 1))[0].tolist()
+    labels = ("0 to 0.2", "0.2 to 0.4", "0.4 to 0.6", "0.6 to 0.8", "0.8 to 1")
+    return _counted(labels, counts)
+
+
+def _confident_spread(counts: Sequence[int]) -> list[_Bar]:
+    """Count queries by the number of their confident matches."""
+    if not len(counts):
+        return []
+    edges = (0, 1, 2, 6, 21, max(int(max(counts)) + 1, 22))
+    labels = ("none", "1", "2 to 5", "6 to 20", "more than 20")
+    return _counted(labels, np.histogram(counts, bins=edges)[0].tolist())
+
+
+def _counted(labels: Sequence[str], counts: Sequence[int]) -> list[_Bar]:
+    most = max(*counts, 1)
+    return [
+        _Bar(label=label, value=f"{count:,}", length=count / most)
+        for label, count in zip(labels, counts, strict=True)
+    ]
+
+
 def _cost_bars(costs: Sequence[StepCost]) -> list[_Bar]:
     longest = max((cost.seconds for cost in costs), default=0.0) or 1.0
     return [
@@ -315,18 +309,6 @@ def _total(costs: Sequence[StepCost]) -> StepCost:
     )
 
 
-def _query(query: QueryExample) -> dict[str, object]:
-    rows = []
-    for step, ranking in query.rankings.items():
-        score = average_precision_at_100(ranking, query.relevant) if query.relevant else None
-        results = [
-            (photo_id, None if query.relevant is None else photo_id in query.relevant)
-            for photo_id in ranking[:SHOWN_RESULTS]
-        ]
-        rows.append(_Row(step, score, results))
-    return {"example": query, "rows": rows}
-
-
 def _check_same_queries(scores: Sequence[Scores]) -> None:
     for one, other in pairwise(scores):
         if one.query_ids != other.query_ids:
@@ -343,13 +325,17 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.FunctionLoader(lambda name: (templates / name).read_text(encoding="utf-8")),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
-        # Names of files stand on the page; what is markup already is ours.
-        finalize=lambda value: printable(value, keep="\n\t") if type(value) is str else value,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"size": _size, "duration": _duration, "count": _count, "signed": _signed}
     return environment
+
+
+def _shown(value: Any) -> Any:
+    """Make names of files, which stand on the page, harmless; what is markup already is ours."""
+    return printable(value, keep="\n\t") if type(value) is str else value
 
 
 def _count(number: int) -> str:

@@ -60,7 +60,7 @@ def learn_whitening(x: Floats, dimension: int, *, power: float) -> Whitening:
         (n, d) float32. Rows of zeros are left out. There may be fewer rows than columns.
     dimension
         Coordinates kept, those of the largest variance; fewer if the sample does not span as many (n rows
-        span at most n - 1).
+        span at most n - 1). Rows that are all the same span one, their own direction.
     power
         Each coordinate is divided by its variance (eigenvalue) ** power: 0 only rotates, 0.5 divides by the
         standard deviation, which is full whitening. The less the sample has rows, the less of it is good.
@@ -68,7 +68,7 @@ def learn_whitening(x: Floats, dimension: int, *, power: float) -> Whitening:
     Raises
     ------
     LmrError
-        If the rows are not finite or all the same, or `dimension` or `power` is out of range.
+        If the rows are not finite, or `dimension` or `power` is out of range.
     """
     if dimension < 1 or not 0 <= power <= 1:
         raise LmrError(
@@ -82,16 +82,18 @@ def learn_whitening(x: Floats, dimension: int, *, power: float) -> Whitening:
             "descriptors are not finite", got=f"{len(rows)} rows with NaN or infinity", fix="leave those out"
         )
     if not (rows != rows[:1]).any():
-        raise LmrError(
-            "a whitening needs descriptors that differ",
-            got=f"{len(rows)} rows, all the same",
-            fix="give more photos",
-        )
+        return _along(rows)
     mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
     rows -= mean  # a copy of the caller's
     variances, directions = _principal(rows, dimension)
     # In rows, as a stored array comes back; the same numbers in columns are summed in another order.
     return Whitening(mean, np.ascontiguousarray(directions / variances**power, np.float32))
+
+
+def _along(rows: Floats) -> Whitening:
+    """Return the coordinate along rows that are all the same: one photo is found as many are."""
+    direction = rows[:1].T.astype(np.float32) if len(rows) else np.eye(rows.shape[1], 1, dtype=np.float32)
+    return Whitening(np.zeros(rows.shape[1], np.float32), direction / np.linalg.norm(direction))
 
 
 def _principal(centred: Floats, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

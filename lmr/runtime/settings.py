@@ -16,6 +16,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from lmr import storage
 from lmr.errors import SettingsError
+from lmr.text import one_of
 
 __all__ = [
     "ADDED_LATER",
@@ -105,6 +106,9 @@ def digest(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
+    # First what there may be a million of: names of photos.
+    if isinstance(value, str | int | float | bool) or value is None:
+        return value
     if isinstance(value, Part):
         return {"class": value.kind, **{name: _plain(one) for name, one in value.values.items()}}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -116,8 +120,6 @@ def _plain(value: Any) -> Any:
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
-    if isinstance(value, str | int | float | bool) or value is None:
-        return value
     raise TypeError(f"a setting of type {type(value).__name__} has no stable fingerprint")
 
 
@@ -210,7 +212,7 @@ def layer(base: Group, *layers: Mapping[str, Mapping[str, Any]]) -> Group:
                 raise SettingsError(
                     "unknown group of settings",
                     got=_cut(str(name)),
-                    fix=f"one of: {', '.join(sorted(groups))}",
+                    fix=one_of(str(name)[:100], sorted(groups)),
                 )
             changes[name].update(fields)
     # What a workflow's own presets say is checked as well as what was added.
@@ -250,7 +252,7 @@ def replaced(name: str, group: Group, fields: Mapping[str, Any]) -> Group:
     for field in fields:
         if field not in current:
             raise SettingsError(
-                f"unknown setting {name}.{_cut(str(field))}", fix=f"one of: {', '.join(sorted(current))}"
+                f"unknown setting {name}.{_cut(str(field))}", fix=one_of(str(field)[:100], sorted(current))
             )
     if wrong := _boolean_for_number(group, fields):
         raise SettingsError(f"setting {name}.{wrong} is not valid", got="true or false", fix="give a number")

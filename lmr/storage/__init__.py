@@ -3,6 +3,7 @@
 from lmr.storage.objects import (
     absolute,
     delete,
+    delete_empty,
     exists,
     find,
     folder_sizes,
@@ -15,11 +16,13 @@ from lmr.storage.objects import (
     read_many,
     size,
 )
-from lmr.storage.outside import read_outside
+from lmr.storage.outside import Piece, read_outside
 
 __all__ = [
+    "Piece",
     "absolute",
     "delete",
+    "delete_empty",
     "exists",
     "find",
     "folder_sizes",

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from lmr.errors import ShardError, StorageError
 from lmr.storage import objects
 
-__all__ = ["SCHEMA_VERSION", "Dataset", "JoinedDataset", "locate"]
+__all__ = ["SCHEMA_VERSION", "Dataset", "JoinedDataset", "facts_of", "locate"]
 
 SCHEMA_VERSION = 1
 """Version of the layout of shards; a reader refuses any other."""
@@ -172,6 +172,23 @@ class Dataset:
             got = f"{url}: {parquet.metadata.num_rows} of {facts.get('rows')} rows"
             raise ShardError(what, got=got, fix=fix)
         return facts
+
+
+def facts_of(url: str) -> dict[str, Any]:
+    """Return what a shard says of itself, whichever dataset it is of; empty where lmr did not write the file.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be read, or is damaged.
+    """
+    try:
+        with objects.open_read(url) as file:
+            footer, _ = _read_footer(file)
+            return _facts(pq.ParquetFile(file, metadata=footer)) or {}
+    except (pa.ArrowException, OSError, ValueError) as error:
+        got = " ".join(str(error).split())[:200]
+        raise StorageError("a shard is damaged", got=f"{url}: {got}", fix=f"delete {url}") from error
 
 
 def _to_parquet(rows: pa.Table, row_group_rows: int | None) -> pa.Buffer:

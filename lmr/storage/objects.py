@@ -2,26 +2,38 @@
 
 Everything that `lmr` keeps goes through here. An object is whole or absent: local files are written
 under another name and renamed, S3 objects are one PUT (an fsspec file closed by an exception would
-commit what it has).
+commit what it has). No path is a pattern, a chain of storages or an option: every name that a file system or
+S3 allows is itself.
 """
 
 import errno
 import getpass
 import os
+import shutil
 import socket
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-import fsspec
-
 from lmr.errors import StorageError, one_line
 from lmr.storage.retries import has_stale_credentials, is_transient, retry, s3_answer
+from lmr.storage.urls import (
+    absolute,
+    file_system,
+    forget_credentials,
+    is_local,
+    join,
+    local_path,
+    path_of,
+    server_of,
+)
 
 __all__ = [
     "absolute",
     "delete",
+    "delete_empty",
     "exists",
     "find",
     "folder_sizes",
@@ -38,17 +50,7 @@ __all__ = [
 
 Result = TypeVar("Result")
 
-# A wrong address must not look like a hang, and there is one place that tries again (lmr.storage.retries).
-# What the user's own fsspec configuration says goes first.
-fsspec.config.conf.setdefault("s3", {}).setdefault(
-    "config_kwargs",
-    {"connect_timeout": 5, "read_timeout": 60, "retries": {"total_max_attempts": 1, "mode": "standard"}},
-)
-
-
-def join(url: str, *parts: str) -> str:
-    """Join path parts to a URL with single slashes."""
-    return "/".join([url.rstrip("/"), *(part.strip("/") for part in parts if part)])
+_THREADS = 16
 
 
 def put(url: str, data: bytes | memoryview) -> None:
@@ -68,7 +70,7 @@ def put(url: str, data: bytes | memoryview) -> None:
 
 
 def _pipe(url: str, data: bytes) -> None:
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     fs.pipe_file(path, data)
 
 
@@ -95,7 +97,7 @@ def read(url: str) -> bytes:
 
 
 def _cat(url: str) -> bytes:
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     data: bytes = fs.cat_file(path)
     return data
 
@@ -112,15 +114,22 @@ def read_many(urls: Sequence[str]) -> list[bytes | OSError]:
         If the storage cannot be reached, or refuses.
     """
     with _explained("read", urls[0]):
-        paths = [str(_file_system(url)[1]) for url in urls]
         tolerated = (FileNotFoundError, PermissionError) if is_local(urls[0]) else (FileNotFoundError,)
         done: dict[str, bytes | OSError] = {}
 
         def read_rest() -> None:
-            rest = [path for path in dict.fromkeys(paths) if path not in done]
-            fs, _ = _file_system(urls[0])
-            found: Any = fs.cat(rest, on_error="return")
-            found = found if isinstance(found, dict) else {rest[0]: found}
+            fs, _ = file_system(urls[0])  # one for all threads: each would connect anew
+
+            def attempt(url: str) -> Any:
+                # One by one, since fsspec's `cat` of several takes names for patterns.
+                try:
+                    return fs.cat_file(path_of(url))
+                except Exception as error:
+                    return error
+
+            rest = [url for url in dict.fromkeys(urls) if url not in done]
+            with ThreadPoolExecutor(min(_THREADS, len(rest)), thread_name_prefix="read") as pool:
+                found = dict(zip(rest, pool.map(attempt, rest), strict=True))
             failed = {
                 p: v for p, v in found.items() if isinstance(v, Exception) and not isinstance(v, tolerated)
             }
@@ -130,7 +139,7 @@ def read_many(urls: Sequence[str]) -> list[bytes | OSError]:
                 raise error
 
         _retry(read_rest, urls[0])
-        return [done[path] for path in paths]
+        return [done[url] for url in urls]
 
 
 @contextmanager
@@ -171,7 +180,7 @@ class _Patient:
             return _retry(attempt, self._url)
 
     def _open(self) -> Any:
-        fs, path = _file_system(self._url)
+        fs, path = file_system(self._url)
         return fs.open(path, "rb")
 
     def __getattr__(self, name: str) -> Any:
@@ -182,7 +191,7 @@ def exists(url: str) -> bool:
     """Tell whether an object or folder is there."""
 
     def look() -> bool:
-        fs, path = _file_system(url)
+        fs, path = file_system(url)
         fs.invalidate_cache()
         found: bool = fs.exists(path)
         return found
@@ -195,7 +204,7 @@ def size(url: str) -> int | None:
     """Return the size of an object in bytes; None when it is not there."""
 
     def look() -> int | None:
-        fs, path = _file_system(url)
+        fs, path = file_system(url)
         fs.invalidate_cache()
         try:
             return int(fs.info(path)["size"] or 0)
@@ -203,14 +212,14 @@ def size(url: str) -> int | None:
             return None
 
     with _explained("look for", url):
-        return retry(look, _server(url))
+        return _retry(look, url)
 
 
 def folder_sizes(url: str) -> dict[str, int]:
     """List the files directly in a folder: name to size in bytes; empty when there is no such folder."""
 
     def look() -> list[dict[str, Any]]:
-        fs, path = _file_system(url)
+        fs, path = file_system(url)
         fs.invalidate_cache()
         try:
             entries: list[dict[str, Any]] = fs.ls(path, detail=True)
@@ -229,7 +238,7 @@ def find(url: str) -> dict[str, Mapping[str, Any]]:
     """List the files at any depth below a folder: path below it to what the storage says of it."""
 
     def look() -> tuple[str, Mapping[str, Mapping[str, Any]]]:
-        fs, path = _file_system(url)
+        fs, path = file_system(url)
         fs.invalidate_cache()
         return path.rstrip("/"), fs.find(path, detail=True)
 
@@ -242,11 +251,19 @@ def delete(url: str) -> None:
     """Delete an object or a folder with all that it holds; nothing happens when it is not there."""
 
     def remove() -> None:
-        fs, path = _file_system(url)
+        fs, path = file_system(url)
         fs.invalidate_cache()
         with suppress(FileNotFoundError):  # what an earlier try has removed
-            if fs.exists(path):
-                fs.rm(path, recursive=True)
+            if is_local(url):
+                if os.path.isdir(path) and not os.path.islink(path):
+                    shutil.rmtree(path)
+                else:
+                    os.remove(path)
+                return
+            # One by one, since fsspec's `rm` of a folder takes names for patterns.
+            objects = fs.find(path)
+            with ThreadPoolExecutor(_THREADS, thread_name_prefix="delete") as pool:
+                list(pool.map(fs.rm_file, objects))
 
     with _explained("delete", url):
         _retry(remove, url)
@@ -254,39 +271,13 @@ def delete(url: str) -> None:
 
 def _retry(call: Callable[[], Result], url: str) -> Result:
     """Call until storage answers; `call` gets its file system anew each time, by then of new credentials."""
-    return retry(call, _server(url), renew=lambda: _forget_credentials(url))
+    return retry(call, server_of(url), renew=lambda: forget_credentials(url))
 
 
-def _forget_credentials(url: str) -> None:
-    """Drop the file systems of a URL's kind, whose clients hold the credentials that they began with."""
-    type(fsspec.core.url_to_fs(url)[0]).clear_instance_cache()
-
-
-def _file_system(url: str) -> tuple[Any, str]:
-    fs, path = fsspec.core.url_to_fs(url)
-    if hasattr(fs, "retries"):
-        fs.retries = 1  # s3fs would try five times at each of our tries
-    return fs, path
-
-
-def _server(url: str) -> str:
-    """Name what answers for a URL: a bucket, or this machine's file systems."""
-    return "file" if is_local(url) else "/".join(url.split("/")[:3])
-
-
-def is_local(url: str) -> bool:
-    """Tell whether a URL is a path on this machine's file systems."""
-    return "://" not in url or url.startswith(("file://", "local://"))
-
-
-def absolute(url: str) -> str:
-    """Return a URL that means the same in every working directory."""
-    return os.path.abspath(local_path(url)) if is_local(url) else url
-
-
-def local_path(url: str) -> str:
-    """Return the path of a local URL."""
-    return str(fsspec.core.url_to_fs(url)[1])
+def delete_empty(path: str) -> None:
+    """Delete a folder of this machine if nothing is in it; nothing happens otherwise."""
+    with suppress(OSError):
+        os.rmdir(local_path(path))
 
 
 @contextmanager

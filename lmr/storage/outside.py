@@ -2,80 +2,160 @@
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
 
 from lmr.errors import PhotoError, StorageError, one_line
-from lmr.storage.objects import _file_system, _fix, _server, is_local, local_path
+from lmr.storage.objects import _fix
 from lmr.storage.retries import is_transient, retry
+from lmr.storage.urls import file_system, is_local, local_path, server_of
 
-__all__ = ["irregular_kind", "read_outside", "read_starts"]
+__all__ = [
+    "Piece",
+    "irregular_kind",
+    "read_outside",
+    "read_starts",
+    "stamp_of_file",
+    "stamp_of_object",
+    "stamps_of",
+]
 
 _THREADS = 16
 
 
-def read_outside(urls: Sequence[str], *, most_bytes: int) -> list[bytes | PhotoError | StorageError]:
-    """Read files of one storage, many at a time; no name is taken for a pattern.
+@dataclass(frozen=True)
+class Piece:
+    """A file, or so many bytes of one.
+
+    Attributes
+    ----------
+    url
+        The file.
+    offset
+        Where the bytes begin.
+    size
+        How many they are; None for the whole file.
+    """
+
+    url: str
+    offset: int = 0
+    size: int | None = None
+
+
+def read_outside(
+    pieces: Sequence[Piece | str], *, most_bytes: int
+) -> list[bytes | PhotoError | StorageError]:
+    """Read files or parts of files, many at a time; no name is taken for a pattern.
 
     Parameters
     ----------
-    urls
-        The files.
+    pieces
+        The files, or parts of them.
     most_bytes
-        Larger files are not read.
+        Larger ones are not read.
 
     Returns
     -------
     Of each file its bytes; or a `PhotoError` with what is a fact (a pipe, too large); or a `StorageError`
     with what may be another way in a moment (missing, forbidden, not reachable).
     """
-    done: dict[str, bytes | Exception] = {}
-    passing: dict[str, Exception] = {}
+    wanted = [Piece(one) if isinstance(one, str) else one for one in pieces]
+    done: dict[Piece, bytes | Exception] = {}
+    passing: dict[Piece, Exception] = {}
 
-    def attempt(url: str) -> bytes | Exception:
+    def attempt(piece: Piece) -> bytes | Exception:
         try:
-            return _read_file(local_path(url), most_bytes) if is_local(url) else _read_object(url, most_bytes)
+            return _read(piece, most_bytes)
         except Exception as error:
             return error
 
     def read_rest() -> None:
-        rest = [url for url in dict.fromkeys(urls) if url not in done]
+        rest = [piece for piece in dict.fromkeys(wanted) if piece not in done]
         with ThreadPoolExecutor(min(_THREADS, len(rest)), thread_name_prefix="read") as pool:
             found = dict(zip(rest, pool.map(attempt, rest), strict=True))
         passing.clear()
-        passing.update({url: e for url, e in found.items() if isinstance(e, Exception) and is_transient(e)})
-        done.update({url: result for url, result in found.items() if url not in passing})
+        passing.update({one: e for one, e in found.items() if isinstance(e, Exception) and is_transient(e)})
+        done.update({one: result for one, result in found.items() if one not in passing})
         for error in passing.values():
             raise error
 
     try:
-        if urls:
-            retry(read_rest, _server(urls[0]))
+        if wanted:
+            retry(read_rest, server_of(wanted[0].url))
     except Exception as error:
         if not is_transient(error):
             raise
     done.update(passing)
-    return [_result(done[url]) for url in urls]
+    return [_result(done[piece]) for piece in wanted]
 
 
-def read_starts(urls: Sequence[str], count: int) -> list[bytes | Exception]:
-    """Read the first bytes of files of one storage; where one cannot be read, its error stands."""
+def read_starts(pieces: Sequence[Piece | str], count: int) -> list[bytes | Exception]:
+    """Read the first bytes of files, or of parts of files; where one cannot be read, its error stands."""
+    wanted = [Piece(one) if isinstance(one, str) else one for one in pieces]
 
-    def attempt(url: str) -> bytes | Exception:
+    def attempt(piece: Piece) -> bytes | Exception:
+        size = count if piece.size is None else min(count, piece.size)
+        try:
+            if is_local(piece.url):
+                with open(_open(piece.url), "rb") as file:
+                    return os.pread(file.fileno(), size, piece.offset)
+            fs, path = file_system(piece.url)
+            stop = piece.offset + size
+            start: bytes = retry(
+                lambda: fs.cat_file(path, start=piece.offset, end=stop), server_of(piece.url)
+            )
+            return start
+        except Exception as error:
+            return error
+
+    if not wanted:
+        return []
+    with ThreadPoolExecutor(1 if is_local(wanted[0].url) else _THREADS, thread_name_prefix="read") as pool:
+        return list(pool.map(attempt, wanted))
+
+
+def _open(url: str) -> int:
+    return os.open(local_path(url), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def stamps_of(urls: Sequence[str]) -> list[str | Exception]:
+    """Return size and time of change (or ETag) of files; where a file has none, the error stands.
+
+    Raises
+    ------
+    StorageError
+        If the storage cannot be reached.
+    """
+
+    def look(url: str) -> str | Exception:
         try:
             if is_local(url):
-                with open(os.open(local_path(url), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-                    return file.read(count)
-            fs, path = _file_system(url)
-            start: bytes = retry(lambda: fs.cat_file(path, start=0, end=count), _server(url))
-            return start
+                about = os.stat(local_path(url))
+                if kind := irregular_kind(about.st_mode):
+                    return PhotoError(f"not a regular file: a {kind}")
+                return stamp_of_file(about)
+            fs, path = file_system(url)
+            info = retry(lambda: fs.info(path), server_of(url))
+            return stamp_of_object(info) if info["type"] == "file" else PhotoError("not a file: a folder")
         except Exception as error:
             return error
 
     if not urls:
         return []
-    with ThreadPoolExecutor(1 if is_local(urls[0]) else _THREADS, thread_name_prefix="read") as pool:
-        return list(pool.map(attempt, urls))
+    with ThreadPoolExecutor(1 if is_local(urls[0]) else _THREADS, thread_name_prefix="look") as pool:
+        return list(pool.map(look, urls))
+
+
+def stamp_of_file(about: os.stat_result) -> str:
+    """Return size and time of change of a local file."""
+    return f"{about.st_size} {about.st_mtime}"
+
+
+def stamp_of_object(about: Mapping[str, Any]) -> str:
+    """Return size and ETag of an object, as its storage describes it."""
+    return f"{about['size']} {about.get('ETag') or about.get('mtime') or ''}"
 
 
 def _result(found: bytes | Exception) -> bytes | PhotoError | StorageError:
@@ -98,16 +178,44 @@ def irregular_kind(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "special file")
 
 
+def _read(piece: Piece, most_bytes: int) -> bytes:
+    if piece.size is not None:
+        return _read_piece(piece.url, piece.offset, piece.size, most_bytes)
+    if is_local(piece.url):
+        return _read_file(local_path(piece.url), most_bytes)
+    return _read_object(piece.url, most_bytes)
+
+
+def _read_piece(url: str, offset: int, size: int, most_bytes: int) -> bytes:
+    if size > most_bytes:
+        raise _too_large(f"{size:,}", most_bytes)
+    if size == 0:
+        return b""
+    if is_local(url):
+        with open(_open(url), "rb") as file:
+            data = os.pread(file.fileno(), size, offset)
+    else:
+        fs, path = file_system(url)
+        data = fs.cat_file(path, start=offset, end=offset + size)
+    if len(data) < size:
+        raise StorageError(
+            "cannot be read",
+            got=f"the file ends after {offset + len(data):,} bytes",
+            fix="it has become shorter since it was listed: run the same command again",
+        )
+    return data
+
+
 def _read_file(path: str, most_bytes: int) -> bytes:
     # Opening a pipe waits for a writer, and opening a device may do anything: looked at first.
     _check(os.stat(path), most_bytes)
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+    with open(_open(path), "rb") as file:
         _check(os.fstat(file.fileno()), most_bytes)
         return _bounded(file.read(most_bytes + 1), most_bytes)
 
 
 def _read_object(url: str, most_bytes: int) -> bytes:
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     try:
         return _bounded(fs.cat_file(path, start=0, end=most_bytes + 1), most_bytes)
     except PhotoError:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lmr.errors import StorageError
-from lmr.storage.objects import find, is_local, local_path
-from lmr.storage.outside import irregular_kind
+from lmr.storage.objects import find
+from lmr.storage.outside import irregular_kind, stamp_of_file, stamp_of_object
+from lmr.storage.urls import is_local, local_path
 from lmr.text import printable
 
 __all__ = ["Entry", "walk"]
@@ -50,7 +51,7 @@ def walk(url: str) -> Iterator[Entry]:
         yield from _walk_local(local_path(url))
         return
     for path, about in find(url).items():
-        yield Entry(path, f"{about['size']} {about.get('ETag') or about.get('mtime') or ''}")
+        yield Entry(path, stamp_of_object(about))
 
 
 def _walk_local(root: str) -> Iterator[Entry]:
@@ -109,4 +110,4 @@ def _file(path: str, entry: "os.DirEntry[str]") -> Entry:
         return Entry(path, irregular="broken link" if entry.is_symlink() else "file that is gone")
     if kind := irregular_kind(about.st_mode):
         return Entry(path, irregular=kind)
-    return Entry(path, f"{about.st_size} {about.st_mtime}")
+    return Entry(path, stamp_of_file(about))

@@ -39,7 +39,8 @@ def test_its_own_labels_are_shown(done):
     assert "3 photo(s) could not be used" in printed
     page = (out / "report" / "index.html").read_text()
     assert f">{label}<" in page
-    assert "data:image/jpeg" in page
+    (queries,) = (out / "report").glob("data-*/queries-00000.js")
+    assert "data:image/jpeg" in queries.read_text()
     for foreign in ("spatial verification", "diffusion", "local search"):
         assert foreign not in page + printed
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from lmr.errors import LmrError, PhotoError
-from lmr.evaluation.pictures import data_uri, match_picture, thumbnail
+from lmr.evaluation.pictures import data_uri, match_picture, thumbnail, thumbnails
 
 
 def jpeg(width, height, colour=(120, 120, 120), orientation=None):
@@ -56,6 +56,11 @@ def test_bytes_that_are_no_photo_are_refused(data):
         thumbnail(data)
     with pytest.raises(PhotoError, match="cannot be decoded"):
         match_picture(jpeg(50, 50), data, [], [])
+
+
+def test_sizes_of_one_photo_are_those_of_each_alone():
+    photo = jpeg(640, 320)
+    assert [opened(uri).size for uri in thumbnails(photo, (64, 320))] == [(64, 32), (320, 160)]
 
 
 def test_a_match_picture_joins_the_inliers():

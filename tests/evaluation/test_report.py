@@ -13,21 +13,18 @@ import pytest
 import lmr
 from lmr.errors import LmrError
 from lmr.evaluation import report as report_module
-from lmr.evaluation.pictures import data_uri
 from lmr.evaluation.report import (
-    QueryExample,
+    QueryFiles,
     Report,
+    Setting,
     StepCost,
     StepScore,
     Undecoded,
-    VerifiedPair,
-    pick_queries,
     render_report,
 )
 from lmr.evaluation.scorers import Scores
 
-PICTURE = data_uri(b"a picture")
-VOID = {"meta", "img", "link", "br"}
+VOID = {"meta", "img", "link", "br", "input"}
 
 
 class Page(HTMLParser):
@@ -72,146 +69,130 @@ def full():
     return Report(
         run="dev",
         about="a line",
-        facts={"gallery photos": "1,473"},
+        stages=("1 local search", "2 spatial verification", "4 query expansion"),
+        verified=True,
+        files=QueryFiles(
+            folder="data-0", index_files=1, queries=40, pictured=38, unreadable=2, without_confident=8
+        ),
         scores=[
-            StepScore(step="search", scores=scores(0.5, 0.1, np.nan, 0.6)),
-            StepScore(step="verify", scores=scores(0.9, 0.0, np.nan, 0.6)),
-            StepScore(step="expand", scores=scores(0.6, 0.0, np.nan, 0.6)),
+            StepScore(step="1 local search", scores=scores(0.5, 0.1, np.nan, 0.6)),
+            StepScore(step="2 spatial verification", scores=scores(0.9, 0.0, np.nan, 0.6)),
+            StepScore(step="4 query expansion", scores=scores(0.6, 0.0, np.nan, 0.6)),
         ],
+        confident_counts=[0, 0, 1, 3, 5, 20, 21, 400],
         costs=[cost("search", seconds=10.0), cost("verify", seconds=40.0, shards_found=7, shards_failed=1)],
         undecoded=[
-            Undecoded(photo_id=f"u{n}", reason="cut short" if n < 2 else "no image") for n in range(3)
+            Undecoded(photo_id=f"u{n}.jpg", reason="cut short" if n < 2 else "no image", role="gallery")
+            for n in range(3)
         ],
-        settings={"verify": {"min_inliers": 40}},
-        queries=[
-            QueryExample(
-                query_id="q0",
-                photo=PICTURE,
-                why="largest gain",
-                rankings={"search": ["g1", "g2", *(f"x{n}" for n in range(20))], "verify": ["g2", "g1"]},
-                relevant=["g2", "g3"],
-                landmark="tower",
-            ),
-            QueryExample(query_id="q9", photo=PICTURE, why="no answer known", rankings={"verify": ["g2"]}),
-        ],
-        pairs=[VerifiedPair(query_id="q0", gallery_id="g2", picture=PICTURE, n_inliers=57, relevant=True)],
-        thumbnails={"g1": PICTURE, "g2": data_uri(b"another"), "unused": data_uri(b"not shown")},
+        settings={"verify": {"min_inliers": Setting(value="40", preset="10"), "seed": Setting(value="0")}},
+        facts={"Command": "lmr run retrieval", "Preset": "vlad"},
     )
 
 
 def test_the_whole_page():
     page = Page(render_report(full()))
     assert page.text[page.text.index("Landmark search") + 1] == "dev"
-    links = {a["href"].removeprefix("#") for a in page.all("a")}
-    assert links == {a["id"] for a in page.all("section")}
-    assert links == {"scores", "cost", "queries", "pairs", "undecoded", "settings"}
-    for expected in ("tower", "57 inliers", "same landmark", "min_inliers", "40", "2 right photos", "1,473"):
-        assert expected in page.text
+    links = [a["href"].removeprefix("#") for a in page.all("a") if a.get("class") != "skip"]
+    sections = [a["id"] for a in page.all("section")]
+    # Matches first, then scores, then cost.
+    assert links == sections == ["matches", "scores", "cost", "undecoded", "settings", "made"]
+    text = " ".join(page.text)
+    assert "queries with a confident match 30 of 40" in text
+    assert "queries without a list 2" in text
+    assert "lmr run retrieval" in text
+    assert "have pictures" not in text  # all that can be read have
 
 
-def test_scores_are_compared_with_the_step_before():
+def test_settings_that_differ_from_the_preset_are_marked():
+    page = Page(render_report(full()))
+    text = " ".join(page.text)
+    assert "1 setting differs from the preset and is marked." in text
+    assert "min_inliers 40 preset: 10 seed 0" in text
+    assert len(page.all("div", **{"class": "changed"})) == 1
+
+
+def test_scores_are_compared_with_the_stage_before():
     text = " ".join(Page(render_report(full())).text)
     assert "over 3 queries" in text
-    assert "search 0.400 – – –" in text
-    assert "verify 0.500 +0.100 1 1" in text
-    assert "expand 0.400 \N{MINUS SIGN}0.100 0 1" in text
-    assert "mAP@100 0.400 ±0.000 since search" in text
+    assert "1 local search 0.400 – – –" in text
+    assert "2 spatial verification 0.500 +0.100 1 1" in text
+    assert "4 query expansion 0.400 \N{MINUS SIGN}0.100 0 1" in text
+    assert "mAP@100 0.400 ±0.000 since 1 local search" in text
 
 
 def test_bars_are_as_long_as_their_figures():
     page = Page(render_report(full()))
-    assert [a["width"] for a in page.all("rect", **{"class": "filled"})] == [
-        *("40.00%", "40.00%", "40.00%"),
-        *("25.00%", "100.00%"),
-    ]
+    widths = [a["width"] for a in page.all("rect", **{"class": "filled"})]
+    assert widths[:5] == ["100.00%", "50.00%", "100.00%", "50.00%", "100.00%"]  # confident matches: 2 1 2 1 2
+    assert widths[5:8] == ["40.00%", "40.00%", "40.00%"]
+    assert widths[8:13] == ["50.00%", "0.00%", "0.00%", "100.00%", "0.00%"]  # scores: 0.0 | 0.6 0.6
+    assert widths[13:] == ["25.00%", "100.00%"]
     assert [a["width"] for a in page.all("rect", **{"class": "gained"})] == ["50.00%"]
     assert [a["width"] for a in page.all("rect", **{"class": "lost"})] == ["50.00%"]
 
 
 def test_costs_are_added_up():
     text = " ".join(Page(render_report(full())).text)
-    assert "verify 3 +7 found 1 failed 1,200 2.5 MB 40 s 700 MB" in text
-    assert "all steps 6 +7 found 1 failed 2,400 5 MB 50 s 700 MB" in text
-
-
-def test_results_are_marked_right_wrong_or_unknown():
-    html = render_report(full())
-    page = Page(html)
-    shown = [(a["title"], a["class"].split()[1:]) for a in page.all("li") if "photo" in a["class"]]
-    assert shown[:2] == [("1 · g1 · wrong", ["wrong", "p0"]), ("2 · g2 · right", ["right", "p1"])]
-    assert shown[2] == ("3 · x0 · wrong", ["wrong", "blank"])
-    assert len(shown) == 10 + 2 + 1
-    assert shown[10] == ("1 · g2 · right", ["right", "p1"])
-    assert shown[12] == ("1 · g2 · unknown", ["unknown", "p1"])
-    # AP@100 of the two rankings: (1/2) / 2 and (1/1) / 2; none where no answer is known.
-    assert [t for t in page.text if t.startswith("AP@100")] == ["AP@100 0.250", "AP@100 0.500"]
-    # A gallery photo's picture stands in the page once, one that no row shows not at all.
-    assert html.count(data_uri(b"another")) == 1
-    assert data_uri(b"not shown") not in html
+    assert "verify 3 +7 found 1 missing 1,200 2.5 MB 40 s 700 MB" in text
+    assert "all steps 6 +7 found 1 missing 2,400 5 MB 50 s 700 MB" in text
 
 
 def test_photos_left_out_are_counted_and_listed():
-    page = Page(render_report(full()))
-    text = " ".join(page.text)
+    text = " ".join(Page(render_report(full())).text)
     assert "3 photos could not be decoded" in text
     assert "cut short 2 no image 1" in text
-    assert [t for t in page.text if re.fullmatch("u[0-9]", t)] == ["u0", "u1", "u2"]
+    assert re.findall(r"u\d\.jpg", text) == ["u0.jpg", "u1.jpg", "u2.jpg"]
     none = " ".join(Page(render_report(Report(run="r", undecoded=[]))).text)
     assert "every photo could be decoded" in none
 
 
-def test_nothing_is_fetched():
+def test_nothing_is_fetched_from_the_web():
     html = render_report(full())
     assert "://" not in html
     assert "@import" not in html
     assert not re.search(r"url\((?!data:)", html)
     page = Page(html)
-    assert not page.all("script")
+    assert [a["src"] for a in page.all("script") if "src" in a] == ["data-0/report.js"]
     assert not page.all("link")
-    assert all(a["src"].startswith("data:") for a in page.all("img"))
-    assert any("default-src 'none'" in a.get("content", "") for a in page.all("meta"))
+    (policy,) = [a["content"] for a in page.all("meta") if "Security" in a.get("http-equiv", "")]
+    assert "default-src 'none'; script-src 'self' file:; img-src data:;" in policy
+    assert b"://" not in report_module.report_script().replace(b"http://www.w3.org/2000/svg", b"")
+    for dangerous in (b"innerHTML", b"outerHTML", b"insertAdjacentHTML", b"document.write", b"eval("):
+        assert dangerous not in report_module.report_script()
 
 
 def test_names_cannot_break_the_page():
-    evil = "</style><script>alert('1')</script>&"
+    evil = "</style></script><script>alert('1')</script>&"
     page = render_report(
         Report(
             run=evil,
             about=evil,
+            state=evil,
             measure=evil,
-            facts={evil: evil},
+            stages=[evil],
+            files=QueryFiles(folder="data-0", index_files=1, queries=1, pictured=1),
             scores=[StepScore(step=evil, scores=scores(0.5))],
             costs=[cost(evil)],
             undecoded=[Undecoded(photo_id=evil, reason=evil)],
-            settings={evil: {evil: evil}},
-            queries=[
-                QueryExample(query_id=evil, photo=PICTURE, why=evil, rankings={evil: [evil]}, landmark=evil)
-            ],
-            pairs=[VerifiedPair(query_id=evil, gallery_id=evil, picture=PICTURE, n_inliers=1)],
-            thumbnails={evil: PICTURE},
+            settings={evil: {evil: Setting(value=evil, preset=evil)}},
+            facts={evil: evil},
         )
     )
-    assert "<script" not in page
+    assert page.count("<script") == 2
     assert page.count("</style>") == 1
     assert Page(page).text.count(evil) > 10
 
 
 def test_what_is_empty_is_left_out():
-    html = render_report(Report(run="bare"))
-    page = Page(html)
+    page = Page(render_report(Report(run="bare")))
     assert not page.all("section")
-    assert page.text == ["bare · lmr", "Landmark search", "bare"]
-    # A ranking may be empty, and all steps may have taken no time.
-    example = QueryExample(query_id="q", photo=PICTURE, why="w", rankings={"s": []}, relevant=[])
-    text = Page(render_report(Report(run="r", queries=[example], costs=[cost("s", seconds=0.0)]))).text
-    assert "nothing found" in text
-    assert "no right photos" in text
+    assert page.text == ["bare · lmr", "Skip to the matches", "Landmark search", "bare"]
+    text = " ".join(Page(render_report(Report(run="r", costs=[cost("s", seconds=0.0)]))).text)
+    assert "not known" not in text
 
 
 def test_wrong_content_is_refused():
-    outside = Report(run="r", thumbnails={"g": "photos/g.jpg"})
-    with pytest.raises(LmrError, match=r"not inside the page\ngot: photos/g\.jpg"):
-        render_report(outside)
     other = Scores(("other",), np.array([0.5]))
     steps = [StepScore(step="a", scores=scores(0.5)), StepScore(step="b", scores=other)]
     with pytest.raises(LmrError, match="scored on different queries"):
@@ -233,6 +214,7 @@ def test_templates_are_package_data(tmp_path):
         f"import sys; sys.path[0] = {str(tmp_path / 'lmr.zip')!r}\n"
         "from lmr.evaluation.report import *\n"
         "import lmr; assert 'lmr.zip' in lmr.__file__\n"
+        "assert report_script()\n"
         "print(render_report(Report(run='zipped')).count('zipped'))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
@@ -268,29 +250,3 @@ def test_durations(seconds, text):
 )
 def test_sizes(n_bytes, text):
     assert report_module._size(n_bytes) == text
-
-
-class TestPickQueries:
-    before = scores(0.1, 0.9, 0.5, 0.5, np.nan, 0.0, 0.2)
-    after = scores(0.8, 0.2, 0.5, 0.6, np.nan, 0.0, 0.2)
-
-    def test_gains_the_worst_and_some_at_random(self):
-        picked = pick_queries(self.before, self.after, n_each=2)
-        assert picked[:4] == [
-            ("q0", "largest gain"),
-            ("q3", "largest gain"),
-            ("q1", "largest loss"),
-            ("q5", "lowest score"),
-        ]
-        assert {query for query, why in picked[4:] if why == "at random"} <= {"q2", "q4", "q6"}
-        assert len(picked) == 6
-        assert pick_queries(self.before, self.after, n_each=2) == picked
-
-    def test_a_query_is_chosen_once(self):
-        picked = pick_queries(self.before, self.after, n_each=7)
-        assert sorted(query for query, _ in picked) == [f"q{n}" for n in range(7)]
-        assert dict(picked)["q4"] == "at random"  # it has no right answer, so it neither gains nor loses
-
-    def test_the_same_queries_are_needed(self):
-        with pytest.raises(LmrError, match="different queries"):
-            pick_queries(self.before, scores(0.5))

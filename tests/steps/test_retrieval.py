@@ -138,12 +138,10 @@ def test_wrong_inputs_are_told_before_any_work(world, tmp_path):
     solution = tmp_path / "solution.csv"
     query = sorted((world / "queries").glob("*.jpg"))[1].stem
     solution.write_text(f"id,images\n{query},nobody\n")
-    with pytest.raises(
-        LmrError, match=f"query {query} names photos that are not in the gallery\ngot: nobody"
-    ):
+    with pytest.raises(LmrError, match="names 1 photos that are not in the gallery\ngot: gallery: nobody"):
         lmr(*arguments(world, out, "--solution", str(solution)))
     solution.write_text("id,images\nstranger,\n")
-    with pytest.raises(LmrError, match="a query that is not among the queries: stranger"):
+    with pytest.raises(LmrError, match="1 queries that are not there\ngot: queries: stranger"):
         lmr(*arguments(world, out, "--solution", str(solution)))
     with pytest.raises(SettingsError, match=r"unknown setting verify\.min_inlier"):
         lmr(*arguments(world, out, "--set", "verify.min_inlier=3"))
@@ -156,18 +154,6 @@ def test_wrong_inputs_are_told_before_any_work(world, tmp_path):
     with pytest.raises(SettingsError, match="unknown preset"):
         lmr(*arguments(world, out, "--preset", "none"))
     assert not out.exists()
-
-
-def test_two_photos_of_one_id_are_refused(world, tmp_path):
-    folder = tmp_path / "photos" / "gallery"
-    (folder / "more").mkdir(parents=True)
-    photo = sorted((world / "gallery").glob("*.jpg"))[2].read_bytes()
-    (folder / "a.jpg").write_bytes(photo)
-    (folder / "more" / "a.png").write_bytes(photo)
-    with pytest.raises(
-        LmrError, match=r"two photos of the gallery have the id 'a'\ngot: a\.jpg and more/a\.png"
-    ):
-        lmr(*arguments(tmp_path / "photos", tmp_path / "run"))
 
 
 @pytest.mark.slow

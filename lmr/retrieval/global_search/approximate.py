@@ -32,6 +32,7 @@ LEAST_GAIN = 0.005  # of recall by looking into twice as many lists; less than i
 TRAIN_PER_LIST = 40  # faiss asks for 39
 GRAPH_FROM_LISTS = 1 << 16  # below, comparing with every centroid is as fast, and misses no list
 TRAIN_ROUNDS = 10  # of k-means; more gain no recall that can be measured
+CODE_WORDS = 16  # that a code of 4 bits tells apart
 ADD_AT_ONCE = 65_536
 FETCHED = 4  # candidates by codes for each neighbour by descriptors
 CODED = (1, 2, 4, 8)  # dimensions that share a code of 4 bits
@@ -83,12 +84,24 @@ def build_ann_index(descriptors: Descriptors, name: str, *, seed: int = 0, threa
     wanted = min(n, TRAIN_PER_LIST * faiss.extract_index_ivf(index).nlist)
     rows = np.sort(np.random.default_rng(seed).choice(n, wanted, replace=False))
     sample = np.asarray(descriptors[rows], dtype=np.float32)
-    index.train(sample[sample.any(axis=1)])
+    index.train(_enough(sample[sample.any(axis=1)], faiss.extract_index_ivf(index).nlist, seed))
     for start, stop in spans(n, ADD_AT_ONCE):
         block = np.asarray(descriptors[start:stop], dtype=np.float32)
         known = np.flatnonzero(block.any(axis=1))
         index.add_with_ids(block[known], known + start)
     return index
+
+
+def _enough(sample: NDArray[np.float32], lists: int, seed: int) -> NDArray[np.float32]:
+    """Return a sample with random rows added where faiss refuses to learn from so few.
+
+    A gallery may hold next to nothing that has a descriptor.
+    """
+    missing = max(lists, CODE_WORDS) - len(sample)
+    if missing <= 0:
+        return sample
+    more = np.random.default_rng(seed).standard_normal((missing, sample.shape[1]), np.float32)
+    return np.concatenate([sample, more / np.linalg.norm(more, axis=1, keepdims=True)])
 
 
 def choose_probes(

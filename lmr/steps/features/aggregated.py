@@ -13,7 +13,7 @@ from lmr.steps.both import Both
 from lmr.steps.features.columns import PHOTO_REGIONS, Described, describe_cost, described_table, present
 from lmr.steps.features.local import Extracted
 from lmr.steps.features.settings import DescribeSettings
-from lmr.steps.local_search.index import sample_rows
+from lmr.steps.local_search.index import at_least, sample_rows
 from lmr.steps.photos.generations import learned_from
 from lmr.steps.sizes import rows_per_shard
 from lmr.storage.arrow import array_table, column
@@ -40,6 +40,7 @@ def describe_by_aggregation(
         make=learn_words_shard,
         settings=settings,
         inputs={"local": Whole(learned)},
+        implied={"dimension": local.gallery.dimension},
         shards=1,
         cost=Cost(
             rows=8,
@@ -74,12 +75,13 @@ def describe_by_aggregation(
     )
 
 
-def learn_words_shard(shard: int, settings: DescribeSettings, *, local: Dataset) -> pa.Table:
+def learn_words_shard(shard: int, settings: DescribeSettings, *, local: Dataset, dimension: int) -> pa.Table:
     """Learn visual words, then the whitening of whole photos' vectors, from samples of the gallery."""
     aggregation = _aggregation(settings)
     counts = [local.facts(i)["rows"] for i in range(local.shards)]
-    sample = sample_rows(local, "descriptor", settings.sample_features, sum(counts), settings.seed)
-    vocabulary = aggregation.learn(to_float(sample), settings.words, settings.seed)
+    drawn = to_float(sample_rows(local, "descriptor", settings.sample_features, sum(counts), settings.seed))
+    sample = at_least(drawn, settings.words + 1, dimension, settings.seed)
+    vocabulary = aggregation.learn(sample, settings.words, settings.seed)
     described: list[NDArray[np.float32]] = []
     for i in np.random.default_rng(settings.seed).permutation(local.shards).tolist():
         if sum(map(len, described)) >= settings.sample_photos:
@@ -89,6 +91,8 @@ def learn_words_shard(shard: int, settings: DescribeSettings, *, local: Dataset)
         if len(per_photo):
             descriptors = to_float(column(features, "descriptor"))
             described.append(aggregation.photos(descriptors, per_photo, vocabulary))
+    if not described:
+        described.append(aggregation.photos(sample, np.array([len(sample)]), vocabulary))
     whitening = learn_whitening(np.concatenate(described), settings.dimension, power=settings.power)
     learned = {f"vocabulary_{name}": array for name, array in vars(vocabulary).items()}
     return array_table({**learned, "mean": whitening.mean, "projection": whitening.projection})

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmr import storage
-from lmr.errors import ClusterError, PhotoError, StorageError
+from lmr.errors import ClusterError, PhotoError
 from lmr.features.decoding import decode_photo
 from lmr.features.interfaces import GlobalExtractor, LocalExtractor
 from lmr.runtime.graph import Plan
@@ -14,6 +14,7 @@ from lmr.runtime.steps import Each, Step
 from lmr.runtime.threads import limit_threads
 from lmr.steps.features.local import LocalSettings, open_local
 from lmr.steps.features.network import open_network
+from lmr.steps.photos.ingest import IngestSettings
 from lmr.steps.photos.listing import Photos
 
 __all__ = ["Estimate", "estimate_networks"]
@@ -97,9 +98,11 @@ def _some(photos: Photos) -> Iterator[bytes]:
     found = 0
     for place in range(0, len(photos), max(1, len(photos) // (2 * PHOTOS))):
         try:
-            image = storage.read(storage.join(photos.url, photos.paths[place]))
+            (image,) = storage.read_outside([photos.piece(place)], most_bytes=IngestSettings.max_bytes)
+            if isinstance(image, Exception):
+                continue
             decode_photo(image, max_side_px=32)
-        except (PhotoError, StorageError):
+        except PhotoError:
             continue
         yield image
         found += 1

@@ -24,7 +24,8 @@ from lmr.retrieval.global_search.exact import spans
 from lmr.runtime.settings import digest
 from lmr.runtime.steps import Given, Role
 from lmr.steps.both import Both
-from lmr.steps.photos.listing import Photos, named_offenders, not_an_id
+from lmr.steps.photos.listing import Photos
+from lmr.steps.photos.names import named_offenders, not_an_id
 from lmr.storage.arrow import Ragged, table
 
 __all__ = ["Vectors", "check_dimensions", "read_vectors"]

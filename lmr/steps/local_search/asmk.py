@@ -34,9 +34,11 @@ from lmr.steps.features.local import Extracted
 from lmr.steps.local_search.index import (
     IndexSettings,
     LocalIndex,
+    at_least,
     descriptors_of,
     feature_count,
     sample_descriptors,
+    with_few,
 )
 from lmr.steps.photos.generations import learned_from
 from lmr.steps.ranking import Ranked, Ranking, ranking_bytes
@@ -96,6 +98,7 @@ def index_asmk(local: Extracted, settings: AsmkSettings, index: IndexSettings) -
         make=train_codebook_shard,
         settings=own,
         inputs={"local": Whole(learned)},
+        implied={"dimension": local.dimension},
         shards=1,
         cost=Cost(
             rows=2,
@@ -134,15 +137,16 @@ def index_asmk(local: Extracted, settings: AsmkSettings, index: IndexSettings) -
     return LocalIndex(per_part(indexed, local.source), codebook)
 
 
-def train_codebook_shard(shard: int, settings: Part, *, local: Dataset) -> pa.Table:
+def train_codebook_shard(shard: int, settings: Part, *, local: Dataset, dimension: int) -> pa.Table:
     """Train the visual words on a sample of the gallery's descriptors."""
     total = feature_count(local)
-    words = settings.words or default_words(total)
-    sample = sample_descriptors(local, SAMPLE_PER_WORD * words, total, settings.seed)
+    words = settings.words or default_words(max(total, 1))
+    drawn = sample_descriptors(local, SAMPLE_PER_WORD * words, total, settings.seed)
+    sample = at_least(drawn, words, dimension, settings.seed)
     trained: dict[str, Any] = {"codebook": train_codebook(sample, words, seed=settings.seed)}
     if settings.rotate:
         trained["rotation"] = random_rotation(sample.shape[1], seed=settings.seed)
-    return array_table(trained)
+    return with_few(array_table(trained), total)
 
 
 def index_asmk_shard(shard: int, settings: Part, *, local: Dataset, codebook: Dataset) -> pa.Table:

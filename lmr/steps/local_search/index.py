@@ -12,7 +12,6 @@ import pyarrow as pa
 from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
-from lmr.errors import LmrError
 from lmr.retrieval.descriptors import to_float
 from lmr.retrieval.local_search.codebook import SAMPLE_PER_CENTROID
 from lmr.retrieval.local_search.inverted_file import (
@@ -27,13 +26,14 @@ from lmr.runtime.steps import Cost, Source, Step, Whole, per_part
 from lmr.steps.features.local import Extracted
 from lmr.steps.photos.generations import learned_from
 from lmr.steps.sizes import rows_per_shard
-from lmr.storage.arrow import array_table, arrays_of, column
+from lmr.storage.arrow import array_table, arrays_of, column, with_note
 from lmr.storage.datasets import Dataset
 from lmr.storage.mapped import unpack
 
 __all__ = [
     "IndexSettings",
     "LocalIndex",
+    "at_least",
     "descriptors_of",
     "entries_per_list",
     "feature_count",
@@ -43,6 +43,7 @@ __all__ = [
     "sample_descriptors",
     "sample_rows",
     "train_shard",
+    "with_few",
 ]
 
 
@@ -93,6 +94,7 @@ def index_local(local: Extracted, settings: IndexSettings) -> LocalIndex:
         make=train_shard,
         settings=settings,
         inputs={"local": Whole(learned)},
+        implied={"dimension": local.dimension},
         shards=1,
         cost=Cost(
             rows=1,
@@ -137,26 +139,42 @@ def _sample_size(lists: int) -> int:
     return max(SAMPLE_PER_CENTROID * lists, 65_536)
 
 
-def train_shard(shard: int, settings: IndexSettings, *, local: Dataset) -> pa.Table:
+def train_shard(shard: int, settings: IndexSettings, *, local: Dataset, dimension: int) -> pa.Table:
     """Train the quantiser on a sample of the gallery's descriptors."""
     total = feature_count(local)
-    lists = settings.lists or default_lists(total)
+    lists = settings.lists or default_lists(max(total, 1))
     code_bytes = settings.code_bytes or (16 if total > settings.pq_above else None)
-    sample = sample_descriptors(local, _sample_size(lists), total, settings.seed)
+    drawn = sample_descriptors(local, _sample_size(lists), total, settings.seed)
+    sample = at_least(drawn, lists, dimension, settings.seed)
     trained = train_quantiser(sample, lists=lists, code_bytes=code_bytes, seed=settings.seed)
-    return array_table({"trained": trained})
+    return with_few(array_table({"trained": trained}), total)
 
 
 def feature_count(local: Dataset) -> int:
-    """Count the gallery's local features; refuse a gallery without one."""
-    total = sum(int(local.facts(i)["rows"]) for i in range(local.shards))
-    if not total:
-        raise LmrError(
-            "no gallery photo has local features",
-            got=f"{local.shards} shards without a row",
-            fix="check the photos of the gallery, or choose another extractor with --local",
-        )
-    return total
+    """Count the gallery's local features."""
+    return sum(int(local.facts(i)["rows"]) for i in range(local.shards))
+
+
+def with_few(rows: pa.Table, total: int) -> pa.Table:
+    """Say of a gallery without a local feature that nothing can be found in it."""
+    if total:
+        return rows
+    return with_note(
+        rows, "no gallery photo has local features: what is ranked, is ranked by descriptors alone"
+    )
+
+
+def at_least(sample: NDArray[np.float32], count: int, dimension: int, seed: int) -> NDArray[np.float32]:
+    """Return a sample of unit rows (n, d) with random ones added where it has too few of use to learn from.
+
+    A gallery of plain walls has hardly a feature; what it has is indexed as that of any other.
+    """
+    missing = count - int(np.count_nonzero(sample.any(axis=1))) if sample.size else count
+    if missing <= 0:
+        return sample
+    more = np.random.default_rng(seed).random((missing, dimension), np.float32)
+    more /= np.linalg.norm(more, axis=1, keepdims=True)
+    return np.concatenate([sample.reshape(-1, dimension), more])
 
 
 def sample_descriptors(local: Dataset, count: int, total: int, seed: int) -> NDArray[np.float32]:
@@ -174,7 +192,7 @@ def sample_rows(dataset: Dataset, name: str, count: int, total: int, seed: int) 
         share = min(len(rows), -(-count * len(rows) // max(total, 1)))
         parts.append(rows[np.sort(rng.choice(len(rows), share, replace=False))])
     # A shard without a feature does not know the descriptors' width.
-    return np.concatenate([part for part in parts if len(part)])
+    return np.concatenate([part for part in parts if len(part)] or parts[:1])
 
 
 def index_features_shard(

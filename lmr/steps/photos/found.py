@@ -5,13 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from lmr import storage
+from lmr.errors import LmrError
+from lmr.evaluation.scores import first_five
 from lmr.features.decoding.formats import HEADER_BYTES, PHOTO_SUFFIXES, format_of
+from lmr.steps.photos.archives import ARCHIVE_SUFFIX, Member, members
+from lmr.steps.photos.names import encoded, known_path, piece_of, url_of
 from lmr.storage.outside import read_starts
 from lmr.storage.walk import walk
 from lmr.text import printable
 
-__all__ = ["Found", "find_photos", "left_out_as", "left_out_text"]
+__all__ = ["Found", "find_in_archive", "find_photos", "left_out_as", "left_out_text"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Found:
     Attributes
     ----------
     photos
-        Path below the folder to size and time of change (or ETag).
+        Known path to size and time of change (or ETag); see `lmr.steps.photos.names`.
     left_out
         What is no photo, by kind: ".txt", "hidden", "pipe" and so on, to how many there are.
     """
@@ -31,32 +34,83 @@ class Found:
 
 
 def find_photos(url: str) -> Found:
-    """Find the photos below a folder.
+    """Find the photos below a folder, also those in its tar archives.
 
     A file whose name ends as those of photos do is taken for one, and is looked into when it is ingested.
     All others are looked into here.
+
+    Raises
+    ------
+    LmrError
+        If archives cannot be read; all of them are counted.
     """
-    photos: dict[str, str] = {}
-    left_out: Counter[str] = Counter()
-    unknown: dict[str, str] = {}
+    found = _Finding(url)
+    archives = []
     for entry in walk(url):
-        place = PurePosixPath(entry.path)
-        # Hidden files and folders (thumbnails, half-copied files) are not part of a collection.
-        if any(part.startswith(".") for part in place.parts):
-            left_out["hidden"] += 1
-        elif entry.irregular:
-            left_out[entry.irregular] += 1
-        elif place.suffix.lower() in PHOTO_SUFFIXES:
-            photos[entry.path] = entry.stamp
+        if entry.irregular or not entry.path.lower().endswith(ARCHIVE_SUFFIX):
+            found.add(entry.path, entry.stamp, entry.irregular)
+        elif not _hidden(entry.path):
+            archives.append(entry.path)
+    return found.with_members(sorted(archives))
+
+
+def find_in_archive(folder: str, archive: str) -> Found:
+    """Find the photos of one archive of a folder."""
+    return _Finding(folder).with_members([archive])
+
+
+class _Finding:
+    """Sorts what is found into photos and what is left out."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.photos: dict[str, str] = {}
+        self.left_out: Counter[str] = Counter()
+        self.unknown: dict[str, str] = {}
+
+    def add(self, path: str, stamp: str, irregular: str = "") -> None:
+        if _hidden(path):
+            self.left_out["hidden"] += 1
+        elif irregular:
+            self.left_out[irregular] += 1
+        elif PurePosixPath(path).suffix.lower() in PHOTO_SUFFIXES:
+            self.photos[known_path(path)] = stamp
         else:
-            unknown[entry.path] = entry.stamp
-    starts = read_starts([storage.join(url, path) for path in unknown], HEADER_BYTES)
-    for (path, stamp), start in zip(unknown.items(), starts, strict=True):
-        if kind := left_out_as(path, start):
-            left_out[kind] += 1
-        else:
-            photos[path] = stamp
-    return Found(photos, dict(left_out))
+            self.unknown[known_path(path)] = stamp
+
+    def with_members(self, archives: Sequence[str]) -> Found:
+        """Add what the archives hold, and look into all that is not known yet."""
+        faults: list[LmrError] = []
+        for archive in archives:
+            try:
+                for member in members(url_of(self.url, known_path(archive))):
+                    self._add_member(archive, member)
+            except LmrError as error:
+                faults.append(error)
+        if faults:
+            raise LmrError(
+                f"{len(faults)} archives cannot be read",
+                got=first_five(f"{error.what} ({error.got})" for error in faults),
+                fix="copy them once more, or take them out of the folder",
+            )
+        pieces = [piece_of(self.url, path, stamp) for path, stamp in self.unknown.items()]
+        for (path, stamp), start in zip(self.unknown.items(), read_starts(pieces, HEADER_BYTES), strict=True):
+            if kind := left_out_as(path, start):
+                self.left_out[kind] += 1
+            else:
+                self.photos[path] = stamp
+        return Found(self.photos, dict(self.left_out))
+
+    def _add_member(self, archive: str, member: Member) -> None:
+        path = f"{archive}/{member.path}"
+        encoded_too = known_path(path).startswith("./")
+        letters = len(f"./{encoded(archive)}" if encoded_too else archive)
+        self.add(path, f"{member.size} {member.time} {member.offset} {letters}", member.irregular)
+
+
+def _hidden(path: str) -> bool:
+    # Hidden files and folders (thumbnails, half-copied files) are not part of a collection.
+    return any(part.startswith(".") and part != ".." for part in path.split("/"))
 
 
 def left_out_as(path: str, start: bytes | Exception) -> str:

@@ -6,6 +6,7 @@ indexed per generation, and nothing of an earlier one is made again.
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -25,7 +26,7 @@ LEARN_AGAIN = 2
 """Words, quantisers and whitenings are learned again when the gallery has grown to more than this many times
 what they were learned from."""
 
-_Identity = tuple[str, str, str]
+_Identity = tuple[str, str]
 _History = Annotated[
     dict[Annotated[str, StringConstraints(pattern="^[0-9a-f]{8,64}$")], Annotated[int, Ge(0)]], Len(1)
 ]
@@ -65,23 +66,25 @@ class Recalled:
 def recall(listed: Photos, root: str) -> Recalled:
     """Bring listed photos into the order in which a run knows them; new ones are one more generation.
 
-    A photo is known by its id, path, size and time of change (or ETag). Of the lists that the run has seen,
+    A photo is known by its path, size and time of change (or ETag); one that was renamed, and that alone has
+    its size and time, is known by the path that it had. Of the lists that the run has seen,
     the longest that is wholly there counts; when there is none, because photos are gone or have changed, the
     run begins anew with all of them.
     """
     histories = sorted(_histories(listed.role, root), key=lambda known: -sum(known.values()))
     if not histories:
         return Recalled(listed, "")
-    row_of = {identity: row for row, identity in enumerate(_identities(listed))}
     lost, unread = [], []
     for history in histories:
         generations = {fingerprint: _generation(listed.role, root, fingerprint) for fingerprint in history}
+        known = _under_known_paths(listed, [one for some in generations.values() for one in some or ()])
+        row_of = {identity: row for row, identity in enumerate(_identities(known))}
         rows = {f: [row_of[k] for k in some or () if k in row_of] for f, some in generations.items()}
         unread.append(sum(some is None for some in generations.values()))
         if unread[-1] == 1:
-            rows = _restored(listed, rows, next(f for f, some in generations.items() if some is None))
+            rows = _restored(known, rows, next(f for f, some in generations.items() if some is None))
         if [len(some) for some in rows.values()] == list(history.values()):
-            return _grown(listed, list(rows.values()))
+            return _grown(known, list(rows.values()))
         lost.append(sum(history.values()) - sum(map(len, rows.values())))
     knew = sum(histories[0].values())
     if unread[0]:
@@ -115,15 +118,38 @@ def _grown(listed: Photos, rows: list[list[int]]) -> Recalled:
     known = list(itertools.chain(*rows))
     new = sorted(set(range(len(listed))).difference(known))
     starts = [0, *itertools.accumulate(map(len, rows))]
-    order = [*known, *new]
-    ids, paths, stamps = (
-        tuple(column[row] for row in order) for column in (listed.ids, listed.paths, listed.stamps)
-    )
-    photos = replace(
-        listed, ids=ids, paths=paths, stamps=stamps, starts=tuple(starts if new else starts[:-1])
-    )
+    photos = replace(listed.take([*known, *new]), starts=tuple(starts if new else starts[:-1]))
     news = f"{len(new):,} photos of the {listed.role} are new to this run, which knows {len(known):,}"
     return Recalled(photos, news if new else "")
+
+
+def _under_known_paths(listed: Photos, known: list[_Identity]) -> Photos:
+    """Return the photos with those that were renamed under the paths by which the run knows them."""
+    here = set(_identities(listed))
+    gone = [identity for identity in known if identity not in here]
+    if not gone:
+        return listed
+    before = {stamp: path for path, stamp in _alone(gone)}
+    seen = set(known)
+    after = {
+        path: before[stamp]
+        for path, stamp in _alone([one for one in _identities(listed) if one not in seen])
+        if stamp in before
+    }
+    # A path that another photo has by now names that one.
+    taken = set(listed.paths)
+    after = {path: old for path, old in after.items() if old not in taken}
+    return replace(
+        listed,
+        paths=tuple(after.get(path, path) for path in listed.paths),
+        moved={old: path for path, old in after.items()},
+    )
+
+
+def _alone(identities: list[_Identity]) -> list[_Identity]:
+    """Return those of which no other has the same stamp."""
+    count = Counter(stamp for _, stamp in identities)
+    return [(path, stamp) for path, stamp in identities if count[stamp] == 1]
 
 
 def _restored(listed: Photos, rows: Mapping[str, list[int]], lost: str) -> dict[str, list[int]]:
@@ -136,19 +162,12 @@ def _restored(listed: Photos, rows: Mapping[str, list[int]], lost: str) -> dict[
     first_row = sum(
         len(some) for some in itertools.takewhile(lambda some: some is not rows[lost], rows.values())
     )
-    photos = replace(
-        listed,
-        ids=tuple(listed.ids[row] for row in rest),
-        paths=tuple(listed.paths[row] for row in rest),
-        stamps=tuple(listed.stamps[row] for row in rest),
-        starts=(0,),
-        first_row=first_row,
-    )
+    photos = replace(listed.take(rest), first_row=first_row)
     return {**rows, lost: rest} if photos.given().fingerprint == lost else dict(rows)
 
 
 def _identities(photos: Photos) -> Iterator[_Identity]:
-    return zip(photos.ids, photos.paths, photos.stamps, strict=True)
+    return zip(photos.paths, photos.stamps, strict=True)
 
 
 def _url(role: Role, root: str) -> str:
@@ -168,7 +187,7 @@ def _histories(role: Role, root: str) -> list[_History]:
 def _generation(role: Role, root: str, fingerprint: str) -> list[_Identity] | None:
     """Read the photos of one generation; None when its list is no longer there, or damaged."""
     try:
-        rows = stored_list(role, root, fingerprint).read(0, ["id", "path", "stamp"])
+        rows = stored_list(role, root, fingerprint).read(0, ["path", "stamp"])
     except ShardError:
         return None
     return list(zip(*(rows.column(name).to_pylist() for name in rows.column_names), strict=True))

@@ -1,8 +1,9 @@
 """Ingest: photos of a folder into shards, each photo checked by decoding it once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from lmr.features.decoding.process import MAX_SECONDS, inspect_apart
 from lmr.runtime.settings import ADDED_LATER, Settings
 from lmr.runtime.steps import Cost, Source, Step, concat
 from lmr.steps.photos.listing import PHOTOS_PER_SHARD, Photos
+from lmr.steps.photos.names import piece_of
 from lmr.storage.arrow import column, table, with_note
 from lmr.storage.datasets import Dataset
 
@@ -54,9 +56,10 @@ class IngestSettings(Settings):
 def ingest(photos: Photos, settings: IngestSettings) -> Source:
     """Declare the step that reads photos into the dataset `images`, one per generation of photos.
 
-    Each row is a photo: `photo` (its row), `id`, `image` (the file's bytes, as they are), `width` and
-    `height` (upright, pixels), `reason` (empty, or why the photo cannot be used; such a row has no image) and
-    `note` (empty for most; what is not as it should be with a photo that is used, such as a missing end).
+    Each row is a photo: `photo` (its row), `id` (its short name), `image` (the file's bytes, as they are),
+    `width` and `height` (upright, pixels), `reason` (empty, or why the photo cannot be used; such a row has
+    no image) and `note` (empty for most; what is not as it should be with a photo that is used, such as a
+    missing end).
 
     Raises
     ------
@@ -83,8 +86,8 @@ def _ingest(photos: Photos, settings: IngestSettings) -> Step:
         inputs={"photos": photos.given()},
         shards=photos.shards,
         cost=_ingest_cost(photos),
-        placement={"url": photos.url},
-        check=partial(_check_reachable, storage.join(photos.url, photos.paths[0])),
+        placement={"url": photos.url, "moved": photos.moved},
+        check=partial(_check_reachable, photos.piece(0).url),
     )
 
 
@@ -96,7 +99,14 @@ class _Row(NamedTuple):
     note: str = ""
 
 
-def ingest_shard(shard: int, settings: IngestSettings, *, photos: Dataset, url: str) -> pa.Table:
+def ingest_shard(
+    shard: int,
+    settings: IngestSettings,
+    *,
+    photos: Dataset,
+    url: str,
+    moved: Mapping[str, str] = MappingProxyType({}),
+) -> pa.Table:
     """Read and check the photos of one shard.
 
     Raises
@@ -108,11 +118,11 @@ def ingest_shard(shard: int, settings: IngestSettings, *, photos: Dataset, url: 
     listed = photos.read(0, rows=range(shard * count, (shard + 1) * count)).to_pydict()
     rows: list[_Row] = []
     unread: list[tuple[str, StorageError]] = []
-    for block in _blocks(listed["path"], listed["stamp"]):
-        contents = storage.read_outside(
-            [storage.join(url, path) for path in block], most_bytes=settings.max_bytes
-        )
-        for path, content in zip(block, contents, strict=True):
+    paths = [moved.get(path, path) for path in listed["path"]]
+    for block in _blocks(listed["stamp"]):
+        pieces = [piece_of(url, paths[i], listed["stamp"][i]) for i in block]
+        contents = storage.read_outside(pieces, most_bytes=settings.max_bytes)
+        for path, content in zip(paths[block.start : block.stop], contents, strict=True):
             if isinstance(content, StorageError):
                 unread.append((path, content))
             elif not unread:  # a shard that fails needs no more rows
@@ -162,16 +172,16 @@ def read_usable(images: Dataset, shard: int) -> UsablePhotos:
     return UsablePhotos(column(good, "photo"), good.column("image").to_pylist(), list(sizes))
 
 
-def _blocks(paths: Sequence[str], stamps: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Yield the paths in blocks of bounded size: so much is read at once, whatever a shard holds."""
+def _blocks(stamps: Sequence[str]) -> Iterator[range]:
+    """Yield the photos' places in blocks of bounded size: so much is read at once, whatever a shard holds."""
     start, total = 0, 0
     for i, stamp in enumerate(stamps):
         size = _size(stamp)
         if i > start and total + size > _BLOCK_BYTES:
-            yield paths[start:i]
+            yield range(start, i)
             start, total = i, 0
         total += size
-    yield paths[start:]
+    yield range(start, len(stamps))
 
 
 def _checked(content: bytes | PhotoError, settings: IngestSettings) -> _Row:

@@ -1,31 +1,30 @@
-"""The photos that a run starts from: a folder's list, checked before any work."""
+"""The photos that a run starts from, in the order of their rows."""
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+import os
+import posixpath
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 
 from lmr import storage
 from lmr.errors import LmrError, StorageError
-from lmr.evaluation.scores import first_five
-from lmr.features.decoding.formats import FORMATS
+from lmr.features.decoding.formats import FORMATS, PHOTO_SUFFIXES
 from lmr.runtime.settings import digest
 from lmr.runtime.steps import Given, Role
-from lmr.steps.photos.found import find_photos, left_out_text
+from lmr.steps.photos.archives import ARCHIVE_SUFFIX, PACKED_SUFFIXES
+from lmr.steps.photos.found import Found, find_in_archive, find_photos, left_out_text
+from lmr.steps.photos.lists import LIST_SUFFIXES, read_list
+from lmr.steps.photos.names import ids_of_paths, known_path, piece_of, short_name
+from lmr.storage import Piece
 from lmr.storage.datasets import Dataset
+from lmr.storage.outside import stamps_of
+from lmr.text import printable
 
-__all__ = [
-    "PHOTOS_PER_SHARD",
-    "Layout",
-    "Photos",
-    "list_photos",
-    "named_offenders",
-    "not_an_id",
-    "stored_list",
-]
+__all__ = ["PHOTOS_PER_SHARD", "Layout", "Photos", "list_photos", "photos_of", "stored_list"]
 
 PHOTOS_PER_SHARD = 128
 """How many photos lie in a shard unless `ingest.photos_per_shard` says otherwise."""
@@ -58,26 +57,29 @@ class Layout:
 
 @dataclass(frozen=True)
 class Photos:
-    """The photos below a folder, in order of their ids; those that were added later stand at the end.
+    """Photos in order of their short names and paths; those that were added later stand at the end.
+
+    A photo's *row* is its place in this order; every dataset names photos by row. What a photo is, is its
+    path and stamp: no other photo beside it, and no id, makes it another one. Photos that a run did not know
+    when it began are further *generations* (see `lmr.steps.photos.generations`): their rows follow, in the
+    same order within a generation.
 
     Photos of which only descriptors are known have ids, in order of their file, and neither paths nor stamps.
-
-    A photo's *row* is its place in this order; every dataset names photos by row, and ids return only in
-    the submission. Photos that a run did not know when it began are further *generations* (see
-    `lmr.steps.photos.generations`): their rows follow, in order of ids within a generation.
 
     Attributes
     ----------
     role
         "gallery" or "queries".
     url
-        The folder.
+        The folder; of a list of photos, the folder that the list lies in.
     ids
-        File names without suffix.
+        What Kaggle's files call them; see `lmr.steps.photos.names`.
     paths
-        Paths below the folder.
+        Paths below the folder, as they are known; see `lmr.steps.photos.names`.
     stamps
-        Size and time of change (or ETag) of each file, so that a changed photo is read again.
+        Size and time of change (or ETag) of each file, so that a changed photo is read again. Of a part of a
+        file, such as an archive: its size, its time, where it begins, and how many letters of the path name
+        the file.
     starts
         The rows at which generations begin.
     first_row
@@ -86,6 +88,10 @@ class Photos:
         How many of them lie in a shard.
     left_out
         What else lies in the folder, counted by kind; empty when there is nothing.
+    labels
+        What a list says of each; empty when it says nothing.
+    moved
+        Of photos that were renamed since the run began: known path to where they are now.
     """
 
     role: Role
@@ -97,6 +103,8 @@ class Photos:
     first_row: int = 0
     per_shard: int = PHOTOS_PER_SHARD
     left_out: str = ""
+    labels: tuple[str, ...] = ()
+    moved: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -128,32 +136,114 @@ class Photos:
         stops = [*self.starts[1:], len(self)]
         return [self._slice(start, stop) for start, stop in zip(self.starts, stops, strict=True)]
 
-    def _slice(self, start: int, stop: int) -> "Photos":
-        columns = self.ids[start:stop], self.paths[start:stop], self.stamps[start:stop]
-        ids, paths, stamps = columns
+    def take(self, rows: Sequence[int]) -> "Photos":
+        """Return some of the photos, in this order, as one generation."""
+
+        def taken(column: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(column[row] for row in rows)
+
         return replace(
-            self, ids=ids, paths=paths, stamps=stamps, starts=(0,), first_row=self.first_row + start
+            self,
+            ids=taken(self.ids),
+            paths=taken(self.paths),
+            stamps=taken(self.stamps),
+            labels=taken(self.labels) if self.labels else (),
+            starts=(0,),
         )
 
+    def _slice(self, start: int, stop: int) -> "Photos":
+        return replace(self.take(range(start, min(stop, len(self)))), first_row=self.first_row + start)
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The paths as they are now, of photos that were renamed too."""
+        return tuple(self.moved.get(path, path) for path in self.paths) if self.moved else self.paths
+
+    def piece(self, row: int) -> Piece:
+        """Return where the bytes of a photo lie."""
+        path = self.paths[row]
+        return piece_of(self.url, self.moved.get(path, path), self.stamps[row])
+
     def given(self) -> Given:
-        """Return the list as a dataset of one shard, a row group for each shard of photos."""
+        """Return the files as a dataset of one shard, a row group for each shard of photos.
+
+        Its `id` is the short name: what is made of a photo does not depend on the names of others.
+        """
+        return self._given
+
+    def named(self) -> Given:
+        """Return the same list with the ids and places that people read."""
+        if not self.moved and not self.labels and self.ids == self._short_names:
+            return self._given
+        return self._named
+
+    @cached_property
+    def _short_names(self) -> tuple[str, ...]:
+        return tuple(map(short_name, self.paths))
+
+    @cached_property
+    def _given(self) -> Given:
+        return self._listed(self._short_names, self.paths)
+
+    @cached_property
+    def _named(self) -> Given:
+        return self._listed(self.ids, self.places, self.labels)
+
+    def _listed(self, ids: Sequence[str], paths: Sequence[str], labels: Sequence[str] = ()) -> Given:
         # The folder is not part of what it is: photos that moved are the same photos.
-        identity = [self.role, self.ids, self.paths, self.stamps]
-        rows = pa.table(
-            {
-                "photo": np.arange(self.first_row, self.first_row + len(self), dtype=np.int32),
-                "id": list(self.ids),
-                "path": list(self.paths),
-                "stamp": list(self.stamps),
-            }
-        )
+        identity: list[object] = [self.role, list(ids), list(paths), self.stamps]
+        rows = {
+            "photo": np.arange(self.first_row, self.first_row + len(self), dtype=np.int32),
+            "id": list(ids),
+            "path": list(paths),
+            "stamp": list(self.stamps),
+        }
+        if labels:
+            identity.append({"labels": list(labels)})
+            rows["label"] = list(labels)
         return Given(
             name=f"photos_{self.role}",
             folder=f"photos/{self.role}",
-            rows=rows,
+            rows=pa.table(rows),
             fingerprint=digest([*identity, self.first_row] if self.first_row else identity),
             row_group_rows=self.per_shard,
         )
+
+
+def photos_of(
+    role: Role,
+    url: str,
+    stamps: Mapping[str, str],
+    *,
+    ids: Mapping[str, str] | None = None,
+    labels: Mapping[str, str] | None = None,
+    left_out: str = "",
+) -> Photos:
+    """Return photos in order of their short names and paths.
+
+    Parameters
+    ----------
+    role
+        "gallery" or "queries".
+    url
+        The folder.
+    stamps
+        Known path to size and time of change of each.
+    ids, labels
+        By path, where a list gives them.
+    left_out
+        What else lies there.
+    """
+    paths = tuple(sorted(stamps, key=lambda path: (short_name(path), path)))
+    return Photos(
+        role,
+        url,
+        tuple(ids[path] for path in paths) if ids else ids_of_paths(paths),
+        paths,
+        tuple(stamps[path] for path in paths),
+        left_out=left_out,
+        labels=tuple(labels[path] for path in paths) if labels else (),
+    )
 
 
 def stored_list(role: Role, root: str, fingerprint: str) -> Dataset:
@@ -162,59 +252,63 @@ def stored_list(role: Role, root: str, fingerprint: str) -> Dataset:
 
 
 def list_photos(role: Role, url: str) -> Photos:
-    """List the photos below a folder.
+    """List photos: those below a folder, of a list, of a tar archive, or one file.
 
     Raises
     ------
     LmrError
-        If the folder is missing or holds no photo, or if two photos have the same id.
+        If there is nothing, or it holds no photo.
     """
-    option = "--gallery" if role == "gallery" else "--queries"
-    found = find_photos(url)
-    files = found.photos
-    if not files:
-        if not storage.exists(url):
-            raise StorageError(
-                f"the folder of the {role} does not exist", got=url, fix=f"give {option} a folder or URL"
-            )
+    name = url.rstrip("/").rpartition("/")[2]
+    folder = posixpath.dirname(url.rstrip("/")) or "."
+    lower = name.lower()
+    is_file = _is_file(url)
+    if is_file and lower.endswith(LIST_SUFFIXES):
+        listed = read_list(url)
+        left_out = f"{listed.repeated:,} lines of the list name photos once more" if listed.repeated else ""
+        return photos_of(role, folder, listed.stamps, ids=listed.ids, labels=listed.labels, left_out=left_out)
+    if is_file and lower.endswith(PACKED_SUFFIXES):
         raise LmrError(
-            f"the folder of the {role} holds no photo",
-            got=f"{url}: {left_out_text(found.left_out) or 'it is empty'}",
-            fix=f"photos are files of these kinds: {', '.join(form.name for form in FORMATS)}",
+            f"of a packed archive no photo can be read alone: {printable(url)}",
+            got="a packed archive",
+            fix="unpack it into a tar file or a folder: gunzip FILE.tar.gz, unzip FILE.zip",
         )
-    by_id: dict[str, str] = {}
-    for path in sorted(files):
-        identity = PurePosixPath(path).stem
-        if identity in by_id:
-            raise LmrError(
-                f"two photos of the {role} have the id {identity!r}",
-                got=f"{by_id[identity]} and {path}",
-                fix="file names without suffix are ids and must differ: rename or remove one",
-            )
-        if not_an_id(identity):
-            raise LmrError(
-                f"the name of a photo of the {role} cannot be an id",
-                got=repr(path),
-                fix="rename it: ids hold no space, comma or quote, which submission files separate by",
-            )
-        by_id[identity] = path
-    ids = sorted(by_id)
-    paths = tuple(by_id[i] for i in ids)
-    return Photos(
-        role,
-        url,
-        tuple(ids),
-        paths,
-        tuple(files[p] for p in paths),
-        left_out=left_out_text(found.left_out),
+    if is_file and lower.endswith(ARCHIVE_SUFFIX):
+        found = find_in_archive(folder, name)
+    elif is_file:
+        (stamp,) = stamps_of([url])
+        if isinstance(stamp, Exception):
+            raise StorageError(
+                f"cannot look at {printable(url)}", got=str(stamp), fix="check the path"
+            ) from stamp
+        found = Found({known_path(name): stamp}, {})
+    else:
+        found = find_photos(url)
+    if not found.photos:
+        raise _nothing(role, url, found)
+    return photos_of(role, folder if is_file else url, found.photos, left_out=left_out_text(found.left_out))
+
+
+def _is_file(url: str) -> bool:
+    """Tell whether a URL is that of one file; on S3 only names that end as files do are looked at."""
+    if storage.is_local(url):
+        return os.path.isfile(storage.local_path(url))
+    kinds = (*LIST_SUFFIXES, *PACKED_SUFFIXES, ARCHIVE_SUFFIX, *PHOTO_SUFFIXES)
+    if url.endswith("/") or not url.lower().endswith(kinds):
+        return False
+    return isinstance(stamps_of([url])[0], str)
+
+
+def _nothing(role: Role, url: str, found: Found) -> LmrError:
+    option = "--gallery" if role == "gallery" else "--queries"
+    if not found.left_out and not storage.exists(url):
+        return StorageError(
+            f"the folder of the {role} does not exist",
+            got=printable(url),
+            fix=f"give {option} a folder, a list, a tar archive, a photo, or the URL of one",
+        )
+    return LmrError(
+        f"the folder of the {role} holds no photo",
+        got=f"{printable(url)}: {left_out_text(found.left_out) or 'it is empty'}",
+        fix=f"photos are files of these kinds: {', '.join(form.name for form in FORMATS)}",
     )
-
-
-def not_an_id(name: str) -> bool:
-    """Whether a name cannot be an id, because submission files separate by what it holds."""
-    return not name or any(c in name for c in ' ,"\n\r\t')
-
-
-def named_offenders(ids: Sequence[str]) -> str:
-    """Return how many photos do not fit, and the first five of them."""
-    return f"{len(ids):,}: {first_five(ids)}"

@@ -15,10 +15,15 @@ from lmr.steps.workflow import Workflow
 from lmr.storage.datasets import Dataset, JoinedDataset
 from lmr.storage.json_files import read_json, write_json
 
-__all__ = ["RECORD", "RunDatasets", "open_datasets", "store_datasets"]
+__all__ = ["RECORD", "STARTED", "RunDatasets", "open_datasets", "store_datasets"]
 
 RECORD = "datasets.json"
-VERSION = 2
+"""Written when a run has ended."""
+
+STARTED = "started.json"
+"""The same of the run that was begun last, whether it has ended or not."""
+
+VERSION = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +57,8 @@ class RunDatasets:
         Local features and global descriptors; None where the workflow has none to show.
     pairs, verified
         The verified pairs, and the name of the ranking that puts confident matches first; None without.
+    about
+        What else people want to know of the run: its workflow, command, folders, preset and versions.
     """
 
     root: str
@@ -70,13 +77,16 @@ class RunDatasets:
     described: Both[Dataset] | None = None
     pairs: Dataset | None = None
     verified: str | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     def label(self, stage: str) -> str:
         """Return what people read in place of a ranking's name."""
         return self.labels.get(stage, stage)
 
     @classmethod
-    def of(cls, flow: Workflow, root: str, settings: Any) -> "RunDatasets":
+    def of(
+        cls, flow: Workflow, root: str, settings: Any, about: Mapping[str, Any] | None = None
+    ) -> "RunDatasets":
         """Name the datasets of a workflow below a folder; `settings` is a dataclass of dataclasses."""
         inputs = flow.inputs
         verified = [
@@ -86,7 +96,7 @@ class RunDatasets:
         ]
         return cls(
             root=root,
-            photos=inputs.photos.map(lambda photos: photos.given().dataset(root)),
+            photos=inputs.photos.map(lambda photos: photos.named().dataset(root)),
             images=flow.images.map(lambda images: images.dataset(root)) if flow.images else None,
             layouts=inputs.photos.map(lambda photos: photos.layout),
             rankings={name: ranked.step.dataset(root) for name, ranked in flow.rankings.items()},
@@ -101,21 +111,29 @@ class RunDatasets:
             verified=verified[0] if verified else None,
             steps=tuple(source.dataset(root) for source in grouped(closure(flow.targets))),
             settings=_settings(settings),
+            about=dict(about or {}),
         )
 
 
-def store_datasets(run: RunDatasets) -> None:
-    """Write `datasets.json` into the run's folder."""
+def store_datasets(run: RunDatasets, name: str = RECORD) -> None:
+    """Write `datasets.json`, or a record of another name, into the run's folder."""
     record = {
         "version": VERSION,
         **{f.name: _plain(getattr(run, f.name), run.root) for f in dataclasses.fields(run)},
     }
     del record["root"]
-    write_json(storage.join(run.root, RECORD), record)
+    write_json(storage.join(run.root, name), record)
 
 
-def open_datasets(root: str) -> RunDatasets:
+def open_datasets(root: str, *, unfinished: bool = False) -> RunDatasets:
     """Return what `store_datasets` wrote.
+
+    Parameters
+    ----------
+    root
+        The run's folder.
+    unfinished
+        Take the run that was begun last, also where it has not ended.
 
     Raises
     ------
@@ -123,6 +141,8 @@ def open_datasets(root: str) -> RunDatasets:
         If the folder holds no finished run, or the file is damaged.
     """
     url = storage.join(root, RECORD)
+    if unfinished and storage.exists(started := storage.join(root, STARTED)):
+        url = started
     again = "run the same command once more: no finished shard is made again"
     if not storage.exists(url):
         raise StorageError(
@@ -202,4 +222,5 @@ def _opened(record: Mapping[str, Any], root: str) -> RunDatasets:
         described=maybe_both("described"),
         pairs=maybe("pairs"),
         verified=record["verified"],
+        about=dict(record.get("about") or {}),
     )

@@ -5,12 +5,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from lmr import storage
 from lmr.evaluation.kaggle import submission_csv
 from lmr.steps.results.datasets import RunDatasets
+from lmr.text import csv_cell
 
-__all__ = ["Unusable", "read_scores", "read_unusable", "store_scores", "store_submission"]
+__all__ = [
+    "Unusable",
+    "read_notes",
+    "read_scores",
+    "read_unusable",
+    "store_photos",
+    "store_scores",
+    "store_submission",
+]
 
 
 @dataclass(frozen=True)
@@ -25,11 +35,14 @@ class Unusable:
         The photo's id.
     reason
         Why it could not be used.
+    path
+        Where it lies below its folder.
     """
 
     set: str
     id: str
     reason: str
+    path: str = ""
 
 
 def store_submission(run: RunDatasets) -> str:
@@ -40,6 +53,26 @@ def store_submission(run: RunDatasets) -> str:
         predictions.update(zip(rows["id"], rows["images"], strict=True))
     url = storage.join(run.root, "submission.csv")
     storage.put(url, submission_csv(predictions))
+    return url
+
+
+def store_photos(run: RunDatasets) -> str:
+    """Write `photos.csv` into the run's folder: the path of every id in the other files; return its URL.
+
+    Columns `set`, `id`, `path`, and `label` where a list gave one.
+    """
+    tables = {role: photos.read(0) for role, photos in run.photos.items()}
+    with_labels = any("label" in rows.column_names for rows in tables.values())
+    lines = ["set,id,path,label" if with_labels else "set,id,path"]
+    for role, rows in tables.items():
+        columns = [rows.column("id").to_pylist(), map(csv_cell, rows.column("path").to_pylist())]
+        if with_labels:
+            known = rows.column("label").to_pylist() if "label" in rows.column_names else [""] * len(rows)
+            columns.append(map(csv_cell, known))
+        # Ids are as Kaggle's file has them, and need no quotes.
+        lines += [",".join([role, *row]) for row in zip(*columns, strict=True)]
+    url = storage.join(run.root, "photos.csv")
+    storage.put(url, "\n".join([*lines, ""]).encode())
     return url
 
 
@@ -58,6 +91,21 @@ def read_scores(run: RunDatasets) -> dict[str, float]:
     return {name: float(np.nanmean(rows.column(name).to_numpy())) for name in run.rankings}
 
 
+def read_notes(run: RunDatasets) -> list[str]:
+    """Return what the steps of one shard, which learn from the whole gallery, say to people."""
+    facts = (dataset.facts(0) for dataset in run.steps if dataset.shards == 1)
+    return list(dict.fromkeys(one["note"] for one in facts if "note" in one))
+
+
 def read_unusable(run: RunDatasets) -> list[Unusable]:
     """Return the photos that could not be used; none where no photo was looked at."""
-    return [] if run.unusable is None else [Unusable(**row) for row in run.unusable.read(0).to_pylist()]
+    if run.unusable is None:
+        return []
+    found: list[Unusable] = []
+    bad = run.unusable.read(0)
+    for role, photos in run.photos.items():
+        some = bad.filter(pc.equal(bad.column("set"), role))
+        listed = photos.read(0, ["id", "path"]).take(some.column("photo"))
+        columns = (listed.column("id"), some.column("reason"), listed.column("path"))
+        found += [Unusable(role, *row) for row in zip(*(c.to_pylist() for c in columns), strict=True)]
+    return found

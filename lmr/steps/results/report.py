@@ -1,89 +1,247 @@
-"""The report of a run: one page to look at, made from what is in storage."""
+"""The report of a run: a page to look at, made from what is in storage, also of a run that has not ended."""
 
+import re
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from lmr import storage
-from lmr.errors import PhotoError, ShardError, StorageError
-from lmr.evaluation.pictures import data_uri, match_picture, thumbnail
+from lmr.errors import ShardError, StorageError
 from lmr.evaluation.report import (
-    SHOWN_RESULTS,
-    QueryExample,
+    QueryFiles,
     Report,
+    Setting,
     StepCost,
     StepScore,
     Undecoded,
-    VerifiedPair,
-    pick_queries,
     render_report,
+    report_script,
 )
+from lmr.evaluation.report_data import ListedPhoto, PhotoPicture, QueryEntry, ReportData
 from lmr.evaluation.scorers import Scores
-from lmr.runtime.steps import Role
 from lmr.runtime.tasks import sources_note
-from lmr.steps.ranking import read_ranking
 from lmr.steps.results.datasets import RunDatasets, store_datasets
-from lmr.steps.results.files import read_unusable, store_scores, store_submission
-from lmr.steps.results.submission import ids_of, named
-from lmr.steps.verification.verify import inliers_of_pair
+from lmr.steps.results.files import Unusable, read_unusable, store_photos, store_scores, store_submission
+from lmr.steps.results.lists import QueryLists, RunLists
+from lmr.steps.results.matches import store_matches
+from lmr.steps.results.pictures import Pictures, draw, pick
 from lmr.storage.datasets import Dataset
 from lmr.storage.json_files import read_json
 
-if TYPE_CHECKING:
-    from lmr.steps.both import Both
-
 __all__ = ["costs_of", "finish_run", "store_report"]
 
-EXAMPLES = 9
-PAIRS = 4
-BLANK = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
+SHOWN = 24
+"""Photos of a query's final list that the report shows; confident matches beyond them are shown too."""
+
+HEAD = 10
+"""Photos that it shows of every stage's list; of a query without pictures, of the final list only."""
+
+_DATA = re.compile(r"(data-[0-9a-f]{8})/.*")
 
 
 def finish_run(run: RunDatasets) -> None:
-    """Write all that people read of a run into its folder: submission, scores, report."""
+    """Write all that people read of a run into its folder: submission, scores, matches, report."""
     store_datasets(run)
     store_submission(run)
+    store_photos(run)
     store_scores(run)
+    store_matches(run)
     store_report(run)
 
 
-def store_report(run: RunDatasets) -> str:
-    """Write `report/index.html` into the run's folder; return its URL."""
-    photos = _Photos(run)
+def store_report(run: RunDatasets, *, most_pictured: int | None = None) -> str:
+    """Write `report/index.html` and the files beside it into the run's folder; return the page's URL.
+
+    A reader never meets half a report: the files of queries get a new folder each time, the page that names
+    it is written last, and the folder before is removed then.
+
+    Parameters
+    ----------
+    run
+        The run. Shards that are not there yet are left out.
+    most_pictured
+        How many queries have pictures at most; None: some hundreds.
+    """
+    report, data = storage.join(run.root, "report"), f"data-{uuid.uuid4().hex[:8]}"
+    lists = RunLists(run)
     scores = _scores(run)
-    examples = _examples(run, scores, photos)
-    shown = {i for e in examples for row in e.rankings.values() for i in row[:SHOWN_RESULTS]}
-    thumbnails = {i: photos.thumbnail("gallery", i) for i in sorted(shown)} if run.images else {}
-    pairs = _pairs(run, examples, photos)
-    found = _facts_of(run.steps)
-    report = Report(
+    made = _facts_of(run.steps)
+    put = partial(_put, storage.join(report, data))
+    put("report.js", report_script())
+    files, confident, lost = _store_queries(run, lists, scores, put, data, most_pictured)
+    page = Report(
         run=run.root.rstrip("/").rsplit("/", 1)[-1],
         about="; ".join(
             [
-                f"{len(photos.rows.queries):,} queries in {len(photos.rows.gallery):,} gallery photos",
+                f"{len(lists.photos.queries):,} queries in {len(lists.photos.gallery):,} gallery photos",
                 *(() if run.images else ("it was given descriptors, so there are no pictures",)),
-                *_machines(run.root),
-                *sources_note((f.get("source", "") for _, facts in found for f in facts), whose="the run's"),
-                *photos.left_out,
+                *([f"pictures are left out: {', '.join(lost)}"] if lost else []),
             ]
         ),
+        state=_state(run),
+        stages=[run.label(name) for name in lists.stages],
+        verified=run.verified in lists.stages,
+        files=files,
         scores=scores,
-        costs=[_cost(dataset, facts) for dataset, facts in found],
-        undecoded=[Undecoded(photo_id=u.id, reason=u.reason) for u in read_unusable(run)]
-        if run.unusable
-        else None,
-        settings=run.settings,
-        queries=examples,
-        pairs=pairs,
-        thumbnails=thumbnails,
+        confident_counts=confident,
+        costs=[_cost(dataset, facts) for dataset, facts in made],
+        undecoded=_undecoded(run, lists),
+        settings=_settings(run),
+        facts=_facts(
+            run, sources_note((f.get("source", "") for _, facts in made for f in facts), whose="the run's")
+        ),
     )
-    url = storage.join(run.root, "report", "index.html")
-    storage.put(url, render_report(report).encode())
+    url = storage.join(report, "index.html")
+    before = {match[1] for path in storage.find(report) if (match := _DATA.fullmatch(path))}
+    storage.put(url, render_report(page).encode())
+    for folder in before - {data}:
+        storage.delete(storage.join(report, folder))
     return url
+
+
+def _put(folder: str, name: str, data: bytes) -> None:
+    storage.put(storage.join(folder, name), data)
+
+
+def _store_queries(
+    run: RunDatasets,
+    lists: RunLists,
+    scores: Sequence[StepScore],
+    put: Any,
+    folder: str,
+    most_pictured: int | None,
+) -> tuple[QueryFiles, list[int], list[str]]:
+    """Write the files of queries; return what they are, each query's confident matches, and lost shards."""
+    ids, paths = (lists.photos.gallery.column(name) for name in ("id", "path"))
+    data = ReportData(put, lambda row: (ids[row].as_py(), paths[row].as_py() or ids[row].as_py()))
+    entries = _Entries(run, lists, scores)
+    final = [entries.last_score(row) for row in range(len(entries.ids))] if scores else []
+    chosen = pick(run, lists, final, entries.wanted, most_pictured)
+    pictures = draw(run, chosen, data)
+    confident: list[int] = []
+    seen = 0
+    for part in lists:
+        for i, row in enumerate(part.queries.tolist()):
+            while seen < row:  # a shard that is not there yet
+                data.add(entries.unsearched(seen), {})
+                seen += 1
+            entry = entries.of(part, i, pictures)
+            if entry.confident is not None and not entry.unreadable:
+                confident.append(entry.confident)
+            data.add(entry, pictures.photos)
+            seen += 1
+    for row in range(seen, len(entries.ids)):
+        data.add(entries.unsearched(row), {})
+    data.close()
+    files = QueryFiles(
+        folder=folder,
+        index_files=data.files["index"],
+        queries=data.queries,
+        pictured=data.pictured,
+        unreadable=data.unreadable,
+        without_confident=data.without_confident,
+    )
+    return files, confident, list(pictures.lost)
+
+
+class _Entries:
+    """Makes the report's entries of queries."""
+
+    def __init__(self, run: RunDatasets, lists: RunLists, scores: Sequence[StepScore]) -> None:
+        self.lists, self.scores = lists, scores
+        self.ids: list[str] = lists.photos.queries.column("id").to_pylist()
+        paths = lists.photos.queries.column("path").to_pylist()
+        self.paths: list[str] = [path or self.ids[row] for row, path in enumerate(paths)]
+        self.reasons = {u.id: u.reason for u in _unusable(run) or () if u.set == "queries"}
+        self.scored = {query: i for i, query in enumerate(scores[0].scores.query_ids)} if scores else {}
+        self.right = _right(run, lists)
+
+    def wanted(self, part: QueryLists, i: int) -> list[int]:
+        """Return the gallery rows of which a query's entry shows pictures, its list first."""
+        heads = [ranking.photos[i, :HEAD] for ranking in part.stages.values()]
+        rows = np.concatenate([part.last.photos[i, self._shown(part, i)], *heads])
+        return list(dict.fromkeys(rows[rows >= 0].tolist()))
+
+    def _shown(self, part: QueryLists, i: int) -> Any:
+        shown = np.arange(part.last.photos.shape[1]) < SHOWN
+        if part.confident is not None:
+            shown |= part.confident[i]
+        return np.flatnonzero(shown & (part.last.photos[i] >= 0))
+
+    def of(self, part: QueryLists, i: int, pictures: Pictures) -> QueryEntry:
+        """Return the entry of a query of a shard."""
+        row = int(part.queries[i])
+        pictured = row in pictures.queries
+        shown = self._shown(part, i) if pictured else self._shown(part, i)[:HEAD]
+        photos = part.last.photos[i, shown].tolist()
+        ranks = np.zeros((len(shown), len(self.lists.stages)), np.int32)
+        for place, name in enumerate(self.lists.stages):
+            if name in part.ranks:
+                ranks[:, place] = part.ranks[name][i, shown]
+        right = self.right.get(self.ids[row], set()) if self.right is not None else None
+        listed = [
+            ListedPhoto(
+                photo=photo,
+                ranks=ranks[n].tolist(),
+                inliers=None if part.inliers is None else int(part.inliers[i, shown[n]]),
+                confident=None if part.confident is None else bool(part.confident[i, shown[n]]),
+                right=None if right is None else photo in right,
+                lines=pictures.lines.get((row, photo), ()),
+            )
+            for n, photo in enumerate(photos)
+        ]
+        heads = (
+            []
+            if not pictured
+            else [
+                [p for p in part.stages[name].photos[i, :HEAD].tolist() if p >= 0]
+                if name in part.stages
+                else []
+                for name in self.lists.stages
+            ]
+        )
+        return QueryEntry(
+            query_id=self.ids[row],
+            path=self.paths[row],
+            found=int((part.last.photos[i] >= 0).sum()),
+            confident=None if part.confident is None else int(part.confident[i].sum()),
+            unreadable=self.reasons.get(self.ids[row], ""),
+            scores=self._scores(row),
+            n_right=None if right is None else len(right),
+            listed=listed,
+            heads=heads,
+            picture=pictures.queries.get(row, PhotoPicture()),
+        )
+
+    def unsearched(self, row: int) -> QueryEntry:
+        """Return the entry of a query for which no stage has a list yet."""
+        reason = self.reasons.get(self.ids[row], "not searched yet")
+        return QueryEntry(query_id=self.ids[row], path=self.paths[row], found=0, unreadable=reason)
+
+    def last_score(self, row: int) -> float:
+        """Return a query's score after the last stage; NaN where it has none."""
+        return self._scores(row)[-1] if self._scores(row) else np.nan
+
+    def _scores(self, row: int) -> list[float]:
+        at = self.scored.get(self.ids[row])
+        return [] if at is None else [float(step.scores.per_query[at]) for step in self.scores]
+
+
+def _right(run: RunDatasets, lists: RunLists) -> Mapping[str, set[int]] | None:
+    """Return the gallery rows that the solution names for each query; None without a solution."""
+    if run.solution is None or not run.solution.present():
+        return None
+    truth = run.solution.read(0).to_pydict()
+    row_of = {photo: row for row, photo in enumerate(lists.photos.gallery.column("id").to_pylist())}
+    return {
+        query: {row_of[photo] for photo in photos}
+        for query, photos in zip(truth["id"], truth["images"], strict=True)
+    }
 
 
 @dataclass
@@ -145,7 +303,7 @@ def _cost(dataset: Dataset, facts: Sequence[Mapping[str, Any]]) -> StepCost:
 
 
 def _scores(run: RunDatasets) -> list[StepScore]:
-    if run.scores is None:
+    if run.scores is None or not run.scores.present():
         return []
     rows = run.scores.read(0)
     ids = tuple(rows.column("id").to_pylist())
@@ -155,118 +313,79 @@ def _scores(run: RunDatasets) -> list[StepScore]:
     ]
 
 
-def _examples(run: RunDatasets, scores: Sequence[StepScore], photos: "_Photos") -> list[QueryExample]:
-    if scores:
-        chosen = pick_queries(scores[0].scores, scores[-1].scores, n_each=EXAMPLES // 3)
-    else:
-        queries = list(photos.rows.queries)
-        picks = np.linspace(0, len(queries) - 1, min(EXAMPLES, len(queries))).astype(int)
-        chosen = [(queries[i], "one of many") for i in picks]
-    truth: Mapping[str, Sequence[str]] = {}
-    if run.solution is not None:
-        rows = run.solution.read(0).to_pydict()
-        truth = dict(zip(rows["id"], rows["images"], strict=True))
+def _unusable(run: RunDatasets) -> list[Unusable] | None:
+    """Return the photos that could not be used; None where they are not known yet."""
+    return read_unusable(run) if run.unusable is not None and run.unusable.present() else None
+
+
+def _undecoded(run: RunDatasets, lists: RunLists) -> list[Undecoded] | None:
+    unusable = _unusable(run)
+    if unusable is None:
+        return None
+    bad = {(u.set, u.id) for u in unusable}
+    path_of: dict[tuple[str, str], str] = {
+        (role, photo): path
+        for role, photos in lists.photos.items()
+        for photo, path in zip(*(photos.column(n).to_pylist() for n in ("id", "path")), strict=True)
+        if (role, photo) in bad
+    }
     return [
-        QueryExample(
-            query_id=query,
-            photo=photos.thumbnail("queries", query),
-            why=why,
-            rankings={
-                run.label(name): photos.ranked(ranking, query) for name, ranking in run.rankings.items()
-            },
-            relevant=truth.get(query) if truth else None,
-        )
-        for query, why in chosen
+        Undecoded(photo_id=path_of.get((u.set, u.id), u.id), reason=u.reason, role=u.set) for u in unusable
     ]
 
 
-def _pairs(run: RunDatasets, examples: Iterable[QueryExample], photos: "_Photos") -> list[VerifiedPair]:
-    """Draw the best verified pair of each example until there are enough; none without verification."""
-    pairs: list[VerifiedPair] = []
-    if run.pairs is None or run.local is None or run.verified is None or run.images is None:
-        return pairs
-    for example in examples:
-        if len(pairs) == PAIRS:
-            break
-        if not (ranking := example.rankings[run.label(run.verified)]):
-            continue
-        gallery = ranking[0]
-        query_place, gallery_place = (
-            photos.place("queries", example.query_id),
-            photos.place("gallery", gallery),
-        )
-        try:
-            xy_query, xy_gallery = inliers_of_pair(run.pairs, run.local, query_place, gallery_place)
-            if not len(xy_query):
-                continue
-            images = photos.image("queries", example.query_id), photos.image("gallery", gallery)
-        except ShardError as error:
-            photos.leave_out(error)
-            continue
-        pairs.append(
-            VerifiedPair(
-                query_id=example.query_id,
-                gallery_id=gallery,
-                picture=data_uri(match_picture(*images, xy_query, xy_gallery)),
-                n_inliers=len(xy_query),
-                relevant=None if example.relevant is None else gallery in example.relevant,
-            )
-        )
-    return pairs
+def _state(run: RunDatasets) -> str:
+    """Say what is missing of a run that has not ended; nothing of one that has."""
+    missing = [name for name, ranking in run.rankings.items() if len(ranking.present()) < ranking.shards]
+    if not missing:
+        return ""
+    stages = ", ".join(run.label(name) for name in missing)
+    return (
+        f"This run has not ended. Not finished yet: {stages}. The lists are those of the last finished stage."
+    )
 
 
-class _Photos:
-    """Reads single photos and single lists out of a run's shards."""
+def _settings(run: RunDatasets) -> dict[str, dict[str, Setting]]:
+    preset = run.about.get("preset_settings") or {}
+    return {
+        step: {
+            name: Setting(value=_text(value), preset=_of_preset(preset.get(step, {}), name, value))
+            for name, value in values.items()
+        }
+        for step, values in run.settings.items()
+    }
 
-    def __init__(self, run: RunDatasets) -> None:
-        self._lost: dict[str, None] = {}
-        self.layouts, self.images = run.layouts, run.images
-        self.ids = run.photos.map(ids_of)
-        self.rows: Both[dict[str, int]] = self.ids.map(
-            lambda ids: {photo_id: row for row, photo_id in enumerate(ids.to_pylist())}
-        )
 
-    def place(self, role: Role, photo_id: str) -> tuple[int, int]:
-        """Return the shard of a photo, and its row."""
-        row = self.rows.of(role)[photo_id]
-        return self.layouts.of(role).place(row)[0], row
+def _of_preset(preset: Mapping[str, Any], name: str, value: Any) -> str | None:
+    return _text(preset[name]) if name in preset and preset[name] != value else None
 
-    def inside(self, role: Role, photo_id: str) -> tuple[int, int]:
-        """Return the shard of a photo, and its place there."""
-        return self.layouts.of(role).place(self.rows.of(role)[photo_id])
 
-    def image(self, role: Role, photo_id: str) -> bytes:
-        """Return the bytes of a photo."""
-        shard, inside = self.inside(role, photo_id)
-        assert self.images is not None
-        images = self.images.of(role).read(shard, ["image"]).column("image")
-        content: bytes = images[inside].as_py()
-        return content
+def _text(value: Any) -> str:
+    """Write a value as people do."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.6g}"
+    return ", ".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
 
-    def thumbnail(self, role: Role, photo_id: str) -> str:
-        """Return a small picture of a photo; a blank where there is none, or it cannot be decoded."""
-        if self.images is None:
-            return BLANK
-        try:
-            return thumbnail(self.image(role, photo_id))
-        except PhotoError:
-            return BLANK
-        except ShardError as error:
-            self.leave_out(error)
-            return BLANK
 
-    def leave_out(self, error: ShardError) -> None:
-        """Note a shard without which a picture cannot be shown; the results do not need it any more."""
-        self._lost[error.what] = None
-
-    @property
-    def left_out(self) -> list[str]:
-        """Why pictures are left out, if some are: a line for the report."""
-        return [f"pictures are left out: {', '.join(self._lost)}"] if self._lost else []
-
-    def ranked(self, ranking: Dataset, query_id: str) -> list[str]:
-        """Return a query's list of gallery ids in one ranking."""
-        shard, inside = self.inside("queries", query_id)
-        rows = named(read_ranking(ranking, shard), self.ids.gallery, self.ids.queries)
-        images: list[str] = rows.column("images")[inside].as_py()
-        return images
+def _facts(run: RunDatasets, sources: Iterable[str]) -> dict[str, str]:
+    """Return how the run was made, in words; nothing that is not known."""
+    labels = {
+        "workflow": "Workflow",
+        "preset": "Preset",
+        "command": "Command",
+        "gallery": "Gallery",
+        "queries": "Queries",
+        "solution": "Solution",
+        "started": "Begun",
+        "versions": "Versions",
+    }
+    known = {label: str(run.about[name]) for name, label in labels.items() if run.about.get(name)}
+    machines = _machines(run.root)
+    more = {"Machines": "; ".join(machines), "Code": "; ".join(sources)}
+    return {**known, "Folder": run.root, **{label: text for label, text in more.items() if text}}

@@ -15,7 +15,7 @@ from lmr.errors import LmrError, ShardError
 from lmr.runtime.steps import Role
 from lmr.steps.ranking import read_ranking
 from lmr.steps.results.datasets import RunDatasets, open_datasets
-from lmr.steps.results.files import read_scores
+from lmr.steps.results.files import read_scores, read_unusable
 from lmr.steps.results.report import costs_of, store_report
 from lmr.storage.arrow import column
 from lmr.storage.mapped import stack
@@ -101,9 +101,11 @@ class Results:
         return _frame({"query": rows.column("id"), **{name: rows.column(name) for name in self.stages}})
 
     def photos(self, role: Role = "gallery") -> "DataFrame":
-        """Return the photos of one side, in order of their rows: columns `id`, `path`."""
-        rows = self._photos[role]
-        return _frame({"id": rows.column("id"), "path": rows.column("path")})
+        """Return the photos of one side, in order of their rows: columns `id`, `path`, `label` of a list."""
+        rows = self.datasets.photos.of(role).read(0)
+        return _frame(
+            {name: rows.column(name) for name in ("id", "path", "label") if name in rows.column_names}
+        )
 
     def matches(self) -> "DataFrame":
         """Return the final list of every query, best first.
@@ -196,18 +198,8 @@ class Results:
 
     def unusable(self) -> "DataFrame":
         """Return the photos that could not be used: columns `set`, `id`, `path`, `reason`."""
-        if self.datasets.unusable is None:
-            return _frame({name: [] for name in ("set", "id", "path", "reason")})
-        rows = self.datasets.unusable.read(0)
-        sets, ids = rows.column("set").to_pylist(), rows.column("id").to_pylist()
-        paths: dict[tuple[str, str], str] = {}
-        for role, listed in self._photos.items():
-            bad = {i for s, i in zip(sets, ids, strict=True) if s == role}
-            for photo_id, path in zip(*(listed.column(n).to_pylist() for n in ("id", "path")), strict=True):
-                if photo_id in bad:
-                    paths[role, photo_id] = path
-        found = [paths.get(key, "") for key in zip(sets, ids, strict=True)]
-        return _frame({"set": sets, "id": ids, "path": found, "reason": rows.column("reason")})
+        found = read_unusable(self.datasets)
+        return _frame({name: [getattr(u, name) for u in found] for name in ("set", "id", "path", "reason")})
 
     def costs(self) -> "DataFrame":
         """Return what each step took, whichever run made its shards.

@@ -1,6 +1,5 @@
 """Evaluate: the score of every query after each step, by the protocol of the challenge."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,10 +9,12 @@ from lmr import storage
 from lmr.errors import LmrError
 from lmr.evaluation.kaggle import parse_solution
 from lmr.evaluation.scorers import map_at_100
+from lmr.evaluation.scores import first_five
 from lmr.runtime.settings import Settings, digest
-from lmr.runtime.steps import Cost, Given, Step, Whole
+from lmr.runtime.steps import Cost, Given, Role, Step, Whole
 from lmr.steps.both import Both
-from lmr.steps.photos.listing import Photos, named_offenders
+from lmr.steps.photos.listing import Photos
+from lmr.steps.photos.names import PhotoNames, encoded, told
 from lmr.steps.ranking import Ranked, read_ranking
 from lmr.steps.results.submission import ID_BYTES, MAX_PHOTOS, ids_of, named
 from lmr.storage.datasets import Dataset
@@ -39,6 +40,8 @@ def solution_for(
 ) -> Given:
     """Check a solution against the photos and return it as a dataset.
 
+    Photos are found by short name, path or id, as `PhotoNames` has it.
+
     Parameters
     ----------
     solution
@@ -51,31 +54,34 @@ def solution_for(
     Raises
     ------
     LmrError
-        If the solution names a query or a gallery photo that is not there.
+        If the solution names queries or gallery photos that are not there: all of them, the first five by
+        name.
     """
-    gallery, queries = photos.gallery, photos.queries
-    have_gallery, have_queries = set(gallery.ids), set(queries.ids)
+    names = photos.map(lambda some: PhotoNames(some.ids, some.places if all(some.paths) else some.ids))
+    kept: dict[str, list[str]] = {}
+    lost: dict[Role, list[str]] = {"queries": [], "gallery": []}
+    twice: list[str] = []
+    for query, images in solution.items():
+        row = names.queries.find(query)
+        if row is None:
+            lost["queries"].append(query)
+            continue
+        if photos.queries.ids[row] in kept:
+            twice.append(query)
+            continue
+        found = {image: names.gallery.find(image) for image in images}
+        lost["gallery"] += [image for image, right in found.items() if right is None]
+        # A photo that is called by two of its names is one.
+        rights = dict.fromkeys(right for right in found.values() if right is not None)
+        kept[photos.queries.ids[row]] = [photos.gallery.ids[right] for right in rights]
     if not pruned:
-        strange = [query for query in solution if query not in have_queries]
-        if strange:
-            raise LmrError(
-                "the solution names queries that are not there",
-                got=f"{named_offenders(strange)}; there are {len(queries):,} in {queries.url}",
-                fix="give the solution that belongs to these queries",
-            )
-        named_photos = itertools.chain.from_iterable(solution.values())
-        strange = [photo for photo in dict.fromkeys(named_photos) if photo not in have_gallery]
-        if strange:
-            raise LmrError(
-                "the solution names photos that are not in the gallery",
-                got=f"{named_offenders(strange)}; there are {len(gallery):,} in {gallery.url}",
-                fix="give the solution that belongs to this gallery",
-            )
-    kept = {
-        query: [image for image in images if image in have_gallery]
-        for query, images in solution.items()
-        if query in have_queries
-    }
+        _refuse_lost(lost, photos)
+    if twice:
+        raise LmrError(
+            f"the solution names {len(twice)} queries twice",
+            got=first_five(map(told, twice)),
+            fix="keep one line for each query, whatever it is called there",
+        )
     if not any(kept.values()):
         raise LmrError(
             "the solution has no right photo for any of these queries",
@@ -84,6 +90,23 @@ def solution_for(
         )
     rows = pa.table({"id": list(kept), "images": pa.array(list(kept.values()), pa.list_(pa.string()))})
     return Given(name="solution", folder="solution", rows=rows, fingerprint=digest(kept))
+
+
+def _refuse_lost(lost: Mapping[Role, Sequence[str]], photos: Both[Photos]) -> None:
+    """Refuse a solution that names photos that are not there, or that could be several."""
+    missing = {role: list(dict.fromkeys(names)) for role, names in lost.items() if names}
+    if not missing:
+        return
+    what = {
+        "queries": "queries that are not there",
+        "gallery": "photos that are not in the gallery",
+    }
+    raise LmrError(
+        "the solution names " + " and ".join(f"{len(names):,} {what[r]}" for r, names in missing.items()),
+        got="; ".join(f"{role}: {first_five(map(told, names))}" for role, names in missing.items()),
+        fix="give the solution that belongs to these photos; a name that several photos have finds none: "
+        f"there, write the path, such as {encoded(photos.gallery.places[0] or photos.gallery.ids[0])}",
+    )
 
 
 def score_rankings(rankings: Mapping[str, Ranked], solution: Given, photos: Both[Photos]) -> Step:
@@ -98,7 +121,7 @@ def score_rankings(rankings: Mapping[str, Ranked], solution: Given, photos: Both
         settings=Settings(),
         inputs={
             "solution": solution,
-            **{role: side.given() for role, side in photos.items()},
+            **{role: side.named() for role, side in photos.items()},
             **{f"ranking_{name}": Whole(ranked.step) for name, ranked in rankings.items()},
         },
         shards=1,

@@ -26,7 +26,7 @@ def name_submission(ranked: Ranked, photos: Both[Photos]) -> Step:
         folder="submission",
         make=submit_shard,
         settings=Settings(),
-        inputs={"ranked": Each(ranked.step), **{role: side.given() for role, side in photos.items()}},
+        inputs={"ranked": Each(ranked.step), **{role: side.named() for role, side in photos.items()}},
         shards=ranked.step.shards,
         role="queries",
         cost=Cost(

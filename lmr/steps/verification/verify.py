@@ -21,11 +21,11 @@ from lmr.steps.both import Both
 from lmr.steps.features.local import Extracted
 from lmr.steps.ranking import Ranked
 from lmr.steps.sizes import rows_per_shard
-from lmr.storage.arrow import Ragged, column, ragged, table
+from lmr.storage.arrow import Ragged, column, table
 from lmr.storage.datasets import Dataset
 from lmr.storage.mapped import stack
 
-__all__ = ["Verified", "VerifySettings", "inliers_of_pair", "verify", "verify_shard"]
+__all__ = ["Verified", "VerifySettings", "verify", "verify_shard"]
 
 FEATURES_AT_ONCE = 200_000  # of queries, that are held as floats at a time
 PAIR_BYTES = 56.0 + 4.0 * 60  # a pair with as many inliers as a good one has
@@ -217,36 +217,3 @@ def _features(
 
 def _zoom(width: NDArray[np.int32], height: NDArray[np.int32], side_px: int) -> NDArray[np.float32]:
     return np.minimum(1, side_px / np.maximum(np.maximum(width, height), 1)).astype(np.float32)
-
-
-def inliers_of_pair(
-    verified: Dataset, local: Both[Dataset], query: tuple[int, int], photo: tuple[int, int]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the places of a verified pair's inliers in the two photos, for a picture.
-
-    Parameters
-    ----------
-    verified
-        The dataset of `verify`.
-    local
-        Local features of gallery and queries.
-    query, photo
-        Shard and row of the query and of the gallery photo.
-
-    Returns
-    -------
-    xy_query, xy_photo : (n, 2) float32
-        Pixels in the upright photos; n is 0 for a pair that was not verified.
-    """
-    pairs = verified.read(photo[0], ["query", "photo", "matches"])
-    found = np.flatnonzero((column(pairs, "query") == query[1]) & (column(pairs, "photo") == photo[1]))
-    if not len(found):
-        return np.empty((0, 2), np.float32), np.empty((0, 2), np.float32)
-    matches = ragged(pairs, "matches")[int(found[0])]
-    sides = []
-    for (shard, row), dataset, chosen in zip(
-        (photo, query), (local.gallery, local.queries), matches.T[::-1], strict=True
-    ):
-        rows = dataset.read(shard, ["photo", "xy"])
-        sides.append(column(rows, "xy")[column(rows, "photo") == row][chosen])
-    return sides[1], sides[0]

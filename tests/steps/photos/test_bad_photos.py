@@ -105,7 +105,7 @@ def test_each_is_a_decoded_photo_or_a_row_with_a_reason(photos, tmp_path, where)
         assert sizes[name] == shape
     assert sizes["turned_6"] == (96, 64)
     listed_bad = bad.dataset(root).read(0).to_pylist()
-    assert {row["id"]: row["reason"] for row in listed_bad if row["set"] == "gallery"} == {
+    assert {ids[row["photo"]]: row["reason"] for row in listed_bad if row["set"] == "gallery"} == {
         name: reason for name, reason in expected.items() if reason
     }
     (with_features,) = all_rows(local, root, "photo")

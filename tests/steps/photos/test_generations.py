@@ -21,7 +21,7 @@ from lmr.scheduler.run import run
 from lmr.steps.both import Both
 from lmr.steps.photos.generations import LEARN_AGAIN, learned_from, recall, remember
 from lmr.steps.photos.ingest import IngestSettings, ingest
-from lmr.steps.photos.listing import Photos, list_photos
+from lmr.steps.photos.listing import Photos, list_photos, photos_of
 from lmr.steps.ranking import read_ranking
 from lmr.steps.workflow import Inputs, Weights
 from tests.support.toys import Quiet
@@ -334,3 +334,52 @@ def test_a_grown_gallery_gives_what_one_gallery_gives(grown, method, models, ran
         # Photos of both generations are found.
         assert (found >= 25).any()
         assert ((found >= 0) & (found < 25)).any()
+
+
+def renamed(listed, names):
+    """Return a listing in which photos have other names, as the next one would be."""
+    paths = [names.get(path, path) for path in listed.paths]
+    return photos_of("gallery", "/photos", dict(zip(paths, listed.stamps, strict=True)))
+
+
+def distinct(ids):
+    return photos_of("gallery", "/photos", {f"{i}.jpg": f"{10 + n} 1.5" for n, i in enumerate(ids)})
+
+
+def test_a_renamed_photo_stays_known_and_is_read_where_it_is(tmp_path):
+    root = str(tmp_path)
+    first = seen(root, distinct("abcd")).photos
+    listed = renamed(first, {"b.jpg": "zz top.jpg"})
+    again = seen(root, listed)
+    assert again.news == ""
+    assert again.photos.given().fingerprint == first.given().fingerprint
+    assert again.photos.named().fingerprint != first.named().fingerprint
+    row = again.photos.ids.index("zz%20top.jpg")
+    assert again.photos.piece(row).url == "/photos/zz top.jpg"
+    assert again.photos.named().rows.column("path").to_pylist()[row] == "zz top.jpg"
+    # Renamed back, or once more, it is the same still.
+    assert seen(root, distinct("abcd")).photos == first
+    more = renamed(listed, {"zz top.jpg": "other.jpg", "d.jpg": "d/d.jpg"})
+    assert recall(more, root).photos.given().fingerprint == first.given().fingerprint
+
+
+def test_a_photo_is_taken_for_a_renamed_one_only_if_it_alone_can_be_it(tmp_path):
+    root = str(tmp_path)
+    alike = {"a.jpg": "10 1.5", "b.jpg": "10 1.5", "c.jpg": "11 1.5"}
+    seen(root, photos_of("gallery", "/photos", alike))
+    two_gone = photos_of("gallery", "/photos", {"x.jpg": "10 1.5", "y.jpg": "10 1.5", "c.jpg": "11 1.5"})
+    assert "begins anew" in recall(two_gone, root).news
+    copied = photos_of("gallery", "/photos", {"a.jpg": "10 1.5", "b.jpg": "10 1.5", "d.jpg": "12 1.5"})
+    assert "begins anew" in recall(copied, root).news
+    # A name that another photo has now is that one's.
+    swapped = photos_of("gallery", "/photos", {**alike, "c.jpg": "99 2.5", "e.jpg": "11 1.5"})
+    assert "begins anew" in recall(swapped, root).news
+
+
+def test_a_second_photo_of_a_name_changes_the_first_ones_id_only(tmp_path):
+    root = str(tmp_path)
+    first = seen(root, distinct("abcd")).photos
+    stamps = dict(zip(first.paths, first.stamps, strict=True))
+    grown = recall(photos_of("gallery", "/photos", {**stamps, "a.png": "50 1.5"}), root).photos
+    assert grown.ids == ("a.jpg", "b", "c", "d", "a.png")
+    assert grown.generations()[0].given().fingerprint == first.given().fingerprint

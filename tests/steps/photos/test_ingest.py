@@ -36,7 +36,7 @@ def photos_of(url, sizes):
 
 
 def made(url, sizes, root, settings=DEFAULT):
-    given = photos_of(url, sizes).given(settings.photos_per_shard)
+    given = photos_of(url, sizes).in_shards_of(settings.photos_per_shard).given()
     given.store(str(root))
     rows = ingest_shard(0, settings, photos=given.dataset(str(root)), url=url)
     return rows, {row["id"]: row for row in rows.to_pylist()}

@@ -1,0 +1,89 @@
+"""`lmr report` and `lmr matches`: a run's answers for people."""
+
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from lmr import storage
+from lmr.text import printable
+
+if TYPE_CHECKING:
+    from lmr.steps.results.datasets import RunDatasets
+
+__all__ = ["Run", "copy", "matches", "report", "tell_answers"]
+
+Run = Annotated[str, typer.Argument(help="The run's folder or URL: what was --out.")]
+
+SHOWN = 20
+
+out = Console(highlight=False)
+
+
+def report(
+    run: Run,
+    pictures: Annotated[
+        int | None, typer.Option(min=0, help="Queries that have pictures at most; default: 200.")
+    ] = None,
+) -> None:
+    """Write the report of a run anew; also of one that has not ended, with what there is."""
+    from lmr.steps.results.datasets import open_datasets
+    from lmr.steps.results.report import store_report
+
+    datasets = open_datasets(storage.absolute(run), unfinished=True)
+    out.print(Text(printable(store_report(datasets, most_pictured=pictures))), soft_wrap=True)
+
+
+def matches(
+    run: Run,
+    copy_: Annotated[
+        str | None,
+        typer.Option("--copy", help="Sort the confident matches into this folder, a folder per query."),
+    ] = None,
+    links: Annotated[
+        bool, typer.Option("--links", help="Link to the gallery's photos in place of copying them.")
+    ] = False,
+    most: Annotated[int, typer.Option("--most", min=1, help="Queries that are told of.")] = SHOWN,
+) -> None:
+    """Tell what was found for each query, and copy the confident matches into folders."""
+    from lmr.errors import LmrError
+    from lmr.steps.results.datasets import open_datasets
+
+    if links and copy_ is None:
+        raise LmrError("--links needs the folder to fill", fix="give --copy FOLDER too")
+    datasets = open_datasets(storage.absolute(run))
+    tell_answers(datasets, out, most)
+    if copy_ is not None:
+        copy(datasets, copy_, out, links=links)
+
+
+def tell_answers(datasets: "RunDatasets", console: Console, most: int = SHOWN) -> None:
+    """Print a sentence for each query, the first ones, and where the others are."""
+    from lmr.steps.results.matches import answers, files_of
+
+    total = 0
+    for answer in islice(answers(datasets), most):
+        console.print(Text(printable(answer.sentence)), soft_wrap=True)
+        total += 1
+    count = len(datasets.photos.queries.read(0, ["photo"]))
+    if count > total:
+        where = (
+            " to ".join(dict.fromkeys(files[:: max(len(files) - 1, 1)]))
+            if (files := files_of(datasets))
+            else "the report"
+        )
+        console.print(Text(printable(f"and {count - total:,} more in {where}")), soft_wrap=True)
+
+
+def copy(datasets: "RunDatasets", folder: str, console: Console, *, links: bool = False) -> None:
+    """Sort the confident matches into a folder, and say how many there are."""
+    from lmr.steps.results.copies import copy_matches
+
+    copied = copy_matches(datasets, folder, links=links)
+    queries = f"{copied.queries:,} quer{'ies' if copied.queries != 1 else 'y'}"
+    gone = f"; {copied.removed:,} of an earlier copy removed" if copied.removed else ""
+    verb = "linked" if links else "copied"
+    told = f"{copied.photos:,} confident matches of {queries} {verb} to {folder}{gone}"
+    console.print(Text(printable(told)), soft_wrap=True)

@@ -1,0 +1,196 @@
+"""Lists of photos: text, CSV or Parquet files that name photos anywhere, some with ids and labels."""
+
+import csv
+import io
+import posixpath
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lmr import storage
+from lmr.errors import LmrError, StorageError
+from lmr.evaluation.kaggle import is_plain_id
+from lmr.evaluation.scores import first_five
+from lmr.steps.photos.names import known_path, told, url_of
+from lmr.storage.outside import stamps_of
+from lmr.text import printable
+
+__all__ = ["LIST_SUFFIXES", "Listed", "read_list"]
+
+LIST_SUFFIXES = (".txt", ".csv", ".parquet")
+"""Suffixes of files that list photos."""
+
+_PATHS = ("path", "url", "key", "file", "image")
+_IDS = ("id",)
+_LABELS = ("label", "landmark_id", "landmark")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Photos of a list.
+
+    Attributes
+    ----------
+    stamps
+        Known path to size and time of change.
+    ids, labels
+        By path; empty where the list has none.
+    repeated
+        How many lines named a photo that stood there already.
+    """
+
+    stamps: dict[str, str] = field(default_factory=dict)
+    ids: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    repeated: int = 0
+
+
+def read_list(url: str) -> Listed:
+    """Read a list of photos and look at each of them.
+
+    A text file has a path in each line; CSV and Parquet files a column `path` (or `url`, `key`, `file`,
+    `image`), and `id` and `label` if they have them. Relative paths begin at the list's folder.
+
+    Raises
+    ------
+    LmrError
+        If the file is no such list; if photos are not there, or ids repeat or cannot stand in Kaggle's files.
+        All of them are counted, and the first five named.
+    """
+    data = storage.read(url)
+    suffix = posixpath.splitext(url)[1].lower()
+    read = {".txt": _text_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}[suffix]
+    rows: dict[str, tuple[str, str, str]] = {}
+    repeated = 0
+    for entry, photo_id, label in read(data, url):
+        path = _known(entry)
+        repeated += path in rows
+        rows.setdefault(path, (entry, photo_id, label))
+    if not rows:
+        raise LmrError(f"{printable(url)} lists no photo", fix="write one path in each line")
+    folder = posixpath.dirname(url)
+    stamps = dict(zip(rows, stamps_of([url_of(folder, path) for path in rows]), strict=True))
+    _refuse_missing(url, {rows[path][0]: why for path, why in stamps.items() if isinstance(why, Exception)})
+    ids = {path: photo_id for path, (_, photo_id, _) in rows.items()}
+    if any(ids.values()):
+        _refuse_ids(url, list(ids.values()))
+    labels = {path: label for path, (_, _, label) in rows.items()}
+    return Listed(
+        {path: stamp for path, stamp in stamps.items() if isinstance(stamp, str)},
+        ids if any(ids.values()) else {},
+        labels if any(labels.values()) else {},
+        repeated,
+    )
+
+
+def _known(entry: str) -> str:
+    """Return the path that a photo is known by, of an entry as the list has it."""
+    if entry.startswith("/") or "://" in entry:
+        return entry if entry.isascii() or _is_text(entry) else known_path(entry)
+    return known_path(posixpath.normpath(entry))
+
+
+def _is_text(entry: str) -> bool:
+    return not any("\ud800" <= c <= "\udfff" for c in entry)
+
+
+def _text_rows(data: bytes, name: str) -> Iterator[tuple[str, str, str]]:
+    for line in data.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
+        # Only the line's end is no part of a name: names may begin and end with spaces.
+        if entry := line.removesuffix(b"\r").decode(errors="surrogateescape"):
+            yield entry, "", ""
+
+
+def _csv_rows(data: bytes, name: str) -> Iterator[tuple[str, str, str]]:
+    text = data.removeprefix(b"\xef\xbb\xbf").decode(errors="surrogateescape")
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except csv.Error as error:
+        raise LmrError(
+            f"{printable(name)} is no CSV file",
+            got=str(error),
+            fix="write the list anew, separated by commas",
+        ) from error
+    header = [cell.strip().lower() for cell in rows[0]] if rows else []
+    places = _places(header, name)
+    wrong = [str(line) for line, row in enumerate(rows, 1) if row and len(row) != len(header)]
+    if wrong:
+        raise LmrError(
+            f"{len(wrong)} lines of {printable(name)} do not have {len(header)} columns",
+            got=f"lines {first_five(wrong)}",
+            fix='write names with commas in quotes: "a, b.jpg"',
+        )
+    for row in rows[1:]:
+        if row:
+            path, photo_id, label = ("" if place is None else row[place] for place in places)
+            yield path, photo_id.strip(), label.strip()
+
+
+def _parquet_rows(data: bytes, name: str) -> Iterator[tuple[str, str, str]]:
+    try:
+        table = pq.read_table(pa.BufferReader(data))
+    except (pa.ArrowException, OSError) as error:
+        raise LmrError(
+            f"{printable(name)} is no Parquet file", got=str(error)[:200], fix="write the list anew"
+        ) from error
+    places = _places([column.lower() for column in table.column_names], name)
+    columns = [[None] * len(table) if p is None else table.column(p).to_pylist() for p in places]
+    for row in zip(*columns, strict=True):
+        path, photo_id, label = ("" if cell is None else _cell(cell) for cell in row)
+        yield path, photo_id, label
+
+
+def _cell(cell: object) -> str:
+    return cell.decode(errors="surrogateescape") if isinstance(cell, bytes) else str(cell)
+
+
+def _places(header: Sequence[str], name: str) -> tuple[int, int | None, int | None]:
+    """Return the columns of paths, ids and labels."""
+
+    def place(names: Sequence[str]) -> int | None:
+        return next((header.index(one) for one in names if one in header), None)
+
+    paths = place(_PATHS)
+    if paths is None:
+        raise LmrError(
+            f"{printable(name)} has no column of paths",
+            got=f"columns {', '.join(map(printable, header))}"[:200] or "no columns",
+            fix=f"name the column that holds them {_PATHS[0]}, in the first line",
+        )
+    return paths, place(_IDS), place(_LABELS)
+
+
+def _refuse_missing(url: str, missing: dict[str, Exception]) -> None:
+    if not missing:
+        return
+    first = "; ".join(f"{told(entry)} ({_why(why)})" for entry, why in list(missing.items())[:5])
+    raise StorageError(
+        f"{len(missing):,} photos of the list {printable(url)} are not there",
+        got=first + (" …" if len(missing) > 5 else ""),
+        fix="take them out of the list, or put them there; relative paths begin at the list's folder",
+    )
+
+
+def _why(error: Exception) -> str:
+    what = getattr(error, "what", None) or getattr(error, "strerror", None) or type(error).__name__
+    return str(what)
+
+
+def _refuse_ids(url: str, ids: Sequence[str]) -> None:
+    bad = [photo_id for photo_id in ids if not is_plain_id(photo_id)]
+    if bad:
+        raise LmrError(
+            f"{len(bad):,} ids of {printable(url)} cannot stand in Kaggle's files",
+            got=first_five(repr(one) for one in bad),
+            fix="give every photo an id without spaces, commas and quotes, or leave the column out",
+        )
+    often = [photo_id for photo_id, count in Counter(ids).items() if count > 1]
+    if often:
+        raise LmrError(
+            f"{len(often):,} ids of {printable(url)} are those of several photos",
+            got=first_five(map(told, often)),
+            fix="give every photo an id of its own, or leave the column out",
+        )

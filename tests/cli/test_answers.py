@@ -1,0 +1,74 @@
+"""`lmr report`, `lmr matches`, `lmr info` and `lmr clean` on a run written by hand."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from lmr.errors import LmrError, StorageError
+from lmr.storage.datasets import Dataset
+from tests.support.small_run import small_run
+from tests.support.world import lmr
+
+
+@pytest.fixture
+def run(tmp_path):
+    return small_run(
+        tmp_path / "run",
+        about={"workflow": "retrieval", "preset": "vlad", "preset_settings": {"verify": {"min_inliers": 20}}},
+    )
+
+
+def test_matches_are_told_and_copied(run, tmp_path):
+    printed = lmr("matches", run.root, "--most", "2", "--copy", str(tmp_path / "found"))
+    assert (
+        "=q0.jpg: 3 matches, 2 of them confident\nsub/q1.jpg: 2 matches, none of them confident\n" in printed
+    )
+    assert "and 1 more in the report" in printed
+    assert f"2 confident matches of 1 query copied to {tmp_path / 'found'}" in printed
+    assert (tmp_path / "found" / "=q0" / "001_g3.jpg").is_file()
+    with pytest.raises(LmrError, match="--links needs the folder to fill"):
+        lmr("matches", run.root, "--links")
+
+
+def test_the_report_is_written_and_named(run):
+    printed = lmr("report", run.root)
+    assert printed.strip() == f"{run.root}/report/index.html"
+    html = Path(printed.strip()).read_text()
+    assert "min_inliers</dt><dd>10 <small>preset: 20" in html
+    with pytest.raises(StorageError, match="no finished run here") as told:
+        lmr("report", run.root + "-none")
+    assert "--out" in told.value.fix
+
+
+def test_info_tells_what_the_folder_holds(run):
+    printed = lmr("info", run.root)
+    for expected in (
+        "workflow  retrieval",
+        "gallery   5 photos",
+        "queries   3 photos",
+        "settings  verify.min_inliers=10",
+        "stage     1 local search: finished",
+        "latest",
+    ):
+        assert expected in printed
+    shutil.rmtree(run.rankings["diffuse"].url)
+    assert "5 regional diffusion: 0 of 1 shards" in lmr("info", run.root)
+
+
+def test_clean_shows_asks_and_deletes(run):
+    old = Path(run.root) / "final" / ("0" * 12)
+    Dataset(str(old), "diffuse", "0" * 12, 1).write(0, run.rankings["diffuse"].read(0))
+    foreign = Path(run.root) / "final" / ("1" * 12)
+    shutil.copytree(old, foreign)
+    with pytest.raises(LmrError, match="nobody is there to ask") as told:
+        lmr("clean", run.root, "--keep", "latest")
+    assert old.exists()
+    assert "--yes" in told.value.fix
+    printed = lmr("clean", run.root, "--keep", "latest", "--yes")
+    assert f"left alone: {foreign}" in printed
+    assert re.search(r"final/0{12}", printed)
+    assert not old.exists()
+    assert foreign.exists()
+    assert run.rankings["diffuse"].present()
