@@ -15,7 +15,7 @@ ON_AWS := --python-version 3.11 --python-platform x86_64-manylinux_2_34 --only-b
 	--no-header --no-annotate --quiet
 
 
-.PHONY: help demo test test-all lint format lock system dist clean
+.PHONY: help demo test test-all lint format docs lock system dist clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -41,9 +41,13 @@ format: $(VENV)/dev ## let ruff format the code and mend what it can
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
+docs: $(VENV)/docs ## write the reference from the code and build the site into site/; a dead link is an error
+	PYTHONPATH=. $(VENV)/bin/python docs/reference.py
+	$(VENV)/bin/mkdocs build --strict --quiet --site-dir site
+
 lock: $(VENV)/dev ## choose the newest versions that fit together: constraints.txt
 	$(VENV)/bin/pip install --quiet uv
-	$(VENV)/bin/uv pip compile pyproject.toml -c constraints.in --extra dev --extra gpu --universal \
+	$(VENV)/bin/uv pip compile pyproject.toml -c constraints.in --extra dev --extra docs --extra gpu --universal \
 		--python-version 3.11 --no-header --no-annotate --quiet -o constraints.txt
 	$(VENV)/bin/uv pip compile pyproject.toml -c constraints.txt $(ON_AWS) -o deploy/aws/requirements-cpu.txt
 	$(VENV)/bin/uv pip compile pyproject.toml -c constraints.txt $(ON_AWS) --extra gpu -o deploy/aws/requirements-gpu.txt
@@ -60,6 +64,7 @@ clean: ## remove what these commands made
 	@if [ -e $(VENV)/base ]; then rm -rf $(VENV); fi  # what make has made itself, and nothing else
 	@if [ -e $(RUN)/.made-by-make ]; then rm -rf $(RUN); fi
 	rm -rf .mypy_cache .ruff_cache .pytest_cache
+	@if [ -e site/sitemap.xml ]; then rm -rf site; fi
 
 # The base package is all that a run needs: no torch, no moto.
 $(VENV)/base: pyproject.toml constraints.txt
@@ -73,4 +78,8 @@ $(VENV)/base: pyproject.toml constraints.txt
 
 $(VENV)/dev: $(VENV)/base
 	$(VENV)/bin/pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)/docs: $(VENV)/base
+	$(VENV)/bin/pip install --quiet -c constraints.txt -e '.[docs]'
 	@touch $@

@@ -4,7 +4,7 @@
 
 Every line changes one thing of the descriptor's own settings and keeps the rest. All lines share one run's
 folder, so photos are read, described and verified once. Reads the development photos where they lie; the
-settings were calibrated on these same photos (docs/stages.md).
+settings were calibrated on these same photos (docs/results/quality.md).
 """
 
 import argparse

@@ -52,7 +52,7 @@ class RetrievalSettings:
 
 
 PRESETS = {
-    # Calibrated on development photos (docs/stages.md); the option --global chooses between them.
+    # Calibrated on development photos (docs/results/quality.md); the option --global chooses between them.
     "vlad": RetrievalSettings(),
     "triangulation": RetrievalSettings(describe=DescribeSettings(descriptor="triangulation", words=32)),
     "gem": RetrievalSettings(

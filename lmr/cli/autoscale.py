@@ -45,12 +45,12 @@ def autoscale(
     deadline: Annotated[
         str, typer.Option(help="6h or 90m from now, or a time such as 2026-11-24T18:00+00:00.")
     ],
-    cpu_min: Annotated[int, typer.Option(min=0)] = 0,
-    gpu_min: Annotated[int, typer.Option(min=0)] = 0,
+    cpu_min: Annotated[int, typer.Option(min=0, help="Fewest CPU machines.")] = 0,
+    gpu_min: Annotated[int, typer.Option(min=0, help="Fewest GPU machines.")] = 0,
     boot_minutes: Annotated[
         float, typer.Option(min=0, help="What a new machine needs before its first task; assumed.")
     ] = 5.0,
-    every: Annotated[str, typer.Option(help="How often to look.")] = "1m",
+    every: Annotated[str, typer.Option(help="How often to look, such as 30s or 1m.")] = "1m",
     once: Annotated[bool, typer.Option("--once", help="Look and act once.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Look once and say what would be done.")] = False,
     down_when_done: Annotated[

@@ -73,17 +73,25 @@ def up(
     hours: Annotated[
         float | None, typer.Option(help="Empty both groups after so long, whatever happens here.")
     ] = None,
-    owner: Annotated[str | None, typer.Option(help="Whose it is. Default: your login name.")] = None,
+    owner: Annotated[
+        str | None, typer.Option(help="Its owner, for the tag lmr:owner. Default: your login name.")
+    ] = None,
     cpu_types: Annotated[
-        str, typer.Option(help="Up to three types.")
+        str, typer.Option(help="Types of CPU machines, up to three, with commas.")
     ] = "m5.24xlarge,m5a.24xlarge,m6i.24xlarge",
-    gpu_types: Annotated[str, typer.Option(help="Up to two types.")] = "g6.4xlarge,g5.4xlarge",
-    scheduler_type: Annotated[str, typer.Option()] = "m5.xlarge",
+    gpu_types: Annotated[
+        str, typer.Option(help="Types of GPU machines, up to two, with commas.")
+    ] = "g6.4xlarge,g5.4xlarge",
+    scheduler_type: Annotated[str, typer.Option(help="Type of the scheduler's machine.")] = "m5.xlarge",
     cpu_max: Annotated[int, typer.Option(min=1, help="Largest size of the CPU group.")] = 40,
     gpu_max: Annotated[int, typer.Option(min=1, help="Largest size of the GPU group.")] = 8,
-    cpu_on_demand: Annotated[int, typer.Option(min=0, help="So many on demand, the others on spot.")] = 1,
-    gpu_on_demand: Annotated[int, typer.Option(min=0, help="So many on demand, the others on spot.")] = 1,
-    disk_gb: Annotated[int, typer.Option(min=75, help="Disk of each worker machine.")] = 200,
+    cpu_on_demand: Annotated[
+        int, typer.Option(min=0, help="CPU machines on demand; the others are on spot.")
+    ] = 1,
+    gpu_on_demand: Annotated[
+        int, typer.Option(min=0, help="GPU machines on demand; the others are on spot.")
+    ] = 1,
+    disk_gb: Annotated[int, typer.Option(min=75, help="Disk of each worker machine, GB.")] = 200,
     vpc: Annotated[str | None, typer.Option(help="Network; default: the account's own.")] = None,
     subnets: Annotated[str, typer.Option(help="One to three, each in another zone.")] = "",
     client_cidr: Annotated[str, typer.Option(help="Addresses that may reach the scheduler's port.")] = "",
@@ -292,7 +300,10 @@ def bucket(
     cluster = find(aws, name)
     found = cluster.bucket if cluster else kept_bucket(aws, name)
     if not found:
-        raise CloudError(f"there is no bucket of a cluster {name} in {aws.region}")
+        raise CloudError(
+            f"there is no bucket of a cluster {name} in {aws.region}",
+            fix="`lmr cluster status` lists the clusters of a region; --region names another",
+        )
     print(f"aws s3 rb --force s3://{found}" if delete_command else f"s3://{found}")
 
 

@@ -26,7 +26,7 @@ def calibrate(
     sure: Annotated[
         bool, typer.Option("--sure", help="Ask it of the precision's lower bound, not of its estimate.")
     ] = False,
-    confidence: Annotated[float, typer.Option(help="Of the lower bound.")] = 0.95,
+    confidence: Annotated[float, typer.Option(help="Confidence of the precision's lower bound.")] = 0.95,
     out_: Annotated[
         str | None, typer.Option("--out", help="Folder to write to (default: calibration/ in the run).")
     ] = None,

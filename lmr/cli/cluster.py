@@ -38,7 +38,7 @@ def certs(
     host: Annotated[
         list[str] | None, typer.Option(help="Name or address of the scheduler's host; may be repeated.")
     ] = None,
-    days: Annotated[int, typer.Option(min=1, help="How long they are valid.")] = 365,
+    days: Annotated[int, typer.Option(min=1, help="Days for which the certificates are valid.")] = 365,
     force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
 ) -> None:
     """Make a private authority and certificates for scheduler, workers and clients."""
@@ -66,9 +66,11 @@ def scheduler(
     host: Annotated[
         str | None, typer.Option(help="Address to listen on. Default: all with --tls, 127.0.0.1 without.")
     ] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535)] = 8786,
-    dashboard_host: Annotated[str, typer.Option(help="A private address: it has no password.")] = "127.0.0.1",
-    dashboard_port: Annotated[int, typer.Option(min=0, max=65535)] = 8787,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the scheduler.")] = 8786,
+    dashboard_host: Annotated[
+        str, typer.Option(help="Address of the dashboard; a private one, since it has no password.")
+    ] = "127.0.0.1",
+    dashboard_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the dashboard.")] = 8787,
     dashboard_name: Annotated[
         list[str] | None,
         typer.Option(

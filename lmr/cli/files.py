@@ -13,7 +13,7 @@ __all__ = ["copy_files"]
 
 
 def copy_files(
-    folder: Annotated[Path, typer.Argument(help="Folder to make.")],
+    folder: Annotated[Path, typer.Argument(help="The folder to make.")],
 ) -> None:
     """Copy what comes with lmr into a folder: workflows, deploy/, docker/, guides, and the code."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -16,18 +16,21 @@ out = Console(highlight=False)
 
 def render(
     folder: Annotated[Path, typer.Argument(help="Folder to make: gallery/, queries/, solution.csv.")],
-    landmarks: Annotated[int, typer.Option(min=1)] = 24,
-    queries: Annotated[int, typer.Option(min=1)] = 36,
-    distractors: Annotated[int, typer.Option(min=0)] = 60,
-    long_side_px: Annotated[int, typer.Option(min=64)] = 512,
-    seed: Annotated[int, typer.Option()] = 0,
-    workers: Annotated[int, typer.Option(min=1)] = 1,
+    landmarks: Annotated[int, typer.Option(min=1, help="Buildings that can be looked for.")] = 24,
+    queries: Annotated[int, typer.Option(min=1, help="Photos that are looked for.")] = 36,
+    distractors: Annotated[
+        int, typer.Option(min=0, help="Further photos of the gallery, of nothing that is looked for.")
+    ] = 60,
+    long_side_px: Annotated[int, typer.Option(min=64, help="Longer side of every photo, pixels.")] = 512,
+    seed: Annotated[int, typer.Option(help="Another seed is another world.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that render.")] = 1,
 ) -> None:
     """Render photos of a small synthetic world of landmarks, with its solution."""
     world = replace(
         World(),
         landmarks=landmarks,
         queries=queries,
+        queries_without_landmark=min(World.queries_without_landmark, queries - 1),
         distractors=distractors,
         long_side_px=long_side_px,
         seed=seed,

@@ -32,7 +32,8 @@ def run(
     scheduler: Scheduler = None,
     tls: Tls = None,
     workers: Annotated[
-        int | None, typer.Option(help="Worker processes on this machine; 0: none. Default: one per core.")
+        int | None,
+        typer.Option(help="Worker processes on this machine; 0 runs in this one. Default: one per core."),
     ] = None,
     plan: Annotated[
         bool,

@@ -38,13 +38,15 @@ def choose(
         typer.Option(help="Their ids: text, one a line, or Parquet; not needed in a Parquet file."),
     ] = None,
     query_ids: Annotated[str | None, typer.Option(help="The same of the queries.")] = None,
-    solution: Annotated[str | None, typer.Option(help="CSV id,images: score every step.")] = None,
+    solution: Annotated[
+        str | None, typer.Option(help="Kaggle's CSV of right photos (id,images), to score every stage.")
+    ] = None,
     config: Annotated[str | None, typer.Option(help="TOML file of settings, a table per step.")] = None,
     preset: Annotated[
         str | None, typer.Option(help="Named settings, such as paper; the run tells them.")
     ] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="step.field=value; may be repeated.")
+        list[str] | None, typer.Option("--set", help="One setting, as step.field=value; may be repeated.")
     ] = None,
     local: Annotated[
         str | None,
@@ -64,7 +66,7 @@ def choose(
     ] = None,
     device: Annotated[str, typer.Option(help="Where networks run: cpu or cuda.")] = "cpu",
     prune: Annotated[
-        int | None, typer.Option(min=1, help="First N shards of everything: a smoke test.")
+        int | None, typer.Option(min=1, help="Use the first N shards of photos only, as a smoke test.")
     ] = None,
 ) -> "Prepared":
     """Read the options and prepare the workflow."""

@@ -106,7 +106,11 @@ def read_prices(path: str | None = None) -> Prices:
             fix="begin with a copy of the one that comes with lmr: lmr cluster prices > prices.toml",
         ) from error
     if wrong:
-        raise CloudError(f"{file} has machines without a price", got=", ".join(wrong), fix="fill them in")
+        raise CloudError(
+            f"{file} has machines without a price",
+            got=", ".join(wrong),
+            fix="give each machine of the table a price, USD per hour",
+        )
     return prices
 
 

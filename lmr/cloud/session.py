@@ -155,7 +155,7 @@ def explain(error: Exception, redactor: Redactor) -> CloudError:
         return CloudError(
             f"these credentials may not do {operation}",
             got=text,
-            fix="ask the account's owner for the rights in docs/deploy.md, or use another AWS_PROFILE",
+            fix="ask the account's owner for the rights in docs/guides/aws.md, or use another AWS_PROFILE",
         )
     if code in QUOTAS:
         return quota_error(text)
@@ -163,7 +163,7 @@ def explain(error: Exception, redactor: Redactor) -> CloudError:
         what, fix = CODES[code]
         return CloudError(what, got=text, fix=fix)
     return CloudError(
-        "AWS refused", got=text, fix="`lmr cluster status` tells what is there; see docs/deploy.md"
+        "AWS refused", got=text, fix="`lmr cluster status` tells what is there; see docs/guides/aws.md"
     )
 
 

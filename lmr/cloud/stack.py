@@ -157,7 +157,11 @@ def create(aws: Aws, order: Order, bundle: str, *, gpu: bool) -> None:
 def _exactly(types: tuple[str, ...], count: int, option: str) -> list[str]:
     # The template has a fixed number of places; a type may stand in several.
     if not 1 <= len(types) <= count:
-        raise CloudError(f"{option} takes one to {count} types", got=",".join(types) or "none")
+        raise CloudError(
+            f"{option} takes one to {count} types",
+            got=",".join(types) or "none",
+            fix="name types with commas between; `lmr cluster prices` lists those that have a price",
+        )
     return [types[min(i, len(types) - 1)] for i in range(count)]
 
 

@@ -146,7 +146,7 @@ def read_toml(url: str) -> dict[str, dict[str, Any]]:
         raise SettingsError(
             f"{url} is no file of settings",
             got=f"more than {_LARGEST_FILE_BYTES:,} bytes",
-            fix="give the TOML file itself; see docs/settings.md",
+            fix="give the TOML file itself; see docs/reference/settings.md",
         )
     try:
         # Some editors on Windows put a byte order mark in front.
@@ -155,7 +155,7 @@ def read_toml(url: str) -> dict[str, dict[str, Any]]:
         raise SettingsError(f"{url} is not in UTF-8", got=str(error), fix="save it as UTF-8") from error
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits, brackets without end
         raise SettingsError(
-            f"{url} is not valid TOML", got=str(error)[:300], fix="see docs/settings.md"
+            f"{url} is not valid TOML", got=str(error)[:300], fix="see docs/reference/settings.md"
         ) from error
     for name, table in values.items():
         if not isinstance(table, dict):

@@ -1,7 +1,7 @@
 """`lmr cluster` on AWS as a user types it, against moto's server: a real HTTP server that plays AWS.
 
 Moto proves calls and wiring. What it cannot prove (that machines start, that spot is spot) is listed in
-docs/deploy.md.
+docs/results/places.md.
 """
 
 import base64

@@ -109,12 +109,12 @@ def _within(redactor, call):
     [
         ("ExpiredToken", "the session with AWS has expired", "aws sso login"),
         ("AuthFailure", "AWS does not know these credentials", "aws sts get-caller-identity"),
-        ("UnauthorizedOperation", "these credentials may not do DescribeInstances", "docs/deploy.md"),
+        ("UnauthorizedOperation", "these credentials may not do DescribeInstances", "docs/guides/aws.md"),
         ("VcpuLimitExceeded", "the account's quota does not allow so many machines", "Service Quotas"),
         ("MaxSpotInstanceCountExceeded", "the account's quota does not allow so many machines", "spot"),
         ("InsufficientInstanceCapacity", "AWS has no such machine left just now", "--cpu-types"),
         ("Throttling", "AWS is asked too often just now", "in a minute"),
-        ("SomethingNew", "AWS refused", "docs/deploy.md"),
+        ("SomethingNew", "AWS refused", "docs/guides/aws.md"),
     ],
 )
 def test_by_what_aws_answers(known, code, what, fix):

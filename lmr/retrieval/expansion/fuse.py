@@ -2,7 +2,7 @@
 
 Votes and diffused mass fall off steeply: a right photo has ten or a hundred times what the background has.
 Their logarithm over the background is a log-likelihood ratio up to scale, and adds to a cosine similarity
-with one weight. Reciprocal rank fusion knows ranks only and did worse (docs/stages.md).
+with one weight. Reciprocal rank fusion knows ranks only and did worse (docs/results/quality.md).
 """
 
 from typing import Any

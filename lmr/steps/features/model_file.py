@@ -37,7 +37,9 @@ def with_file_beside(settings: OnnxSettings, model: str) -> OnnxSettings:
     try:
         values: dict[str, Any] = tomllib.loads(storage.read(url).decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{url} is not valid TOML", got=str(error), fix="see docs/features.md") from error
+        raise SettingsError(
+            f"{url} is not valid TOML", got=str(error), fix="see docs/reference/settings.md"
+        ) from error
     usual = OnnxSettings()
     given = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
     chosen = {name: value for name, value in given.items() if value != getattr(usual, name)}

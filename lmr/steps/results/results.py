@@ -232,7 +232,11 @@ class Results:
             If the workflow describes no photos.
         """
         if self.datasets.described is None:
-            raise LmrError("this workflow has no global descriptors", got=self.root)
+            raise LmrError(
+                "this workflow has no global descriptors",
+                got=self.root,
+                fix="open a run of a workflow that describes photos, such as retrieval",
+            )
         try:
             found: NDArray[np.float16] = stack(self.datasets.described.of(role), "descriptor")
         except ShardError as error:

@@ -1,4 +1,4 @@
-"""Steps 1 and 2 on photos with bad local features: what docs/stages.md states, by votes and by ASMK."""
+"""Bad local features, by votes and by ASMK: what docs/stages/verification.md states of them."""
 
 import shutil
 from dataclasses import dataclass
