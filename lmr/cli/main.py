@@ -32,12 +32,12 @@ COMMANDS = {
     ),
     "watch": Command(
         "lmr.cli.runs:watch",
-        "Follow a run to its end, from any machine; leaving does not stop it.",
+        "Follow a run to its end, from any machine, and show its results; leaving does not stop it.",
         ("lmr watch NAME --scheduler tls://host:8786 --tls certs/",),
     ),
     "status": Command(
         "lmr.cli.runs:status",
-        "Tell how far a run is.",
+        "Tell how far a run is, and show the results of one that has ended.",
         ("lmr status NAME --scheduler tls://host:8786 --tls certs/",),
     ),
     "runs": Command(

@@ -37,9 +37,13 @@ def test_later_layers_win_and_values_are_converted():
     [
         (
             "verify.min_inlier=3",
-            "unknown setting verify.min_inlier\nfix: one of: min_inliers, model, sizes_px",
+            "unknown setting verify.min_inlier\n"
+            "fix: did you mean min_inliers? One of: min_inliers, model, sizes_px",
         ),
-        ("verif.min_inliers=3", "unknown group of settings\ngot: verif\nfix: one of: scale, verify"),
+        (
+            "verif.min_inliers=3",
+            "unknown group of settings\ngot: verif\nfix: did you mean verify? One of: scale, verify",
+        ),
         ("verify.min_inliers=-1", "setting verify.min_inliers is not valid\ngot: -1"),
         ("verify.min_inliers=many", "setting verify.min_inliers is not valid\ngot: 'many'"),
         ("verify.model=round", "setting verify.model is not valid\ngot: 'round'"),

@@ -78,7 +78,9 @@ def small_run(root, *, verified=True, about=None):
         owners = np.repeat(np.arange(count, dtype=np.int32), 3)
         return dataset(f"local/{role}", "extract_local", table({"photo": owners, "xy": xy}))
 
-    unusable = pa.table({"set": ["queries"], "id": ["q2"], "reason": ["truncated JPEG"]})
+    unusable = pa.table(
+        {"set": ["queries"], "photo": pa.array([2], pa.int32()), "reason": ["truncated JPEG"]}
+    )
     lists = pa.table({"id": ["=q0", "q1", "q2"], "images": [["g3", "=cmd()", "g0"], ["g4", "<b>g2"], []]})
     run = RunDatasets(
         root=root,

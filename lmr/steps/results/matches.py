@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from lmr import storage
 from lmr.runtime.steps import Role
 from lmr.steps.results.datasets import RunDatasets
+from lmr.steps.results.files import read_unusable
 from lmr.steps.results.lists import QueryLists, RunLists
 from lmr.text import csv_cell
 
@@ -83,7 +84,7 @@ def answers(run: RunDatasets) -> Iterator[Answer]:
 def _reasons(run: RunDatasets) -> dict[str, str]:
     if run.unusable is None or not run.unusable.present():
         return {}
-    return {row["id"]: row["reason"] for row in run.unusable.read(0).to_pylist() if row["set"] == "queries"}
+    return {photo.id: photo.reason for photo in read_unusable(run) if photo.set == "queries"}
 
 
 def files_of(run: RunDatasets) -> list[str]:
