@@ -76,7 +76,7 @@ def test_a_changed_setting_redoes_only_later_steps(world, finished, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(finished[0], out)
     printed = lmr(*arguments(world, out, "--workers", "0", "--set", "expand.top=3"))
-    steps = printed.split("steps")[1].split("photo(s)")[0]
+    steps = re.split(r"(?m)^steps\s*$", printed)[1].split("photo(s)")[0]
     assert re.findall(r"^│ (\w+)", steps, re.MULTILINE) == ["expand", "diffuse", "submit"]
 
 
@@ -84,7 +84,7 @@ def test_another_threshold_verifies_nothing_again(world, finished, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(finished[0], out)
     printed = lmr(*arguments(world, out, "--workers", "0", "--set", "verify.min_inliers=30"))
-    steps = printed.split("steps")[1].split("photo(s)")[0]
+    steps = re.split(r"(?m)^steps\s*$", printed)[1].split("photo(s)")[0]
     assert re.findall(r"^│ (\w+)", steps, re.MULTILINE) == ["rerank", "expand", "diffuse", "submit"]
 
 
