@@ -8,7 +8,7 @@ RUN := demo
 SYSTEM := radosgw ceph-mon ceph-osd iproute2 openssh-client openssh-server chromium chromium-driver
 
 # Tests that `make test` leaves to `make test-all`: pyproject.toml says what the marks mean.
-LONG := slow or hosts or system
+LONG := slow or cluster or hosts or system
 
 # What machines on AWS (Amazon Linux 2023) install: wheels only, each with its digest.
 ON_AWS := --python-version 3.11 --python-platform x86_64-manylinux_2_34 --only-binary :all: --generate-hashes \
