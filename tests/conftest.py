@@ -97,7 +97,7 @@ def moto_s3(moto_aws: None) -> Iterator[str]:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home folder of the test's own; output as wide as it wants."""
-    from lmr.cli import aws_session
+    from lmr.cli.cluster import aws_session
 
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setattr(aws_session.out, "width", 200)

@@ -91,12 +91,12 @@ COMMANDS = {
         ("lmr weights list",),
     ),
     "cluster": Command(
-        "lmr.cli.clusters:cluster_app",
+        "lmr.cli.cluster.app:cluster_app",
         "Clusters: certs, scheduler, worker; on AWS: up, down.",
         ("lmr cluster certs certs/", "lmr cluster --help"),
     ),
     "dashboard": Command(
-        "lmr.cli.cluster:dashboard",
+        "lmr.cli.cluster.machines:dashboard",
         "Open a tunnel to the dashboard, which listens on a private address, or print it.",
         ("lmr dashboard --scheduler tls://host:8786 --tls certs/",),
     ),

@@ -18,7 +18,7 @@ import typer
 from cfnlint.decode import cfn_yaml
 from packaging.requirements import Requirement
 
-from lmr.cli.cluster import cluster_app
+from lmr.cli.cluster.machines import cluster_app
 from lmr.cloud.bundle import Bundle
 from lmr.cloud.found import SCHEDULER_DISK_GB
 from lmr.cloud.prices import read_prices

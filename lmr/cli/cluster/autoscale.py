@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from lmr.cli import aws_tables
-from lmr.cli.aws_session import (
+from lmr.cli.cluster import aws_tables
+from lmr.cli.cluster.aws_session import (
     Name,
     Poll,
     PricesFile,

@@ -11,7 +11,7 @@ from dataclasses import replace
 import boto3
 import pytest
 
-from lmr.cli import autoscale
+from lmr.cli.cluster import autoscale
 from lmr.cluster.client import Where
 from lmr.cluster.commands import worker_command
 from lmr.errors import CloudError

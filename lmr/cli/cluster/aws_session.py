@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from lmr.cli import aws_tables
+from lmr.cli.cluster import aws_tables
 from lmr.cloud import bundle, fleet, stack
 from lmr.cloud.found import Cluster, find, kept_bucket, names
 from lmr.cloud.leftovers import Leftover, leftovers

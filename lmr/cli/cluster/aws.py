@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from lmr.cli import aws_tables
-from lmr.cli.autoscale import autoscale, retire
-from lmr.cli.aws_session import (
+from lmr.cli.cluster import aws_tables
+from lmr.cli.cluster.autoscale import autoscale, retire
+from lmr.cli.cluster.aws_session import (
     THROUGH_TUNNEL,
     Name,
     Poll,

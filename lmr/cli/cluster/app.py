@@ -1,8 +1,8 @@
 """`lmr cluster`, whole: what is done anywhere, in a lab, and on AWS."""
 
-from lmr.cli import aws
-from lmr.cli.cluster import cluster_app
-from lmr.cli.lab import lab_app
+from lmr.cli.cluster import aws
+from lmr.cli.cluster.lab import lab_app
+from lmr.cli.cluster.machines import cluster_app
 
 __all__ = ["cluster_app"]
 
