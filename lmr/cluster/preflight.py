@@ -150,6 +150,8 @@ def _ask_workers(
     answers = client.run(_look, expected, workers=list(workers), on_error="return")
     for address, answer in answers.items():
         if isinstance(answer, OSError | TimeoutError):
+            if address not in workers_of(client):
+                continue  # it left while it was asked; whoever joins later is looked at by the scheduler
             raise unreachable(_named(workers[address]), address) from answer
         if not isinstance(answer, _Found):
             # Dask hands on what it could not unpickle there as a text.

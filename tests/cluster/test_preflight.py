@@ -113,7 +113,21 @@ def test_a_missing_worker_is_named_or_waited_for(made, client, tmp_path):
     look(client, tmp_path, step, wait=True, tell=told.append)
     late.join()
     made.signal("late")
+    until(lambda: len(workers_of(client)) == 2)
     assert told == ["waiting: the step sleep needs a worker with a TPU"]
+
+
+def test_a_worker_that_leaves_while_it_is_asked_stands_in_nobodys_way(made, client, tmp_path, monkeypatch):
+    made.worker("leaver")
+    ask = client.run
+
+    def leaving(*args, **options):
+        made.signal("leaver")
+        return ask(*args, **options)
+
+    monkeypatch.setattr(client, "run", leaving)
+    look(client, tmp_path)
+    until(lambda: len(workers_of(client)) == 2)
 
 
 def test_a_worker_too_small_for_a_step_is_named(client, tmp_path):
