@@ -1,7 +1,8 @@
 #!/bin/bash
 # Makes a fresh Amazon Linux 2023 instance a member of an lmr cluster. Run once, as root, by the instance's user
 # data, which has fetched and checked the bundle that this script is part of, and sets ROLE (scheduler, worker),
-# CLUSTER, REGION, BUCKET, FILE_SYSTEM, ACCESS_POINT, LOG_GROUP and, for workers, SCHEDULER. Whatever fails is tried again: a member that comes up late is better than none.
+# CLUSTER, REGION, BUCKET, FILE_SYSTEM, ACCESS_POINT, LOG_GROUP and, for workers, SCHEDULER. Whatever fails is tried
+# again: a member that comes up late is better than none.
 set -euo pipefail
 
 FILES=/opt/lmr/bundle

@@ -52,9 +52,7 @@ class Address:
         found = _FORM.fullmatch(text.strip())
         scheme = (found["scheme"] or "tcp") if found else ""
         if found is None or scheme not in ("tcp", "tls") or int(found["port"]) > _LARGEST_PORT:
-            raise ClusterError(
-                "this is not the address of a scheduler", got=text or "nothing", fix=_fix(text)
-            )
+            raise ClusterError(_NO_ADDRESS, got=text or "nothing", fix=_fix(text))
         host = found["host"]
         if host.startswith("[") and not _is_ipv6(host[1:-1]):
             raise ClusterError(_NO_ADDRESS, got=text, fix=_fix(""))

@@ -111,7 +111,7 @@ class Expectations:
 
 
 def expectations_of(plan: Plan, landmark: str, content: str, declared: Iterable[str]) -> Expectations:
-    """Return what a plan expects of workers; CPU is not asked for where no worker declares it."""
+    """Return what a plan expects of workers, some of whom declare these resources."""
     steps = [part.step for part in plan if part.missing]
     return Expectations(
         root=plan.root,
@@ -123,8 +123,8 @@ def expectations_of(plan: Plan, landmark: str, content: str, declared: Iterable[
 
 
 def _need(step: Step, declared: frozenset[str]) -> Need:
-    asked = {name: n for name, n in step.resources.items() if name != "CPU" or "CPU" in declared}
     check = bytes(dumps(step.check)) if step.check else b""
+    asked = step.asked(declared)
     return Need(step=step.name, resources=asked, peak_bytes=step.cost.peak_bytes, check=check)
 
 

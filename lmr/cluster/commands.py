@@ -97,7 +97,7 @@ def scheduler_command(
     environment = {
         NAMES_VARIABLE: ",".join([dashboard_host, *dashboard_names]),
         # A worker's death counts against every task that was assigned to it, not only the one it ran.
-        # Shards that kill workers are counted by the ledger instead (lmr.scheduler.plugin).
+        # Shards that kill workers are counted by lmr.scheduler.plugin instead.
         "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1000",
     }
     return _dask(arguments, environment, tls, "scheduler")

@@ -6,7 +6,7 @@ rebinding), and a websocket may be opened to any address. Dask answers both. Her
 
 - The host that was asked for is an IP address, `localhost`, or a name that this dashboard was told to have.
   An IP address cannot be made to point elsewhere.
-- The page that asks, if a browser names one, came from the same host and port.
+- The page that asks, if a browser names one, came from the same host and port, or from one of those names.
 
 Dask also cannot read IPv6 addresses to listen at; that is mended here too. Both are done when this module is
 loaded, not by Dask's `dask_setup`: that comes after the first visitors, and its failures are only logged.
@@ -45,7 +45,9 @@ def is_welcome(host: str, origin: str | None, names: Collection[str]) -> bool:
     asked = _name_in(f"//{host}")
     if asked is None or not (_is_ip(asked) or asked in names):
         return False
-    return origin is None or urlsplit(origin).netloc.lower() == host.lower() or _name_in(origin) in names
+    if origin is None:
+        return True
+    return origin.lower().partition("://")[2] == host.lower() or _name_in(origin) in names
 
 
 def own_names() -> frozenset[str]:

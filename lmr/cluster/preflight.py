@@ -190,9 +190,8 @@ def _staff(
 
 
 def _asked(step: Step, workers: Workers) -> dict[str, float]:
-    """Return the resources that a step asks for; CPU is not asked for where no worker declares it."""
-    declared = {name for worker in workers.values() for name in worker["resources"]}
-    return {name: n for name, n in step.resources.items() if name != "CPU" or "CPU" in declared}
+    """Return the resources that a step asks of these workers."""
+    return step.asked({name for worker in workers.values() for name in worker["resources"]})
 
 
 def _able(step: Step, workers: Workers) -> list[str]:

@@ -7,7 +7,6 @@ import pickle
 import platform
 import threading
 import time
-import urllib.request
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -23,7 +22,7 @@ from lmr.runtime.threads import limit_threads, thread_environment
 __all__ = ["NOTICE_VARIABLE", "GRACE_SECONDS", "REACH_SECONDS", "WorkerSetup", "processor"]
 
 NOTICE_VARIABLE = "LMR_LEAVE_NOTICE"
-"""Names a file or a URL; when it is there, the machine is about to be taken and the worker leaves.
+"""Names a file; when it is there, the machine is about to be taken and the worker leaves.
 
 On AWS the machine's own service watches for the notice (deploy/aws/spot.sh)."""
 
@@ -114,16 +113,6 @@ def _told(line: str) -> None:
 
 
 async def _leave_on_notice(worker: distributed.Worker, notice: str) -> None:
-    while not await asyncio.to_thread(_is_there, notice):
+    while not await asyncio.to_thread(os.path.exists, notice):
         await asyncio.sleep(NOTICE_SECONDS)
     await worker.scheduler.lmr_leave(worker=_address(worker), grace_seconds=GRACE_SECONDS)
-
-
-def _is_there(notice: str) -> bool:
-    if "://" not in notice:
-        return os.path.exists(notice)
-    try:
-        with urllib.request.urlopen(notice, timeout=2):
-            return True
-    except OSError:
-        return False

@@ -67,7 +67,7 @@ def is_leaving() -> bool:
 
 
 def tell_scheduler(operation: str, **about: Any) -> Any:
-    """Call the ledger on the scheduler from a task and return its answer; None outside of a cluster."""
+    """Call lmr's plugin on the scheduler from a task and return its answer; None outside of a cluster."""
     worker = _worker()
     if worker is None:
         return None

@@ -101,9 +101,12 @@ def finish(run: str, root: str, finalizer: Finalizer | None, summaries: list[Sum
 
 
 def _remove_failures(root: str, summaries: Iterable[Summary]) -> None:
-    """Remove the tracebacks of shards that were made after all; what cannot be removed stays."""
+    """Remove the tracebacks of shards that were made after all; what cannot be removed stays.
+
+    Of a step whose shards wait for others it is not known here which were made: all of its tracebacks stay.
+    """
     failed = {(r.step, r.shard) for summary in summaries for r in summary.failed}
-    steps = {summary.step for summary in summaries}
+    steps = {summary.step for summary in summaries if not summary.skipped}
     with suppress(LmrError):
         for name in storage.folder_sizes(storage.join(root, "failures")):
             match = _FAILURE.fullmatch(name)

@@ -191,8 +191,7 @@ def dask_graph(
     run
         Names this attempt: its keys are fresh, so that Dask never answers with an earlier attempt's failure.
     declared
-        Resources that the cluster's workers declare; None: not known. Where no worker declares `CPU`, it is
-        not asked for: such a cluster was started without `--resources`, and every worker has a CPU.
+        Resources that the cluster's workers declare; None: not known.
     grant
         A resource that every task asks for: only workers that were admitted to the run have it.
 
@@ -249,12 +248,14 @@ def dask_graph(
 
 def _resources(step: Step, declared: frozenset[str] | None) -> dict[str, float]:
     """Return what a step's tasks ask of a worker, of what the workers declare."""
-    asked = {k: v for k, v in step.resources.items() if declared is None or k in declared}
-    if lacking := step.resources.keys() - asked.keys() - {"CPU"}:
+    if declared is None:
+        return dict(step.resources)
+    asked = step.asked(declared)
+    if lacking := asked.keys() - declared:
         name = lacking.pop()
         raise ClusterError(
             f"the step {step.name} needs a worker with a {name}",
-            got=f"workers that declare {', '.join(sorted(declared or ())) or 'no resources'}",
+            got=f"workers that declare {', '.join(sorted(declared)) or 'no resources'}",
             fix=f"start workers with --resources {name}=1, or choose --device cpu",
         )
     return asked

@@ -8,7 +8,7 @@ Steps of one kind can be read as one dataset (`Concat`): the generations of a ga
 part holds does not depend on the others, so adding a part leaves the shards of all others valid.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Protocol
@@ -186,6 +186,14 @@ class Step:
                 "inputs": {name: source.fingerprint for name, source in self.inputs.items()},
             }
         )
+
+    def asked(self, declared: Container[str]) -> dict[str, float]:
+        """Return what its tasks ask of a worker, where workers declare some resources.
+
+        Where none declares `CPU`, it is not asked for: such a cluster was started without `--resources`, and
+        every worker has a CPU.
+        """
+        return {name: n for name, n in self.resources.items() if name != "CPU" or name in declared}
 
     @property
     def parts(self) -> tuple["Step", ...]:

@@ -15,9 +15,10 @@ from lmr.cluster.admission import is_grant
 from lmr.cluster.client import workers_of
 from lmr.cluster.worker import GRACE_SECONDS
 
-__all__ = ["Backlog", "Pending", "read_backlog", "retire_hosts"]
+__all__ = ["WAITING", "Backlog", "Pending", "read_backlog", "retire_hosts"]
 
 WAITING = ("waiting", "no-worker", "queued", "processing")
+"""Dask's names for the states of a task that is not done."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,8 @@ class Backlog:
 
 def read_backlog(client: distributed.Client) -> Backlog:
     """Ask a scheduler what it still has to do."""
-    demand: Backlog = client.run_on_scheduler(_read)
-    return demand
+    backlog: Backlog = client.run_on_scheduler(_read)
+    return backlog
 
 
 def _read(dask_scheduler: Any) -> Backlog:
@@ -136,7 +137,7 @@ def retire_hosts(client: distributed.Client, hosts: list[str]) -> int:
 
 
 async def _retire(workers: list[str], dask_scheduler: Any) -> None:
-    """Let workers finish what they have in hand, if lmr's ledger is there to know; then retire them."""
+    """Let workers finish what they have in hand, if lmr's plugin is there to know; then retire them."""
     if leave := dask_scheduler.handlers.get("lmr_leave"):
         await asyncio.gather(*(leave(worker=worker, grace_seconds=GRACE_SECONDS) for worker in workers))
     else:

@@ -17,6 +17,7 @@ from tornado.ioloop import PeriodicCallback
 from lmr.cluster.admission import is_grant
 from lmr.runtime.estimate import Measured, Progress, StepWork, seconds_left
 from lmr.scheduler.admission import Admission
+from lmr.scheduler.backlog import WAITING
 from lmr.scheduler.pace import Pace
 from lmr.scheduler.speculation import Speculation
 
@@ -301,7 +302,7 @@ class RunsPlugin(distributed.SchedulerPlugin):  # type: ignore[misc]
         for step, group in record.groups.items():
             known = self.scheduler.task_groups.get(group)
             states = known.states if known else {}
-            waiting = sum(states.get(s, 0) for s in ("waiting", "no-worker", "queued", "processing"))
+            waiting = sum(states.get(state, 0) for state in WAITING)
             counts[step] = sum(states.values()) - waiting
         return counts
 

@@ -1,6 +1,6 @@
 """Which worker has what in hand, how fast it is, and what should rather be made elsewhere.
 
-Part of the scheduler's ledger. Dask assigns tasks that ask for a resource at once and moves waiting ones to
+Part of the scheduler's plugin. Dask assigns tasks that ask for a resource at once and moves waiting ones to
 idle workers by itself. What it never does is take a task off a worker that is at it: that is done here, near
 the end, when another worker has nothing to do (see `lmr.scheduler.stragglers`).
 """

@@ -13,7 +13,6 @@ from lmr.storage.objects import (
     open_read,
     put,
     read,
-    read_many,
     size,
 )
 from lmr.storage.outside import Piece, read_outside
@@ -32,7 +31,6 @@ __all__ = [
     "open_read",
     "put",
     "read",
-    "read_many",
     "read_outside",
     "size",
 ]

@@ -12,13 +12,13 @@ import os
 import shutil
 import socket
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from lmr.errors import StorageError, one_line
-from lmr.storage.retries import has_stale_credentials, is_transient, retry, s3_answer
+from lmr.storage.retries import has_stale_credentials, retry, s3_answer
 from lmr.storage.urls import (
     absolute,
     file_system,
@@ -26,7 +26,6 @@ from lmr.storage.urls import (
     is_local,
     join,
     local_path,
-    path_of,
     server_of,
 )
 
@@ -43,7 +42,8 @@ __all__ = [
     "open_read",
     "put",
     "read",
-    "read_many",
+    "remedy",
+    "retried",
     "size",
 ]
 
@@ -66,7 +66,7 @@ def put(url: str, data: bytes | memoryview) -> None:
             path = local_path(url)
             retry(lambda: _put_file(path, data), "file")
         else:
-            _retry(lambda: _pipe(url, bytes(data)), url)
+            retried(lambda: _pipe(url, bytes(data)), url)
 
 
 def _pipe(url: str, data: bytes) -> None:
@@ -93,53 +93,13 @@ def _put_file(path: str, data: bytes | memoryview) -> None:
 def read(url: str) -> bytes:
     """Read an object whole."""
     with _explained("read", url):
-        return _retry(lambda: _cat(url), url)
+        return retried(lambda: _cat(url), url)
 
 
 def _cat(url: str) -> bytes:
     fs, path = file_system(url)
     data: bytes = fs.cat_file(path)
     return data
-
-
-def read_many(urls: Sequence[str]) -> list[bytes | OSError]:
-    """Read objects of one storage whole, many at a time where it can.
-
-    An object that is gone, or a local file that may not be read, is returned as its error: others are none
-    the worse. All that concerns the storage itself is raised.
-
-    Raises
-    ------
-    StorageError
-        If the storage cannot be reached, or refuses.
-    """
-    with _explained("read", urls[0]):
-        tolerated = (FileNotFoundError, PermissionError) if is_local(urls[0]) else (FileNotFoundError,)
-        done: dict[str, bytes | OSError] = {}
-
-        def read_rest() -> None:
-            fs, _ = file_system(urls[0])  # one for all threads: each would connect anew
-
-            def attempt(url: str) -> Any:
-                # One by one, since fsspec's `cat` of several takes names for patterns.
-                try:
-                    return fs.cat_file(path_of(url))
-                except Exception as error:
-                    return error
-
-            rest = [url for url in dict.fromkeys(urls) if url not in done]
-            with ThreadPoolExecutor(min(_THREADS, len(rest)), thread_name_prefix="read") as pool:
-                found = dict(zip(rest, pool.map(attempt, rest), strict=True))
-            failed = {
-                p: v for p, v in found.items() if isinstance(v, Exception) and not isinstance(v, tolerated)
-            }
-            done.update({p: v for p, v in found.items() if p not in failed})
-            # What does not pass goes first: it is not waited for.
-            for error in sorted(failed.values(), key=is_transient):
-                raise error
-
-        _retry(read_rest, urls[0])
-        return [done[url] for url in urls]
 
 
 @contextmanager
@@ -158,7 +118,7 @@ class _Patient:
     def __init__(self, url: str) -> None:
         self._url = url
         with _explained("read", url):
-            self._file = _retry(self._open, url)
+            self._file = retried(self._open, url)
 
     def read(self, size: int = -1) -> bytes:
         """Read from here."""
@@ -177,7 +137,7 @@ class _Patient:
             return data
 
         with _explained("read", self._url):
-            return _retry(attempt, self._url)
+            return retried(attempt, self._url)
 
     def _open(self) -> Any:
         fs, path = file_system(self._url)
@@ -197,7 +157,7 @@ def exists(url: str) -> bool:
         return found
 
     with _explained("look for", url):
-        return _retry(look, url)
+        return retried(look, url)
 
 
 def size(url: str) -> int | None:
@@ -212,7 +172,7 @@ def size(url: str) -> int | None:
             return None
 
     with _explained("look for", url):
-        return _retry(look, url)
+        return retried(look, url)
 
 
 def folder_sizes(url: str) -> dict[str, int]:
@@ -228,7 +188,7 @@ def folder_sizes(url: str) -> dict[str, int]:
         return entries
 
     with _explained("list", url):
-        entries = _retry(look, url)
+        entries = retried(look, url)
     return {
         os.path.basename(e["name"].rstrip("/")): int(e["size"] or 0) for e in entries if e["type"] == "file"
     }
@@ -243,7 +203,7 @@ def find(url: str) -> dict[str, Mapping[str, Any]]:
         return path.rstrip("/"), fs.find(path, detail=True)
 
     with _explained("list", url):
-        root, found = _retry(look, url)
+        root, found = retried(look, url)
     return {path[len(root) + 1 :]: about for path, about in found.items() if path.startswith(f"{root}/")}
 
 
@@ -266,10 +226,10 @@ def delete(url: str) -> None:
                 list(pool.map(fs.rm_file, objects))
 
     with _explained("delete", url):
-        _retry(remove, url)
+        retried(remove, url)
 
 
-def _retry(call: Callable[[], Result], url: str) -> Result:
+def retried(call: Callable[[], Result], url: str) -> Result:
     """Call until storage answers; `call` gets its file system anew each time, by then of new credentials."""
     return retry(call, server_of(url), renew=lambda: forget_credentials(url))
 
@@ -288,12 +248,12 @@ def _explained(verb: str, url: str) -> Iterator[None]:
     except StorageError:
         raise
     except (OSError, ValueError, ImportError) as error:
-        raise StorageError(f"cannot {verb} {url}", got=_with_notes(error), fix=_fix(error)) from error
+        raise StorageError(f"cannot {verb} {url}", got=_with_notes(error), fix=remedy(error)) from error
     except Exception as error:
         # botocore's errors share no base with OSError and must not be imported here (s3fs is loaded by URL).
         if type(error).__module__.split(".")[0] not in ("botocore", "aiobotocore", "aiohttp", "s3fs"):
             raise
-        raise StorageError(f"cannot {verb} {url}", got=_with_notes(error), fix=_fix(error)) from error
+        raise StorageError(f"cannot {verb} {url}", got=_with_notes(error), fix=remedy(error)) from error
 
 
 def _with_notes(error: BaseException) -> str:
@@ -301,7 +261,8 @@ def _with_notes(error: BaseException) -> str:
     return one_line(error) + notes
 
 
-def _fix(error: BaseException) -> str:
+def remedy(error: BaseException) -> str:
+    """Return what can be done about an error of a file system or an S3 client."""
     number = getattr(error, "errno", None)
     if number in (errno.ENOSPC, errno.EDQUOT):
         return (

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmr.errors import PhotoError, StorageError, one_line
-from lmr.storage.objects import _fix
-from lmr.storage.retries import is_transient, retry
-from lmr.storage.urls import file_system, is_local, local_path, server_of
+from lmr.storage.objects import remedy, retried
+from lmr.storage.retries import has_stale_credentials, is_transient, retry
+from lmr.storage.urls import file_system, forget_credentials, is_local, local_path, server_of
 
 __all__ = [
     "Piece",
@@ -76,16 +76,21 @@ def read_outside(
         with ThreadPoolExecutor(min(_THREADS, len(rest)), thread_name_prefix="read") as pool:
             found = dict(zip(rest, pool.map(attempt, rest), strict=True))
         passing.clear()
-        passing.update({one: e for one, e in found.items() if isinstance(e, Exception) and is_transient(e)})
+        passing.update({one: e for one, e in found.items() if isinstance(e, Exception) and _may_pass(e)})
         done.update({one: result for one, result in found.items() if one not in passing})
-        for error in passing.values():
+        # Credentials go first: they are renewed, and not waited for.
+        for error in sorted(passing.values(), key=is_transient):
             raise error
+
+    def renew() -> None:
+        for server in {server_of(piece.url) for piece in passing}:
+            forget_credentials(server)
 
     try:
         if wanted:
-            retry(read_rest, server_of(wanted[0].url))
+            retry(read_rest, server_of(wanted[0].url), renew)
     except Exception as error:
-        if not is_transient(error):
+        if error not in passing.values():
             raise
     done.update(passing)
     return [_result(done[piece]) for piece in wanted]
@@ -101,12 +106,7 @@ def read_starts(pieces: Sequence[Piece | str], count: int) -> list[bytes | Excep
             if is_local(piece.url):
                 with open(_open(piece.url), "rb") as file:
                     return os.pread(file.fileno(), size, piece.offset)
-            fs, path = file_system(piece.url)
-            stop = piece.offset + size
-            start: bytes = retry(
-                lambda: fs.cat_file(path, start=piece.offset, end=stop), server_of(piece.url)
-            )
-            return start
+            return retried(lambda: _read_range(piece.url, piece.offset, size), piece.url)
         except Exception as error:
             return error
 
@@ -121,13 +121,12 @@ def _open(url: str) -> int:
 
 
 def stamps_of(urls: Sequence[str]) -> list[str | Exception]:
-    """Return size and time of change (or ETag) of files; where a file has none, the error stands.
+    """Return size and time of change (or ETag) of files; where one cannot be looked at, its error stands."""
 
-    Raises
-    ------
-    StorageError
-        If the storage cannot be reached.
-    """
+    def info(url: str) -> Mapping[str, Any]:
+        fs, path = file_system(url)
+        found: Mapping[str, Any] = fs.info(path)
+        return found
 
     def look(url: str) -> str | Exception:
         try:
@@ -136,9 +135,8 @@ def stamps_of(urls: Sequence[str]) -> list[str | Exception]:
                 if kind := irregular_kind(about.st_mode):
                     return PhotoError(f"not a regular file: a {kind}")
                 return stamp_of_file(about)
-            fs, path = file_system(url)
-            info = retry(lambda: fs.info(path), server_of(url))
-            return stamp_of_object(info) if info["type"] == "file" else PhotoError("not a file: a folder")
+            found = retried(lambda: info(url), url)
+            return stamp_of_object(found) if found["type"] == "file" else PhotoError("not a file: a folder")
         except Exception as error:
             return error
 
@@ -158,10 +156,15 @@ def stamp_of_object(about: Mapping[str, Any]) -> str:
     return f"{about['size']} {about.get('ETag') or about.get('mtime') or ''}"
 
 
+def _may_pass(error: Exception) -> bool:
+    """Tell whether another try may succeed, at once with renewed credentials or in a while."""
+    return is_transient(error) or has_stale_credentials(error)
+
+
 def _result(found: bytes | Exception) -> bytes | PhotoError | StorageError:
     if isinstance(found, bytes | PhotoError | StorageError):
         return found
-    return StorageError("cannot be read", got=one_line(found), fix=_fix(found))
+    return StorageError("cannot be read", got=one_line(found), fix=remedy(found))
 
 
 def irregular_kind(mode: int) -> str:
@@ -195,14 +198,19 @@ def _read_piece(url: str, offset: int, size: int, most_bytes: int) -> bytes:
         with open(_open(url), "rb") as file:
             data = os.pread(file.fileno(), size, offset)
     else:
-        fs, path = file_system(url)
-        data = fs.cat_file(path, start=offset, end=offset + size)
+        data = _read_range(url, offset, size)
     if len(data) < size:
         raise StorageError(
             "cannot be read",
             got=f"the file ends after {offset + len(data):,} bytes",
             fix="it has become shorter since it was listed: run the same command again",
         )
+    return data
+
+
+def _read_range(url: str, offset: int, size: int) -> bytes:
+    fs, path = file_system(url)
+    data: bytes = fs.cat_file(path, start=offset, end=offset + size)
     return data
 
 

@@ -83,6 +83,7 @@ def test_a_websocket_opens_for_the_dashboards_own_pages_only(dashboard):
         (tunnel, "http://evil.example:9000", False),
         (tunnel, "http://203.0.113.5:9000", False),
         (tunnel, "null", False),
+        (tunnel, "http://[", False),
         ("evil.example:9000", "http://evil.example:9000", False),
     ):
         assert opens_websocket(dashboard, host, origin) is opens, (host, origin)

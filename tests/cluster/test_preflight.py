@@ -113,6 +113,7 @@ def test_a_missing_worker_is_named_or_waited_for(made, client, tmp_path):
     look(client, tmp_path, step, wait=True, tell=told.append)
     late.join()
     made.signal("late")
+    # Until the scheduler has noticed, others would be told that it cannot be reached.
     until(lambda: len(workers_of(client)) == 2)
     assert told == ["waiting: the step sleep needs a worker with a TPU"]
 

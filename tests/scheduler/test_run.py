@@ -5,6 +5,7 @@ import pickle
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -262,6 +263,17 @@ def test_tracebacks_go_when_their_shards_are_made_after_all(tmp_path):
     (folder / "mine.txt").touch()
     run([workflow(tmp_path)[-1]], str(tmp_path / "run"))
     assert [path.name for path in folder.iterdir()] == ["mine.txt"]
+
+
+def test_a_traceback_stays_while_its_shard_waits_for_another(tmp_path):
+    folder, root = tmp_path / "run" / "failures", str(tmp_path / "run")
+    with pytest.raises(RunFailed):
+        run([workflow(tmp_path, faults={"scaled": {1: "bug"}})[-1]], root)
+    first, *_, last = workflow(tmp_path, faults={"numbers": {1: "refuse"}})
+    Path(first.dataset(root).shard_url(1)).unlink()
+    with pytest.raises(RunFailed, match="no good"):
+        run([last], root)
+    assert [path.name for path in folder.iterdir()] == ["scaled-00001.txt"]
 
 
 def test_what_can_be_foreseen_is_not_to_be_reported(tmp_path):

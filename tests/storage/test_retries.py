@@ -18,6 +18,7 @@ from lmr.runtime.graph import dask_graph, make_plan
 from lmr.storage import objects, retries
 from lmr.storage.arrow import column, table
 from lmr.storage.datasets import Dataset
+from lmr.storage.outside import read_outside, read_starts, stamps_of
 from tests.support.faulty import FaultyProxy, burst
 from tests.support.toys import workflow
 
@@ -52,7 +53,9 @@ def test_every_operation_outlasts_a_burst(s3, fault):
         (lambda: objects.put(url, b"12345"), None),
         (lambda: objects.exists(url), True),
         (lambda: objects.read(url), b"12345"),
-        (lambda: objects.read_many([url, url]), [b"12345"] * 2),
+        (lambda: read_outside([url, url], most_bytes=9), [b"12345"] * 2),
+        (lambda: read_starts([url], 3), [b"123"]),
+        (lambda: [stamp.split()[0] for stamp in stamps_of([url])], ["5"]),
         (lambda: objects.folder_sizes(objects.join(root, "a")), {"b.bin": 5}),
         (lambda: list(objects.find(root)), ["a/b.bin"]),
         (lambda: objects.delete(url), None),
@@ -97,7 +100,6 @@ def test_a_failure_that_lasts_is_told_in_bounded_time(s3, fault, monkeypatch):
     for verb, operation in (
         ("write", lambda: objects.put(url, b"2")),
         ("read", lambda: objects.read(url)),
-        ("read", lambda: objects.read_many([url])),
         ("list", lambda: objects.folder_sizes(root)),
         ("look for", lambda: objects.exists(url)),
     ):
@@ -107,6 +109,10 @@ def test_a_failure_that_lasts_is_told_in_bounded_time(s3, fault, monkeypatch):
         ):
             operation()
         assert time.monotonic() - start < 5
+    start = time.monotonic()
+    (found,) = read_outside([url], most_bytes=9)
+    assert isinstance(found, StorageError)
+    assert 0.4 < time.monotonic() - start < 5
 
 
 def test_a_shard_behind_a_failing_server_is_not_called_damaged(s3, monkeypatch):
@@ -128,12 +134,13 @@ def test_a_photo_that_could_not_be_fetched_is_no_damaged_photo(s3, monkeypatch):
     for url in urls:
         objects.put(url, b"photo")
     proxy.fault = lambda method, path: "internal" if path.endswith("2.jpg") else None
-    with pytest.raises(StorageError, match="cannot read"):
-        objects.read_many(urls)
+    found = read_outside(urls, most_bytes=9)
+    assert [isinstance(f, StorageError) for f in found] == [False, False, True, False]
     proxy.fault = lambda method, path: None
     objects.delete(urls[1])
-    found = objects.read_many(urls)
-    assert [isinstance(f, FileNotFoundError) for f in found] == [False, True, False, False]
+    found = read_outside(urls, most_bytes=9)
+    assert [isinstance(f, StorageError) for f in found] == [False, True, False, False]
+    assert found[0] == b"photo"
 
 
 def test_ten_thousand_shards_are_one_paged_listing(s3):
@@ -239,12 +246,24 @@ OPERATIONS = {
     "put": lambda url: objects.put(url, b"12345"),
     "exists": objects.exists,
     "read": objects.read,
-    "read_many": lambda url: objects.read_many([url, url]),
+    "read_outside": lambda url: _only(read_outside([url, url], most_bytes=9)),
     "folder_sizes": lambda url: objects.folder_sizes(url.rpartition("/")[0]),
     "find": lambda url: objects.find(url.rpartition("/")[0]),
     "open_read": lambda url: _read_opened(url),
     "delete": objects.delete,
 }
+
+
+LOOKS = {
+    "read_starts": lambda url: _only(read_starts([url], 3)),
+    "stamps_of": lambda url: _only(stamps_of([url])),
+}
+
+
+def _only(found):
+    if isinstance(found[0], Exception):
+        raise found[0]
+    return found[0]
 
 
 def _read_opened(url):
@@ -267,14 +286,14 @@ def credentials(tmp_path, monkeypatch):
     return write
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", [*OPERATIONS, *LOOKS])
 def test_renewed_credentials_reach_a_process_that_runs(s3, credentials, name):
     proxy, root = s3
     url = objects.join(root, "a", "b.bin")
     objects.put(url, b"12345")
     proxy.expired_keys = {"AKIAOLD"}
     credentials("AKIANEW")
-    OPERATIONS[name](url)
+    (OPERATIONS | LOOKS)[name](url)
     assert objects.exists(url) == (name != "delete")
 
 
