@@ -124,12 +124,11 @@ class OwnCode:
 
 @lru_cache(maxsize=8)
 def _factory(code: OwnCode) -> Any:
-    name = f"{code.package}.{code.module}" if code.package else f"lmr_own_{code.module}_{code.digest[:8]}"
+    name = f"lmr_own_{code.module}_{code.digest[:8]}"
     module = ModuleType(name)
     module.__file__ = f"{code.module}.py"
     module.__package__ = code.package
-    if not code.package:
-        sys.modules[name] = module  # where dataclasses and pickle look for a class's module
+    sys.modules[name] = module  # where dataclasses and pickle look for a class's module
     try:
         exec(compile(code.source, module.__file__, "exec"), vars(module))
     except Exception as error:  # as in `make`; SyntaxError is among them
