@@ -133,6 +133,13 @@ def test_a_digest_that_is_not_known_whole_is_recorded_and_a_later_change_refused
             check(*args)
 
 
+def test_a_record_whose_writing_was_ended_is_written_again(tmp_path, net):
+    net = replace(net, sha256="")
+    (tmp_path / "net.pth").write_bytes(CONTENT)
+    (tmp_path / "net.pth.sha256").touch()
+    assert [weights.fetch(net, tmp_path).known for _ in range(2)] == ["unknown", "recorded"]
+
+
 def test_an_interrupted_download_goes_on(tmp_path, server, net):
     net, server.cut = replace(net, sha256=DIGEST), HALF
     with pytest.raises(LmrError, match=rf"cannot download {net.url}[\s\S]*put it at {tmp_path}/net\.pth"):
