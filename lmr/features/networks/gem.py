@@ -25,7 +25,7 @@ from lmr.features.networks._torchvision import torchvision
 from lmr.features.networks.batches import Batches, Landing, download, upload
 from lmr.features.networks.devices import Precision, compute_device, compute_dtype
 from lmr.features.networks.lite0_torch import Lite0
-from lmr.features.prepared import Prepared, at_scales, checked, extract_each, least_side, resized
+from lmr.features.prepared import PreparedPhoto, at_scales, checked, extract_each, least_side, resized
 from lmr.features.regions import box_means, rmac_boxes
 from lmr.features.weights.checkpoints import read_global_checkpoint
 from lmr.features.weights.global_checkpoint import (
@@ -203,17 +203,17 @@ class GemExtractor:
         """
         return extract_each(photos, self.prepare, self.stream)
 
-    def prepare(self, photo: Photo) -> Prepared:
+    def prepare(self, photo: Photo) -> PreparedPhoto:
         """Return the photo as the network takes it: shrunk, and at every scale that is not made behind."""
         if self.resize == "photo":
             return at_scales(photo, self.max_side_px, self.scales, SMALLEST_SIDE_PX)
-        return Prepared((self._shrunk(checked(photo)),), photo.shape[:2])
+        return PreparedPhoto((self._shrunk(checked(photo)),), photo.shape[:2])
 
-    def stream(self, photos: Iterable[Prepared]) -> Iterator[GlobalFeatures]:
+    def stream(self, photos: Iterable[PreparedPhoto]) -> Iterator[GlobalFeatures]:
         """Yield the descriptors of photos that `prepare` returned."""
         return self.batches.run(photos, self._launch, self._descriptors)
 
-    def inputs(self, batch: Sequence[Prepared]) -> Iterator[Tensor]:
+    def inputs(self, batch: Sequence[PreparedPhoto]) -> Iterator[Tensor]:
         """Yield the network's input, (n, 3, height, width), at each scale, of photos of one size."""
         at_sizes = (self._input(images) for images in zip(*(photo.images for photo in batch), strict=True))
         if self.resize == "photo":
@@ -230,7 +230,7 @@ class GemExtractor:
             features = self.network.features(images)
         return self.network.describe(features.float(), regions=regions)
 
-    def _launch(self, batch: list[Prepared]) -> Landing:
+    def _launch(self, batch: list[PreparedPhoto]) -> Landing:
         """Queue the descriptors of photos of one size."""
         largest = int(np.argmax(self.scales))
         powers = []
@@ -243,7 +243,7 @@ class GemExtractor:
             mean = sum(powers[1:], start=powers[0]) / len(powers)
             return download(normalize(self._power(mean, 1 / self.scale_power), dim=-1), regions)
 
-    def _descriptors(self, landing: Landing, batch: list[Prepared]) -> list[GlobalFeatures]:
+    def _descriptors(self, landing: Landing, batch: list[PreparedPhoto]) -> list[GlobalFeatures]:
         descriptor, region = landing.arrays()
         if not np.isfinite(descriptor).all():
             raise LmrError(

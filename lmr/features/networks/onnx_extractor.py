@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lmr.errors import LmrError
 from lmr.features.interfaces import GlobalFeatures, Photo
 from lmr.features.networks.onnx_runtime import Network
-from lmr.features.prepared import Prepared, at_scales, checked, extract_each, resized
+from lmr.features.prepared import PreparedPhoto, at_scales, checked, extract_each, resized
 from lmr.features.regions import box_means, rmac_boxes
 from lmr.features.settings import LEAST_SIDE_PX, OnnxSettings, Pooling
 
@@ -75,17 +75,17 @@ class OnnxExtractor:
         """
         return extract_each(photos, self.prepare, self.stream)
 
-    def prepare(self, photo: Photo) -> Prepared:
+    def prepare(self, photo: Photo) -> PreparedPhoto:
         """Return the photo at the sizes at which it is described."""
         if self.size is not None:
             image = checked(photo)
             if self.settings.fit == "crop":
                 image = _middle(image, self.size)
-            return Prepared((resized(image, self.size[1], self.size[0]),), photo.shape[:2])
+            return PreparedPhoto((resized(image, self.size[1], self.size[0]),), photo.shape[:2])
         multiple = self.settings.multiple_px
         return at_scales(photo, self.max_side_px, self.scales, max(LEAST_SIDE_PX, multiple), multiple)
 
-    def stream(self, photos: Iterable[Prepared]) -> Iterator[GlobalFeatures]:
+    def stream(self, photos: Iterable[PreparedPhoto]) -> Iterator[GlobalFeatures]:
         """Yield the descriptors of photos that `prepare` returned, one pass per photo and size."""
         largest = int(np.argmax(self.scales))
         for photo in photos:

@@ -95,7 +95,7 @@ def names(folder):
 def test_a_pinned_file_is_fetched_once(tmp_path, server, net):
     net = replace(net, sha256=DIGEST)
     fetched = weights.fetch(net, tmp_path / "cache")
-    assert fetched == weights.Verified(tmp_path / "cache" / "net.pth", DIGEST, "pinned")
+    assert fetched == weights.VerifiedFile(tmp_path / "cache" / "net.pth", DIGEST, "pinned")
     assert fetched.path.read_bytes() == CONTENT
     assert names(tmp_path / "cache") == ["net.pth"]
     assert weights.fetch(net, tmp_path / "cache") == fetched
