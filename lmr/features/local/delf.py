@@ -23,7 +23,7 @@ from lmr.features.networks.devices import Precision, compute_device, compute_dty
 from lmr.features.prepared import PreparedPhoto, checked, extract_each, shrunk, shrunk_size
 from lmr.features.weights.delf_files import read_delf_weights
 
-__all__ = ["RELEASED_SCALES", "DelfExtractor", "Detections", "load_delf", "read_delf_weights"]
+__all__ = ["RELEASED_SCALES", "DelfExtractor", "Detections", "load_delf"]
 
 RELEASED_SCALES = (0.25, 0.3536, 0.5, 0.7071, 1.0, 1.4142, 2.0)
 RELEASED_THRESHOLD = 100.0
