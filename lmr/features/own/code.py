@@ -151,9 +151,11 @@ def _factory(code: OwnCode) -> Any:
 def _module_file(module: str, name: str) -> tuple[Path, str]:
     try:
         spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError) as error:
+    except Exception as error:  # the packages around it are imported, which runs other people's code
         raise SettingsError(
-            f"cannot find the extractor {name}", got=str(error), fix="give FILE.py:NAME, or MODULE:NAME"
+            f"cannot find the extractor {name}",
+            got=f"{type(error).__name__}: {error}",
+            fix="give FILE.py:NAME, or MODULE:NAME of a package that can be imported",
         ) from error
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         raise SettingsError(

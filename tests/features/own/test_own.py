@@ -87,6 +87,17 @@ def test_a_module_of_a_package_is_found_with_its_own_imports(tmp_path, monkeypat
     assert local_extractor(OwnCode.read("some_package.local:Extractor"), LocalRequest()).dimension == 6
 
 
+def test_a_package_that_cannot_be_imported_is_told(tmp_path, monkeypatch):
+    package = tmp_path / "broken_package"
+    package.mkdir()
+    written(package, "1 / 0", "__init__.py")
+    written(package, GLOBAL, "net.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SettingsError, match="cannot find the extractor broken_package") as told:
+        OwnCode.read("broken_package.net:describe")
+    assert "ZeroDivisionError" in told.value.got
+
+
 def test_the_source_travels_without_the_file(tmp_path):
     path = written(tmp_path, LOCAL)
     sent = cloudpickle.dumps(OwnCode.read(f"{path}:Extractor"))
