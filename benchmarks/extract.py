@@ -44,7 +44,7 @@ from lmr.features.extractors import GemSettings
 from lmr.features.networks._torchvision import torchvision
 from lmr.features.networks.devices import compute_device
 from lmr.features.pipeline import decoding_threads
-from lmr.features.prepared import Prepared
+from lmr.features.prepared import PreparedPhoto
 from lmr.runtime.steps import Each, Source, Step
 from lmr.runtime.threads import limit_threads, threads
 from lmr.scheduler.run import run
@@ -152,12 +152,12 @@ def end_to_end(job: Job) -> float:
     return timed(lambda: run([job.step], job.root, Where(), quiet()), job.device)
 
 
-def batches_of(job: Job) -> list[list[Prepared]]:
+def batches_of(job: Job) -> list[list[PreparedPhoto]]:
     """Run the step and return the batches of its network."""
-    batches: list[list[Prepared]] = []
+    batches: list[list[PreparedPhoto]] = []
     inputs = job.extractor.inputs
 
-    def recorded(batch: list[Prepared]) -> Any:
+    def recorded(batch: list[PreparedPhoto]) -> Any:
         batches.append(list(batch))
         return inputs(batch)
 
@@ -169,7 +169,7 @@ def batches_of(job: Job) -> list[list[Prepared]]:
     return batches
 
 
-def network_input(job: Job, batch: Sequence[Prepared]) -> list[torch.Tensor]:
+def network_input(job: Job, batch: Sequence[PreparedPhoto]) -> list[torch.Tensor]:
     """Return the network's input at each scale."""
     made = job.extractor.inputs(batch)
     if isinstance(made, torch.Tensor):
@@ -177,7 +177,7 @@ def network_input(job: Job, batch: Sequence[Prepared]) -> list[torch.Tensor]:
     return [one[1] if isinstance(one, tuple) else one for one in made]
 
 
-def bare(job: Job, batches: list[list[Prepared]]) -> float:
+def bare(job: Job, batches: list[list[PreparedPhoto]]) -> float:
     """Return the seconds of the network alone over all batches."""
     with torch.inference_mode():
         return sum(
@@ -186,7 +186,7 @@ def bare(job: Job, batches: list[list[Prepared]]) -> float:
         )
 
 
-def groups(job: Job, batches: list[list[Prepared]]) -> Iterator[list[list[torch.Tensor]]]:
+def groups(job: Job, batches: list[list[PreparedPhoto]]) -> Iterator[list[list[torch.Tensor]]]:
     """Yield the inputs of so many batches as the device holds well."""
     group: list[list[torch.Tensor]] = []
     for batch in batches:
@@ -222,7 +222,7 @@ def timed(work: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def apart(job: Job, batches: list[list[Prepared]], decoders: int) -> dict[str, float]:
+def apart(job: Job, batches: list[list[PreparedPhoto]], decoders: int) -> dict[str, float]:
     """Return the seconds of each part of the work, each done for all photos and alone."""
     shards = range(job.images.shards)
     images = [data for shard in shards for data in usable(job.images, job.root, shard)]

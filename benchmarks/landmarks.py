@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from _shared import shared
 from rich.console import Console
@@ -31,8 +32,6 @@ from lmr.steps.results.report import costs_of
 from lmr.steps.results.scores import read_solution, solution_for
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from typing import TYPE_CHECKING
-
 from workflows import retrieval
 
 if TYPE_CHECKING:

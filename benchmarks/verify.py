@@ -31,7 +31,7 @@ from skimage.transform import AffineTransform
 from threadpoolctl import threadpool_limits
 
 from lmr.retrieval.verification._ransac import estimate
-from lmr.retrieval.verification.match import nearest_features, room
+from lmr.retrieval.verification.match import nearest_features, product_size
 from lmr.retrieval.verification.verify import (
     DELF_RECIPE,
     Features,
@@ -198,7 +198,7 @@ def measure_plain(
 def where_the_time_goes(photos: list[Photo], pairs: NDArray[np.int64], dimension: str) -> dict[str, float]:
     """Milliseconds per pair: the product, choosing from it, RANSAC."""
     parts = defaultdict(list)
-    product = np.empty(room(FEATURES, FEATURES), dtype=np.float32)
+    product = np.empty(product_size(FEATURES, FEATURES), dtype=np.float32)
     table = product[: FEATURES**2].reshape(FEATURES, FEATURES)
     recipe = DELF_RECIPE
     for q, g in pairs:
@@ -271,7 +271,7 @@ def compare_estimators(photos: list[Photo], pairs: NDArray[np.int64], same: NDAr
             (model, "OpenCV USAC MAGSAC", residual, usac(find[0], residual, prosac=False, magsac=True)),
             (model, "PoseLib PROSAC", residual, pose(find[1], option, residual)),
         ]
-    product = np.empty(room(FEATURES, FEATURES), dtype=np.float32)
+    product = np.empty(product_size(FEATURES, FEATURES), dtype=np.float32)
     matches = []
     for q, g in pairs:
         found, similarity = nearest_features(

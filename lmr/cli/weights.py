@@ -14,7 +14,7 @@ from lmr.features.weights.fetch import (
     CHECKPOINTS,
     Checkpoint,
     Source,
-    Verified,
+    VerifiedFile,
     fetch,
     find_weights,
     ready,
@@ -139,7 +139,7 @@ def _by_file(path: Path) -> Checkpoint:
     )
 
 
-def _tell(verified: Verified) -> None:
+def _tell(verified: VerifiedFile) -> None:
     digest = f"SHA-256 {verified.sha256}"
     out.print(f"{verified.path}: {digest}, {HELD_AGAINST[verified.known]}", soft_wrap=True)
 

@@ -55,7 +55,7 @@ def __getattr__(name: str) -> Any:
         if (error.name or "").split(".")[0] == "lmr":
             raise
         raise LmrError(
-            f"{name} needs a network", got=str(error), fix='pip install "lmr[features]"'
+            f"{name} needs a package that is not installed", got=str(error), fix='pip install "lmr[features]"'
         ) from error
 
 

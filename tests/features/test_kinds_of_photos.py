@@ -155,15 +155,6 @@ def test_broken_or_large_metadata_costs_no_photo(kind):
     assert inspect_photo(data) == inspect_photo(file(scene(), "PNG"))
 
 
-def test_a_large_profile_beside_a_large_text_is_still_applied():
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
-    assert profile  # what follows is about its being found, not about its colours
-    info = PngImagePlugin.PngInfo()
-    info.add_text("Comment", "a" * 3_000_000, zip=True)
-    data = file(Image.fromarray(scene()), "PNG", pnginfo=info, icc_profile=profile)
-    np.testing.assert_array_equal(decode_photo(data), scene())
-
-
 def test_pixels_with_a_wrong_checksum_are_still_damaged():
     whole = file(noise(), "PNG")
     at = whole.index(b"IDAT") + 200
@@ -267,7 +258,7 @@ def test_the_cases_of_users_have_their_pixels():
 
 
 def swapped_profile():
-    """Return an RGB profile whose red and green primaries are exchanged: (name, bytes)."""
+    """Return an RGB profile whose red and green primaries are exchanged."""
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     count = struct.unpack_from(">I", profile, 128)[0]
     tags = {bytes(profile[132 + 12 * i : 136 + 12 * i]): 132 + 12 * i for i in range(count)}
@@ -281,6 +272,19 @@ def test_profiles_are_applied(kind):
     lossless = {"lossless": True} if kind == "WEBP" else {}
     exchanged = np.ascontiguousarray(scene()[..., [1, 0, 2]])
     data = file(exchanged, kind, icc_profile=swapped_profile(), **lossless)
+    np.testing.assert_allclose(decode_photo(data)[5::40, 5::60].astype(int), scene()[5::40, 5::60], atol=8)
+
+
+@pytest.mark.parametrize(("comment", "padding"), [(3_000_000, 0), (10, 2_000_000)], ids=["text", "profile"])
+def test_a_profile_is_applied_though_it_or_a_text_beside_it_is_too_large_for_pillow(comment, padding):
+    profile = bytearray(swapped_profile() + bytes(padding))
+    profile[:4] = struct.pack(">I", len(profile))
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Comment", "a" * comment, zip=True)
+    exchanged = np.ascontiguousarray(scene()[..., [1, 0, 2]])
+    data = file(exchanged, "PNG", pnginfo=info, icc_profile=bytes(profile))
+    with pytest.raises(ValueError, match="too large"):
+        Image.open(io.BytesIO(data)).load()
     np.testing.assert_allclose(decode_photo(data)[5::40, 5::60].astype(int), scene()[5::40, 5::60], atol=8)
 
 

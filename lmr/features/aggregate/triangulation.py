@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmr.errors import LmrError
+from lmr.features.unit import unit_rows
 from lmr.features.whiten import Whitening, learn_whitening
 
 __all__ = ["Vocabulary", "train_vocabulary", "triangulate_photos", "triangulate_regions"]
@@ -61,10 +62,7 @@ class Vocabulary:
         whitened = (sums - counts.astype(np.float32)[:, None] * self.embedded_mean) @ self.embedded_projection
         rooted = np.copysign(np.sqrt(np.abs(whitened)), whitened)
         rooted[counts == 0] = 0
-        norms = np.linalg.norm(rooted, axis=1, keepdims=True)
-        norms[norms == 0] = 1
-        unit: Floats = np.divide(rooted, norms, dtype=np.float32)
-        return unit
+        return unit_rows(rooted)
 
 
 def train_vocabulary(descriptors: Floats, words: int, seed: int, *, dimension: int = 64) -> Vocabulary:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from lmr.errors import LmrError
+from lmr.features.unit import unit_rows
 from lmr.features.whiten import Whitening, learn_whitening
 
 __all__ = ["Vocabulary", "train_vocabulary", "vlad", "vlad_photos", "vlad_regions"]
@@ -58,7 +59,7 @@ class Vocabulary:
         nearest: Ints = faiss.knn(features, self.words, 1)[1][:, 0]
         features -= self.words[nearest]
         features[~np.any(descriptors, axis=1)] = 0
-        return nearest, _unit(features)
+        return nearest, unit_rows(features)
 
 
 def train_vocabulary(descriptors: Floats, words: int, seed: int, *, dimension: int = 64) -> Vocabulary:
@@ -186,11 +187,4 @@ def _summed(
 
 
 def _normalised(sums: Floats) -> Floats:
-    return _unit(np.copysign(np.sqrt(np.abs(sums)), sums))
-
-
-def _unit(rows: Floats) -> Floats:
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    norms[norms == 0] = 1
-    unit: Floats = np.divide(rows, norms, dtype=np.float32)
-    return unit
+    return unit_rows(np.copysign(np.sqrt(np.abs(sums)), sums))

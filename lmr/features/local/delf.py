@@ -20,10 +20,10 @@ from lmr.features.interfaces import LocalFeatures, Photo
 from lmr.features.networks.batches import Batches, Landing, download, upload
 from lmr.features.networks.delf_network import DEPTH, DelfNetwork, Weights, weight_of
 from lmr.features.networks.devices import Precision, compute_device, compute_dtype
-from lmr.features.prepared import Prepared, checked, extract_each, shrunk, shrunk_size
+from lmr.features.prepared import PreparedPhoto, checked, extract_each, shrunk, shrunk_size
 from lmr.features.weights.delf_files import read_delf_weights
 
-__all__ = ["RELEASED_SCALES", "DelfExtractor", "Detections", "load_delf", "read_delf_weights"]
+__all__ = ["RELEASED_SCALES", "DelfExtractor", "Detections", "load_delf"]
 
 RELEASED_SCALES = (0.25, 0.3536, 0.5, 0.7071, 1.0, 1.4142, 2.0)
 RELEASED_THRESHOLD = 100.0
@@ -108,11 +108,11 @@ class DelfExtractor:
         """
         return extract_each(photos, self.prepare, self.stream)
 
-    def prepare(self, photo: Photo) -> Prepared:
+    def prepare(self, photo: Photo) -> PreparedPhoto:
         """Return the photo as the network takes it: shrunk to `max_side_px`."""
-        return Prepared((shrunk(checked(photo), self.max_side_px),), photo.shape[:2])
+        return PreparedPhoto((shrunk(checked(photo), self.max_side_px),), photo.shape[:2])
 
-    def stream(self, photos: Iterable[Prepared]) -> Iterator[LocalFeatures]:
+    def stream(self, photos: Iterable[PreparedPhoto]) -> Iterator[LocalFeatures]:
         """Yield the features of photos that `prepare` returned."""
         launch = partial(self._launch, rows=lambda features: self.describe(features).half())
         return self.batches.run(photos, launch, self._local)
@@ -128,7 +128,7 @@ class DelfExtractor:
         """Return the descriptors, (..., dimension) unit rows, of features (..., 1024)."""
         return normalize((normalize(features, dim=-1) - self.pca_mean) @ self.pca_projection.T, dim=-1)
 
-    def inputs(self, batch: Sequence[Prepared]) -> Iterator[tuple[float, Tensor]]:
+    def inputs(self, batch: Sequence[PreparedPhoto]) -> Iterator[tuple[float, Tensor]]:
         """Yield each scale, and the network's input at it, of photos of one size."""
         pixels = upload([photo.images[0] for photo in batch], self.device).sub_(128).div_(128)
         yield from self._pyramid(pixels)
@@ -140,7 +140,7 @@ class DelfExtractor:
         maps = maps.float()
         return maps, softplus(self.network.logits(maps))
 
-    def _launch(self, batch: list[Prepared], rows: Callable[[Tensor], Tensor]) -> Landing:
+    def _launch(self, batch: list[PreparedPhoto], rows: Callable[[Tensor], Tensor]) -> Landing:
         """Queue the choice of the strongest features over all scales; `rows` makes what is kept of each."""
         features, scores = [], []
         with torch.inference_mode():
@@ -154,7 +154,7 @@ class DelfExtractor:
             kept = torch.cat(features, 1).gather(1, order[:, :, None].expand(-1, -1, DEPTH))
             return download(strongest, order, rows(kept))
 
-    def _detections(self, landing: Landing, batch: list[Prepared]) -> list[Detections]:
+    def _detections(self, landing: Landing, batch: list[PreparedPhoto]) -> list[Detections]:
         scores, order, rows = landing.arrays()
         if not np.isfinite(rows).all():
             raise LmrError(
@@ -186,7 +186,7 @@ class DelfExtractor:
         for scale, (rows, columns) in self._sizes(*images.shape[2:]):
             yield scale, _resized_as_tensorflow_1(images, rows, columns)
 
-    def _local(self, landing: Landing, batch: list[Prepared]) -> list[LocalFeatures]:
+    def _local(self, landing: Landing, batch: list[PreparedPhoto]) -> list[LocalFeatures]:
         found = self._detections(landing, batch)
         return [self._placed(photo.size, one) for photo, one in zip(batch, found, strict=True)]
 

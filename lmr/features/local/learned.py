@@ -19,7 +19,7 @@ from lmr.errors import LmrError, one_line
 from lmr.features.interfaces import LocalFeatures, Photo
 from lmr.features.networks.batches import Batches, Landing, download, upload
 from lmr.features.networks.devices import compute_device
-from lmr.features.prepared import Prepared, checked, extract_each, shrunk, shrunk_size
+from lmr.features.prepared import PreparedPhoto, checked, extract_each, shrunk, shrunk_size
 from lmr.features.weights.files import read_safetensors, read_torch_file
 
 __all__ = ["LearnedExtractor", "load_aliked", "load_xfeat"]
@@ -66,19 +66,19 @@ class LearnedExtractor:
         """
         return extract_each(photos, self.prepare, self.stream)
 
-    def prepare(self, photo: Photo) -> Prepared:
+    def prepare(self, photo: Photo) -> PreparedPhoto:
         """Return the photo as the network takes it: shrunk to `max_side_px`."""
-        return Prepared((shrunk(checked(photo), self.max_side_px),), photo.shape[:2])
+        return PreparedPhoto((shrunk(checked(photo), self.max_side_px),), photo.shape[:2])
 
-    def stream(self, photos: Iterable[Prepared]) -> Iterator[LocalFeatures]:
+    def stream(self, photos: Iterable[PreparedPhoto]) -> Iterator[LocalFeatures]:
         """Yield the features of photos that `prepare` returned."""
         return self.batches.run(photos, self._launch, self._local)
 
-    def inputs(self, batch: Sequence[Prepared]) -> Tensor:
+    def inputs(self, batch: Sequence[PreparedPhoto]) -> Tensor:
         """Return the network's input of photos of one size."""
         return upload([photo.images[0] for photo in batch], self.device).div_(255)
 
-    def _launch(self, batch: list[Prepared]) -> Landing:
+    def _launch(self, batch: list[PreparedPhoto]) -> Landing:
         """Queue the features of photos of one size, strongest first: xy, score, descriptor of each photo."""
         if min(batch[0].shapes[0][:2]) < SMALLEST_SIDE_PX:
             none = (torch.empty(0, 2), torch.empty(0), torch.empty(0, self.dimension, dtype=torch.half))
@@ -90,7 +90,7 @@ class LearnedExtractor:
                 tensors += [xy[order].float(), score[order], descriptor[order].half()]
             return download(*tensors)
 
-    def _local(self, landing: Landing, batch: list[Prepared]) -> list[LocalFeatures]:
+    def _local(self, landing: Landing, batch: list[PreparedPhoto]) -> list[LocalFeatures]:
         arrays = landing.arrays()
         found = zip(batch, arrays[::3], arrays[1::3], arrays[2::3], strict=True)
         return [self._placed(photo.size, *one) for photo, *one in found]

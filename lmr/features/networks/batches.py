@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lmr.errors import LmrError
 from lmr.features.interfaces import Photo
-from lmr.features.prepared import Prepared
+from lmr.features.prepared import PreparedPhoto
 
 __all__ = ["Batches", "Landing", "download", "upload"]
 
@@ -36,8 +36,8 @@ class Landing:
         return [tensor.numpy() for tensor in self.tensors]
 
 
-Launch = Callable[[list[Prepared]], Landing]
-Finish = Callable[[Landing, list[Prepared]], Sequence[Result]]
+Launch = Callable[[list[PreparedPhoto]], Landing]
+Finish = Callable[[Landing, list[PreparedPhoto]], Sequence[Result]]
 
 
 class Batches:
@@ -54,7 +54,9 @@ class Batches:
     def __init__(self, pixels: int) -> None:
         self.pixels = pixels
 
-    def run(self, photos: Iterable[Prepared], launch: Launch, finish: Finish[Result]) -> Iterator[Result]:
+    def run(
+        self, photos: Iterable[PreparedPhoto], launch: Launch, finish: Finish[Result]
+    ) -> Iterator[Result]:
         """Yield the result of each photo, in order.
 
         Parameters
@@ -71,7 +73,7 @@ class Batches:
         LmrError
             If memory does not suffice for a single photo.
         """
-        flying: tuple[Landing, list[Prepared]] | None = None
+        flying: tuple[Landing, list[PreparedPhoto]] | None = None
         for rest in self._alike(photos):
             while rest:
                 batch = rest[: self._room(rest[0])]
@@ -94,9 +96,9 @@ class Batches:
         if flying is not None:
             yield from finish(*flying)
 
-    def _alike(self, photos: Iterable[Prepared]) -> Iterator[list[Prepared]]:
+    def _alike(self, photos: Iterable[PreparedPhoto]) -> Iterator[list[PreparedPhoto]]:
         """Yield consecutive photos of equal shapes, as many as fill a batch."""
-        waiting: list[Prepared] = []
+        waiting: list[PreparedPhoto] = []
         for photo in photos:
             if waiting and photo.shapes != waiting[0].shapes:
                 yield waiting
@@ -108,11 +110,11 @@ class Batches:
         if waiting:
             yield waiting
 
-    def _room(self, photo: Prepared) -> int:
+    def _room(self, photo: PreparedPhoto) -> int:
         return max(1, self.pixels // photo.pixels)
 
 
-def _launched(launch: Launch, batch: list[Prepared]) -> tuple[Landing | None, str | None]:
+def _launched(launch: Launch, batch: list[PreparedPhoto]) -> tuple[Landing | None, str | None]:
     """Return what was launched, or what torch said of its memory.
 
     The error itself ends here: its traceback holds the tensors that made memory run out.

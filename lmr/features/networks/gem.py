@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import lru_cache
 from math import sqrt
 from os import PathLike
-from typing import Literal, cast
+from typing import cast, get_args
 
 import numpy as np
 import torch
@@ -25,8 +25,9 @@ from lmr.features.networks._torchvision import torchvision
 from lmr.features.networks.batches import Batches, Landing, download, upload
 from lmr.features.networks.devices import Precision, compute_device, compute_dtype
 from lmr.features.networks.lite0_torch import Lite0
-from lmr.features.prepared import Prepared, at_scales, checked, extract_each, least_side, resized
+from lmr.features.prepared import PreparedPhoto, at_scales, checked, extract_each, least_side, resized
 from lmr.features.regions import box_means, rmac_boxes
+from lmr.features.settings import LEAST_SIDE_PX, Architecture, Input
 from lmr.features.weights.checkpoints import read_global_checkpoint
 from lmr.features.weights.global_checkpoint import (
     IMAGENET_MEAN,
@@ -36,21 +37,11 @@ from lmr.features.weights.global_checkpoint import (
     Linear,
 )
 
-__all__ = ["ARCHITECTURES", "GemExtractor", "GemNetwork", "Input", "load_gem"]
+__all__ = ["ARCHITECTURES", "GemExtractor", "GemNetwork", "load_gem"]
 
-ARCHITECTURES = (
-    "resnet18",
-    "resnet50",
-    "resnet101",
-    "resnet152",
-    "vgg16",
-    "mobilenet_v2",
-    "efficientnet_lite0",
-)
-Input = Literal["imagenet", "half"]
+ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
 PAPER_SCALES = (1.0, 1 / sqrt(2), 0.5)
 INPUTS = {"imagenet": (IMAGENET_MEAN, IMAGENET_STD), "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))}
-SMALLEST_SIDE_PX = 32  # of the networks' input: their stride
 BATCH_PIXELS = {"cuda": 32 * 1024 * 1024, "cpu": 1024 * 1024}
 LEAST = 1e-6  # features are at least this before they are raised to GeM's power
 
@@ -203,17 +194,17 @@ class GemExtractor:
         """
         return extract_each(photos, self.prepare, self.stream)
 
-    def prepare(self, photo: Photo) -> Prepared:
+    def prepare(self, photo: Photo) -> PreparedPhoto:
         """Return the photo as the network takes it: shrunk, and at every scale that is not made behind."""
         if self.resize == "photo":
-            return at_scales(photo, self.max_side_px, self.scales, SMALLEST_SIDE_PX)
-        return Prepared((self._shrunk(checked(photo)),), photo.shape[:2])
+            return at_scales(photo, self.max_side_px, self.scales, LEAST_SIDE_PX)
+        return PreparedPhoto((self._shrunk(checked(photo)),), photo.shape[:2])
 
-    def stream(self, photos: Iterable[Prepared]) -> Iterator[GlobalFeatures]:
+    def stream(self, photos: Iterable[PreparedPhoto]) -> Iterator[GlobalFeatures]:
         """Yield the descriptors of photos that `prepare` returned."""
         return self.batches.run(photos, self._launch, self._descriptors)
 
-    def inputs(self, batch: Sequence[Prepared]) -> Iterator[Tensor]:
+    def inputs(self, batch: Sequence[PreparedPhoto]) -> Iterator[Tensor]:
         """Yield the network's input, (n, 3, height, width), at each scale, of photos of one size."""
         at_sizes = (self._input(images) for images in zip(*(photo.images for photo in batch), strict=True))
         if self.resize == "photo":
@@ -230,7 +221,7 @@ class GemExtractor:
             features = self.network.features(images)
         return self.network.describe(features.float(), regions=regions)
 
-    def _launch(self, batch: list[Prepared]) -> Landing:
+    def _launch(self, batch: list[PreparedPhoto]) -> Landing:
         """Queue the descriptors of photos of one size."""
         largest = int(np.argmax(self.scales))
         powers = []
@@ -243,7 +234,7 @@ class GemExtractor:
             mean = sum(powers[1:], start=powers[0]) / len(powers)
             return download(normalize(self._power(mean, 1 / self.scale_power), dim=-1), regions)
 
-    def _descriptors(self, landing: Landing, batch: list[Prepared]) -> list[GlobalFeatures]:
+    def _descriptors(self, landing: Landing, batch: list[PreparedPhoto]) -> list[GlobalFeatures]:
         descriptor, region = landing.arrays()
         if not np.isfinite(descriptor).all():
             raise LmrError(
@@ -263,7 +254,7 @@ class GemExtractor:
 
     def _shrunk(self, photo: Photo) -> Photo:
         """Shrink to the longest side allowed; stretch a side that the smallest scale would lose."""
-        least = least_side(SMALLEST_SIDE_PX, self.scales)
+        least = least_side(LEAST_SIDE_PX, self.scales)
         if max(photo.shape) > self.max_side_px:
             image = Image.fromarray(photo)
             image.thumbnail((self.max_side_px, self.max_side_px), Image.Resampling.LANCZOS)
@@ -275,7 +266,7 @@ class GemExtractor:
         if self.network.head is not None:
             return self.network.head.out_features
         with torch.inference_mode():
-            blank = torch.zeros(1, 3, SMALLEST_SIDE_PX, SMALLEST_SIDE_PX, device=self.device)
+            blank = torch.zeros(1, 3, LEAST_SIDE_PX, LEAST_SIDE_PX, device=self.device)
             return self.network.features(blank).shape[-1]
 
 

@@ -18,8 +18,6 @@ __all__ = ["BLOCKS", "DEPTH", "NORM_EPSILON", "Block", "lite0_graph"]
 
 DEPTH = 1280
 """Channels of the last feature map."""
-STRIDE = 32
-"""Pixels of the photo to a cell of the last feature map."""
 NORM_EPSILON = 1e-3
 
 

@@ -5,7 +5,7 @@ The numbers are those of `lmr.features.networks.gem` for the same network, to ro
 
 from collections.abc import Iterable, Iterator, Sequence
 from math import isqrt
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from lmr.errors import LmrError
 from lmr.features.interfaces import GlobalFeatures, Photo
 from lmr.features.networks.onnx_runtime import Network
-from lmr.features.prepared import Prepared, at_scales, checked, extract_each, resized
+from lmr.features.prepared import PreparedPhoto, at_scales, checked, extract_each, resized
 from lmr.features.regions import box_means, rmac_boxes
 from lmr.features.settings import LEAST_SIDE_PX, OnnxSettings, Pooling
+from lmr.features.unit import unit_rows
 
 __all__ = ["OnnxExtractor"]
 
@@ -75,17 +76,17 @@ class OnnxExtractor:
         """
         return extract_each(photos, self.prepare, self.stream)
 
-    def prepare(self, photo: Photo) -> Prepared:
+    def prepare(self, photo: Photo) -> PreparedPhoto:
         """Return the photo at the sizes at which it is described."""
         if self.size is not None:
             image = checked(photo)
             if self.settings.fit == "crop":
                 image = _middle(image, self.size)
-            return Prepared((resized(image, self.size[1], self.size[0]),), photo.shape[:2])
+            return PreparedPhoto((resized(image, self.size[1], self.size[0]),), photo.shape[:2])
         multiple = self.settings.multiple_px
         return at_scales(photo, self.max_side_px, self.scales, max(LEAST_SIDE_PX, multiple), multiple)
 
-    def stream(self, photos: Iterable[Prepared]) -> Iterator[GlobalFeatures]:
+    def stream(self, photos: Iterable[PreparedPhoto]) -> Iterator[GlobalFeatures]:
         """Yield the descriptors of photos that `prepare` returned, one pass per photo and size."""
         largest = int(np.argmax(self.scales))
         for photo in photos:
@@ -96,7 +97,7 @@ class OnnxExtractor:
                 power = self.settings.p if described[0][1] is not None and self._gem else 1.0
                 vectors = np.sign(vectors) * np.abs(vectors) ** power
                 mean = vectors.mean(axis=0, keepdims=True)
-                vectors = _unit(np.sign(mean) * np.abs(mean) ** (1 / power))
+                vectors = unit_rows(np.sign(mean) * np.abs(mean) ** (1 / power))
             regions = described[largest][1]
             yield GlobalFeatures(vectors[0], vectors if regions is None else regions)
 
@@ -129,7 +130,7 @@ class OnnxExtractor:
         if made.ndim == 3 and len(made) == 1:
             return self._tokens(made[0], image.shape[:2])
         if made.ndim == 2 and len(made) == 1:
-            return _unit(made), None
+            return unit_rows(made), None
         raise LmrError(
             f"{self.name} returns neither a vector, nor a feature map, nor tokens",
             got=f"an output of shape {made.shape} for one image",
@@ -140,7 +141,7 @@ class OnnxExtractor:
         """Pool a transformer's tokens (t, d); those of patches are a map where their number fits the size."""
         extra, pooling = self.settings.extra_tokens, self.settings.pooling
         if pooling == "cls" or (pooling == "auto" and extra):
-            return _unit(tokens[:1]), None
+            return unit_rows(tokens[:1]), None
         patches = tokens[extra:]
         if not len(patches):
             raise LmrError(
@@ -170,14 +171,8 @@ class OnnxExtractor:
             p = np.float32(self.settings.p)
             x = np.maximum(features.reshape(-1, depth), np.float32(LEAST))
             cells = (box_means(rows, columns) @ (x * x * x if p == 3 else x**p)) ** (1 / p)
-        unit = _unit(cells)
+        unit = unit_rows(cells)
         return unit[:1], unit
-
-
-def _unit(rows: NDArray[Any]) -> Floats:
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: Floats = (rows / np.maximum(norms, 1e-12)).astype(np.float32)
-    return unit
 
 
 def _grid(count: int, size: tuple[int, ...]) -> tuple[int, int] | None:

@@ -46,8 +46,8 @@ class RuntimeNetwork:
 
     Attributes
     ----------
-    input_shape, output_shape
-        As the model states them; a free side is a name or None.
+    input_shape
+        As the model states it; a free side is a name or None.
 
     Raises
     ------
@@ -76,7 +76,6 @@ class RuntimeNetwork:
         made = _chosen(self.session.get_outputs(), output, f"{name}: output", one=False)
         self.input, self.output = chosen.name, made.name
         self.input_shape: Shape = tuple(chosen.shape)
-        self.output_shape: Shape = tuple(made.shape)
         if chosen.type not in FLOAT_TYPES:
             raise LmrError(
                 f"{name} does not take images of floats",

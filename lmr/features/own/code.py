@@ -124,12 +124,11 @@ class OwnCode:
 
 @lru_cache(maxsize=8)
 def _factory(code: OwnCode) -> Any:
-    name = f"{code.package}.{code.module}" if code.package else f"lmr_own_{code.module}_{code.digest[:8]}"
+    name = f"lmr_own_{code.module}_{code.digest[:8]}"
     module = ModuleType(name)
     module.__file__ = f"{code.module}.py"
     module.__package__ = code.package
-    if not code.package:
-        sys.modules[name] = module  # where dataclasses and pickle look for a class's module
+    sys.modules[name] = module  # where dataclasses and pickle look for a class's module
     try:
         exec(compile(code.source, module.__file__, "exec"), vars(module))
     except Exception as error:  # as in `make`; SyntaxError is among them
@@ -152,9 +151,11 @@ def _factory(code: OwnCode) -> Any:
 def _module_file(module: str, name: str) -> tuple[Path, str]:
     try:
         spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError) as error:
+    except Exception as error:  # the packages around it are imported, which runs other people's code
         raise SettingsError(
-            f"cannot find the extractor {name}", got=str(error), fix="give FILE.py:NAME, or MODULE:NAME"
+            f"cannot find the extractor {name}",
+            got=f"{type(error).__name__}: {error}",
+            fix="give FILE.py:NAME, or MODULE:NAME of a package that can be imported",
         ) from error
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         raise SettingsError(

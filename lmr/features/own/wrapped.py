@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from lmr.errors import LmrError
 from lmr.features.interfaces import GlobalFeatures, LocalFeatures, Photo
 from lmr.features.own.code import OwnCode, failed
+from lmr.features.unit import unit_rows
 
 __all__ = ["OwnGlobal", "OwnLocal"]
 
@@ -175,13 +176,7 @@ class OwnGlobal(_Own):
         row = self._rows("descriptor", getattr(made, "descriptor", made), (self._dimension,))
         regions = getattr(made, "regions", None)
         rows = row[None] if regions is None else self._rows("regions", regions, (None, len(row)))
-        return GlobalFeatures(_unit(row[None])[0], _unit(rows))
-
-
-def _unit(rows: NDArray[Any]) -> NDArray[np.float32]:
-    rows = rows.astype(np.float32)
-    unit: NDArray[np.float32] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    return unit
+        return GlobalFeatures(unit_rows(row[None])[0], unit_rows(rows))
 
 
 def _trial_photo() -> Photo:

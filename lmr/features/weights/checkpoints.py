@@ -28,16 +28,7 @@ from lmr.features.weights.global_checkpoint import (
     Pooling,
 )
 
-__all__ = [
-    "GlobalCheckpoint",
-    "Linear",
-    "CheckpointWhitening",
-    "pca_whitening",
-    "read_global_checkpoint",
-    "read_safetensors",
-    "read_torch_file",
-]
-
+__all__ = ["pca_whitening", "read_global_checkpoint"]
 
 # Children of a torchvision ResNet, as they are numbered in cnnimageretrieval-pytorch.
 RESNET_NUMBERS = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from lmr.errors import LmrError
 from lmr.features.weights.checkpoints import read_global_checkpoint
-from lmr.features.weights.converted import APART, LINEAR, METADATA, read_converted
+from lmr.features.weights.converted import APART, LINEAR, METADATA
 from lmr.features.weights.delf_files import read_delf_weights
 from lmr.features.weights.files import read_safetensors, read_torch_file
 from lmr.features.weights.global_checkpoint import GlobalCheckpoint
 
-__all__ = ["convert", "read_converted"]
+__all__ = ["convert"]
 
 
 def convert(source: str | PathLike[str], out: str | PathLike[str]) -> int:

@@ -26,7 +26,7 @@ __all__ = [
     "CHECKPOINTS",
     "Checkpoint",
     "Source",
-    "Verified",
+    "VerifiedFile",
     "weights_folder",
     "fetch",
     "find_weights",
@@ -42,7 +42,7 @@ WHOLE = 64  # hexadecimal digits of a SHA-256
 
 
 @dataclass(frozen=True)
-class Verified:
+class VerifiedFile:
     """A file whose digest is not that of another file than expected.
 
     Attributes
@@ -76,15 +76,15 @@ def find_weights(name: str) -> Checkpoint:
     LmrError
         If there is none.
     """
-    grouped = {checkpoint.name: checkpoint for checkpoint in CHECKPOINTS}
-    if name not in grouped:
-        near = difflib.get_close_matches(name, grouped)
+    by_name = {checkpoint.name: checkpoint for checkpoint in CHECKPOINTS}
+    if name not in by_name:
+        near = difflib.get_close_matches(name, by_name)
         raise LmrError(
             "there is no such checkpoint in the catalogue",
             got=name,
             fix=f"did you mean {' or '.join(near)}?" if near else "see: lmr weights list",
         )
-    return grouped[name]
+    return by_name[name]
 
 
 def recognise(name: str, sha256: str) -> Checkpoint | None:
@@ -99,7 +99,9 @@ def recognise(name: str, sha256: str) -> Checkpoint | None:
     return None
 
 
-def verify_weights(path: str | PathLike[str], checkpoint: Checkpoint, cache: str | PathLike[str]) -> Verified:
+def verify_weights(
+    path: str | PathLike[str], checkpoint: Checkpoint, cache: str | PathLike[str]
+) -> VerifiedFile:
     """Compute a file's SHA-256 and hold it against what is known of the checkpoint.
 
     Parameters
@@ -118,7 +120,6 @@ def verify_weights(path: str | PathLike[str], checkpoint: Checkpoint, cache: str
     """
     path, cache = Path(path), Path(cache)
     found = sha256_of(path)
-    record = _record(checkpoint, cache)
     if not found.startswith(checkpoint.sha256):
         raise LmrError(
             f"{path} is not the published {checkpoint.name}",
@@ -126,17 +127,19 @@ def verify_weights(path: str | PathLike[str], checkpoint: Checkpoint, cache: str
             fix=f"remove it and fetch it again from {checkpoint.url}",
         )
     if len(checkpoint.sha256) == WHOLE:
-        return Verified(path, found, "pinned")
-    if record.is_file():
-        expected = record.read_text().split(maxsplit=1)[0]
-        if found != expected:
-            raise LmrError(
-                f"{path} is not the {checkpoint.name} that was first used here; it is refused",
-                got=f"SHA-256 {found}; recorded was {expected}",
-                fix=f"if its publisher announced a new file, remove {record} and fetch again",
-            )
-        return Verified(path, found, "recorded")
-    return Verified(path, found, "first digits" if checkpoint.sha256 else "unknown")
+        return VerifiedFile(path, found, "pinned")
+    record = _record(checkpoint, cache)
+    # One without a digest is of a process that ended while it wrote.
+    recorded = record.read_text().split()[:1] if record.is_file() else []
+    if not recorded:
+        return VerifiedFile(path, found, "first digits" if checkpoint.sha256 else "unknown")
+    if [found] != recorded:
+        raise LmrError(
+            f"{path} is not the {checkpoint.name} that was first used here; it is refused",
+            got=f"SHA-256 {found}; recorded was {recorded[0]}",
+            fix=f"if its publisher announced a new file, remove {record} and fetch again",
+        )
+    return VerifiedFile(path, found, "recorded")
 
 
 def fetch(
@@ -146,7 +149,7 @@ def fetch(
     accept_licence: bool = False,
     source: Source = "any",
     progress: ProgressBar | None = None,
-) -> Verified:
+) -> VerifiedFile:
     """Bring a checkpoint into the cache, unless it is there, and verify it.
 
     A download that breaks off leaves `FILE.part`, and the next one goes on with it. Where the whole digest is

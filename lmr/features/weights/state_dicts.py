@@ -6,6 +6,7 @@ own code; anything else is refused.
 """
 
 import io
+import lzma
 import pickletools
 import struct
 import zipfile
@@ -29,6 +30,7 @@ STORAGES = {"FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2",
 DAMAGE = (
     ArithmeticError,
     AttributeError,
+    EOFError,
     IndexError,
     KeyError,
     MemoryError,
@@ -36,6 +38,7 @@ DAMAGE = (
     StopIteration,
     TypeError,
     ValueError,
+    lzma.LZMAError,
     struct.error,
     zipfile.BadZipFile,
     zlib.error,

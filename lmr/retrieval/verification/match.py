@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lmr.errors import LmrError
 
-__all__ = ["match", "matchable", "nearest_features", "room"]
+__all__ = ["match", "matchable", "nearest_features", "product_size"]
 
 _GROUP = 4  # gallery features that enter the search for the nearest together
 _UNIT_TOLERANCE = 1e-3
@@ -63,7 +63,7 @@ def match(
         )
     query, gallery = (np.ascontiguousarray(rows, dtype=np.float32) for rows in (query, gallery))
     kept = [np.flatnonzero(matchable(rows)) for rows in (query, gallery)]
-    product = np.empty(room(len(kept[0]), len(kept[1])), dtype=np.float32)
+    product = np.empty(product_size(len(kept[0]), len(kept[1])), dtype=np.float32)
     pairs, _ = nearest_features(
         query[kept[0]],
         gallery[kept[1]],
@@ -97,7 +97,7 @@ def matchable(descriptors: NDArray[np.float32]) -> NDArray[np.bool_]:
     return np.asarray(good)
 
 
-def room(query_count: int, gallery_count: int) -> int:
+def product_size(query_count: int, gallery_count: int) -> int:
     """Return the number of float32 that `nearest_features` needs as `product`."""
     return query_count * (gallery_count + _GROUP - 1)
 
@@ -111,15 +111,15 @@ def nearest_features(
     max_ratio: float | None,
     mutual: bool,
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """Do the work of `match` for many pairs: rows are taken as they are, and `product` is room to work in.
+    """Do the work of `match` for many pairs: rows are taken as they are, and `product` is work space.
 
     Parameters
     ----------
     query, gallery
         (n1, d) and (n2, d) float32, C-contiguous, unit rows, all of them `matchable`.
     product
-        float32, at least `room(n1, n2)` long; overwritten. A caller with many pairs allocates it once, which
-        saves the system from clearing megabytes of fresh memory for each pair.
+        float32, at least `product_size(n1, n2)` long; overwritten. A caller with many pairs allocates it
+        once, which saves the system from clearing megabytes of fresh memory for each pair.
     max_distance, max_ratio, mutual
         As for `match`.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lmr.errors import LmrError, SettingsError
 from lmr.retrieval.verification._ransac import agree, estimate
-from lmr.retrieval.verification.match import matchable, nearest_features, room
+from lmr.retrieval.verification.match import matchable, nearest_features, product_size
 
 __all__ = ["DELF_RECIPE", "Features", "Model", "Recipe", "Verification", "verify_pairs"]
 
@@ -217,7 +217,7 @@ def verify_pairs(
     query_rows, query = query.usable
     gallery_rows, gallery = gallery.usable
     sizes = np.diff(query.offsets)[pairs[:, 0]], np.diff(gallery.offsets)[pairs[:, 1]]
-    largest = max((room(int(n1), int(n2)) for n1, n2 in zip(*sizes, strict=True)), default=0)
+    largest = max((product_size(int(n1), int(n2)) for n1, n2 in zip(*sizes, strict=True)), default=0)
     product = np.empty(largest, dtype=np.float32)
 
     p = len(pairs)

@@ -9,7 +9,7 @@ import torch
 
 from lmr.errors import LmrError
 from lmr.features.networks.batches import Batches, download, upload
-from lmr.features.prepared import Prepared, extract_each
+from lmr.features.prepared import PreparedPhoto, extract_each
 
 CPU = torch.device("cpu")
 SIZES = [(4, 6), (4, 6), (4, 6), (2, 3), (4, 6), (4, 6), (4, 6), (4, 6)]
@@ -40,7 +40,7 @@ class Device:
         return landing.arrays()[0].tolist()
 
     def run(self, batches, images):
-        prepared = (Prepared((image,), image.shape[:2]) for image in images)
+        prepared = (PreparedPhoto((image,), image.shape[:2]) for image in images)
         return list(batches.run(prepared, self.launch, self.finish))
 
 
@@ -95,7 +95,7 @@ def test_what_made_memory_run_out_is_not_kept():
 
     gc.disable()
     try:
-        prepared = [Prepared((image,), image.shape[:2]) for image in photos()[:2]]
+        prepared = [PreparedPhoto((image,), image.shape[:2]) for image in photos()[:2]]
         assert list(Batches(10_000).run(prepared, launch, lambda landing, batch: [0] * len(batch))) == [0, 0]
     finally:
         gc.enable()
@@ -108,7 +108,7 @@ def test_photos_are_taken_as_they_are_needed():
     def source():
         for image in photos():
             taken.append(image)
-            yield Prepared((image,), image.shape[:2])
+            yield PreparedPhoto((image,), image.shape[:2])
 
     device = Device()
     stream = Batches(2 * 24).run(source(), device.launch, device.finish)
@@ -122,6 +122,6 @@ def test_photos_of_one_size_share_a_batch_wherever_they_stand():
     def stream(prepared):
         return Batches(10_000).run(prepared, device.launch, device.finish)
 
-    found = extract_each(photos(), lambda image: Prepared((image,), image.shape[:2]), stream)
+    found = extract_each(photos(), lambda image: PreparedPhoto((image,), image.shape[:2]), stream)
     assert found == sums(photos())
     assert sorted(count for what, count in device.events if what == "launch") == [1, 7]

@@ -79,9 +79,23 @@ def test_a_module_of_a_package_is_found_with_its_own_imports(tmp_path, monkeypat
         "16, ", "SIDE, "
     )
     written(package, source, "net.py")
+    # Annotations that are text send dataclasses to the module by its name.
+    written(package, f"from __future__ import annotations\nfrom .helpers import SIDE\n{LOCAL}", "local.py")
     monkeypatch.syspath_prepend(tmp_path)
     code = OwnCode.read("some_package.net:describe")
     assert global_extractor(code, GlobalRequest()).dimension == 7
+    assert local_extractor(OwnCode.read("some_package.local:Extractor"), LocalRequest()).dimension == 6
+
+
+def test_a_package_that_cannot_be_imported_is_told(tmp_path, monkeypatch):
+    package = tmp_path / "broken_package"
+    package.mkdir()
+    written(package, "1 / 0", "__init__.py")
+    written(package, GLOBAL, "net.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SettingsError, match="cannot find the extractor broken_package") as told:
+        OwnCode.read("broken_package.net:describe")
+    assert "ZeroDivisionError" in told.value.got
 
 
 def test_the_source_travels_without_the_file(tmp_path):

@@ -95,7 +95,7 @@ def names(folder):
 def test_a_pinned_file_is_fetched_once(tmp_path, server, net):
     net = replace(net, sha256=DIGEST)
     fetched = weights.fetch(net, tmp_path / "cache")
-    assert fetched == weights.Verified(tmp_path / "cache" / "net.pth", DIGEST, "pinned")
+    assert fetched == weights.VerifiedFile(tmp_path / "cache" / "net.pth", DIGEST, "pinned")
     assert fetched.path.read_bytes() == CONTENT
     assert names(tmp_path / "cache") == ["net.pth"]
     assert weights.fetch(net, tmp_path / "cache") == fetched
@@ -131,6 +131,13 @@ def test_a_digest_that_is_not_known_whole_is_recorded_and_a_later_change_refused
         args = (net, tmp_path)
         with pytest.raises(LmrError, match=DIGEST[:8]):
             check(*args)
+
+
+def test_a_record_whose_writing_was_ended_is_written_again(tmp_path, net):
+    net = replace(net, sha256="")
+    (tmp_path / "net.pth").write_bytes(CONTENT)
+    (tmp_path / "net.pth.sha256").touch()
+    assert [weights.fetch(net, tmp_path).known for _ in range(2)] == ["unknown", "recorded"]
 
 
 def test_an_interrupted_download_goes_on(tmp_path, server, net):

@@ -1,6 +1,8 @@
 """State dicts read without torch: the same tensors as torch reads, and nothing else."""
 
 import pickle
+import re
+import zipfile
 from contextlib import suppress
 
 import numpy as np
@@ -84,6 +86,37 @@ def test_a_cut_or_changed_file_is_told_whatever_its_bytes(zipped, tmp_path):
         other.write_bytes(data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])
         with suppress(LmrError):  # a changed number is no damage that can be seen
             read_state_dict(other)
+
+
+@pytest.mark.parametrize("method", [8, 12, 14, 99], ids=["deflate", "bzip2", "LZMA", "unknown"])
+def test_an_archive_that_names_another_compression_is_told(method, tmp_path):
+    path = tmp_path / "net.pth"
+    torch.save(tensors(), path)
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        first = archive.infolist()[0].header_offset
+    entry, content = data.index(b"PK\1\2"), data.index(b"\x80\2", first)
+    for place in (first + 8, entry + 10):
+        data[place : place + 2] = method.to_bytes(2, "little")
+    data[content : content + 8] = bytes(8)
+    path.write_bytes(data)
+    with pytest.raises(LmrError, match="damaged"):
+        read_state_dict(path)
+
+
+@pytest.mark.parametrize("more", [64, 1 << 20])
+def test_an_archive_that_names_more_bytes_than_there_are_is_told(more, tmp_path):
+    path = tmp_path / "net.pth"
+    torch.save(tensors(), path)
+    data = bytearray(path.read_bytes())
+    for entry in [found.start() for found in re.finditer(b"PK\1\2", bytes(data))]:
+        for place in (entry + 20, entry + 24):
+            data[place : place + 4] = (int.from_bytes(data[place : place + 4], "little") + more).to_bytes(
+                4, "little"
+            )
+    path.write_bytes(data)
+    with pytest.raises(LmrError, match="damaged"):
+        read_state_dict(path)
 
 
 def test_other_files_are_told(tmp_path):
