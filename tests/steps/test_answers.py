@@ -56,7 +56,7 @@ def test_matches_hold_what_each_stage_and_verification_said(run):
         ("sub/q1.jpg", 1, "g4.jpg", 0, False, "diffuse"),
         ("sub/q1.jpg", 2, "b/<b>g2.jpg", 3, False, "search"),
     ]
-    # The columns are those of `Results.matches`, and so is what they hold but for verified pairs' inliers.
+    assert Results(run).matches().to_dict("records") == table
     assert list(table[0]) == [
         "query",
         "query_path",
