@@ -50,7 +50,6 @@ class StepCost:
 
     step: str
     shards_made: int
-    shards_found: int = 0
     shards_failed: int = 0
     rows: int
     n_bytes: int
@@ -300,7 +299,6 @@ def _total(costs: Sequence[StepCost]) -> StepCost:
     return StepCost(
         step="all steps",
         shards_made=sum(cost.shards_made for cost in costs),
-        shards_found=sum(cost.shards_found for cost in costs),
         shards_failed=sum(cost.shards_failed for cost in costs),
         rows=sum(cost.rows for cost in costs),
         n_bytes=sum(cost.n_bytes for cost in costs),

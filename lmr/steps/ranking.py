@@ -19,7 +19,7 @@ from lmr.steps.sizes import rows_per_shard
 from lmr.storage.arrow import column, table
 from lmr.storage.datasets import Dataset
 
-__all__ = ["Ranked", "Ranking", "Reached", "merge", "ranking_bytes", "read_ranking", "with_head"]
+__all__ = ["Ranked", "Ranking", "Reached", "merge", "pair_keys", "ranking_bytes", "read_ranking", "with_head"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,17 @@ class Ranking:
                 **more,
             }
         )
+
+
+def pair_keys(query: NDArray[np.integer[Any]], photo: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """Return one number for each pair of a query's row and a photo's, by which pairs are looked up.
+
+    Examples
+    --------
+    >>> pair_keys(np.array([0, 1]), np.array([5, 5])).tolist()
+    [5, 4294967301]
+    """
+    return (query.astype(np.int64) << 32) | photo.astype(np.int64)
 
 
 def read_ranking(dataset: Dataset, shard: int) -> Ranking:

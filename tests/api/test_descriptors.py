@@ -151,7 +151,10 @@ BAD = {
     ),
     "count": (lambda g, ids: (g, ids[1:]), "differ in number", "90 descriptors, 89 ids"),
     "repeated": (lambda g, ids: (g, ["g005", *ids[1:]]), "more than once", "1: g005"),
-    "no id": (lambda g, ids: (g, ["a b", *ids[1:]]), "cannot be ids", "1: 'a b'"),
+    "no id": (lambda g, ids: (g, ["a b", *ids[1:]]), "cannot stand in Kaggle's files", "1: 'a b'"),
+    # What submission files refuse when a run ends is refused before it begins.
+    "no-break space": (lambda g, ids: (g, ["a\xa0b", *ids[1:]]), "cannot stand", r"1: 'a\xa0b'"),
+    "formula and word": (lambda g, ids: (g, ["=1+1", "None", *ids[2:]]), "cannot stand", "2: '=1+1', 'None'"),
     "shape": (lambda g, ids: (g[0], ids), "not an array of vectors", "(16,) of float32"),
     "type": (lambda g, ids: (g > 0, ids), "not an array of vectors", "of bool"),
     "empty": (lambda g, ids: (g[:0], []), "not an array of vectors", "(0, 16)"),
@@ -202,6 +205,40 @@ def test_bad_files_are_refused(vectors, files, tmp_path):
     lists = [[[1.0, 2.0]]] * 89 + [[]]
     pq.write_table(pa.table({"id": GALLERY, "descriptor": lists}), tmp_path / "none.parquet")
     refused("photos without a vector", gallery_descriptors=tmp_path / "none.parquet")
+    (tmp_path / "few.txt").write_text("a\n")
+    few = {"gallery_ids": tmp_path / "few.txt"}
+    for name in ("ragged.parquet", "none.parquet"):
+        refused("and their ids differ in number", gallery_descriptors=tmp_path / name, **few)
+
+
+def test_damaged_files_are_told(vectors, tmp_path):
+    """Bytes of good files changed at random, and damage that NumPy tells in its own ways."""
+    np.save(tmp_path / "good.npy", vectors[0])
+    ids = [f"{name}-{'x' * 200}" for name in GALLERY]
+    pq.write_table(pa.table({"id": ids, "descriptor": vectors[0].tolist()}), tmp_path / "good.parquet")
+    array = (tmp_path / "good.npy").read_bytes()
+    damaged = [
+        ("a.npy", array.replace(b"(90, 16)", b"(90, 16 ")),
+        ("b.npy", array.replace(b"(90, 16), }" + b" " * 10, b"(900000000000, 16), }")),
+        ("c.npy", b"PK\x03\x04" + array),
+        ("d.npy", array[:-1]),
+    ]
+    rng = np.random.default_rng(0)
+    table = (tmp_path / "good.parquet").read_bytes()
+    for number in range(200):
+        changed = bytearray(table)
+        for at in rng.integers(0, len(table), 3).tolist():
+            changed[at] ^= 0x91
+        damaged.append((f"{number}.parquet", bytes(changed)))
+    told = []
+    for name, content in damaged:
+        (tmp_path / name).write_bytes(content)
+        try:
+            read_vectors("gallery", str(tmp_path / name), GALLERY if name.endswith("npy") else None)
+        except LmrError as error:
+            told.append((name, error.what))
+    assert [name for name, what in told if "is no file of descriptors" in what] == [n for n, _ in damaged[:4]]
+    assert sum("damaged" in what for _, what in told) > 10
 
 
 def test_photos_and_descriptors_are_not_mixed_up(files, tmp_path):

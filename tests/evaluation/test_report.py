@@ -80,7 +80,7 @@ def full():
             StepScore(step="4 query expansion", scores=scores(0.6, 0.0, np.nan, 0.6)),
         ],
         confident_counts=[0, 0, 1, 3, 5, 20, 21, 400],
-        costs=[cost("search", seconds=10.0), cost("verify", seconds=40.0, shards_found=7, shards_failed=1)],
+        costs=[cost("search", seconds=10.0), cost("verify", seconds=40.0, shards_failed=1)],
         undecoded=[
             Undecoded(photo_id=f"u{n}.jpg", reason="cut short" if n < 2 else "no image", role="gallery")
             for n in range(3)
@@ -134,8 +134,8 @@ def test_bars_are_as_long_as_their_figures():
 
 def test_costs_are_added_up():
     text = " ".join(Page(render_report(full())).text)
-    assert "verify 3 +7 found 1 missing 1,200 2.5 MB 40 s 700 MB" in text
-    assert "all steps 6 +7 found 1 missing 2,400 5 MB 50 s 700 MB" in text
+    assert "verify 3 1 missing 1,200 2.5 MB 40 s 700 MB" in text
+    assert "all steps 6 1 missing 2,400 5 MB 50 s 700 MB" in text
 
 
 def test_photos_left_out_are_counted_and_listed():

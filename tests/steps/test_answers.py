@@ -56,7 +56,7 @@ def test_matches_hold_what_each_stage_and_verification_said(run):
         ("sub/q1.jpg", 1, "g4.jpg", 0, False, "diffuse"),
         ("sub/q1.jpg", 2, "b/<b>g2.jpg", 3, False, "search"),
     ]
-    # The columns are those of `Results.matches`, and so is what they hold but for verified pairs' inliers.
+    assert Results(run).matches().to_dict("records") == table
     assert list(table[0]) == [
         "query",
         "query_path",
@@ -129,6 +129,25 @@ def test_copies_lie_in_a_folder_for_each_query(run, tmp_path):
     assert copy_matches(run, str(folder)).photos == 2
     assert json.loads((folder / RECORD).read_text()) == record
     assert "notes.txt" in tree(folder)
+
+
+def test_queries_of_one_safe_name_have_folders_of_their_own(run, tmp_path):
+    """`a/b` and `a_b` are two queries, and so are names that differ in their last of many letters."""
+    for ids, folders in (
+        (["a/b", "a_b", "c"], ["a_b~0", "a_b~1"]),
+        (["x" * 300 + "1", "x" * 300 + "2", "c"], ["x" * 200 + "~0", "x" * 200 + "~1"]),
+        (["A", "a", "a~1"], ["A~0", "a~1~"]),
+    ):
+        rows = run.photos.queries.read(0).set_column(1, "id", [ids])
+        run.photos.queries.write(0, rows)
+        verified = run.rankings["verify"].read(0)
+        at = verified.column_names.index("confident")
+        run.rankings["verify"].write(0, verified.set_column(at, "confident", [np.array([2, 1, 0], np.int32)]))
+        folder = tmp_path / ids[0][:2].replace("/", "_")
+        copied = copy_matches(run, str(folder))
+        assert copied.queries == 2
+        assert sorted({Path(name).parent.name for name in tree(folder)} - {""}) == sorted(folders)
+        assert len(tree(folder)) - 1 == copied.photos == 3
 
 
 def test_no_file_of_others_is_overwritten(run, tmp_path):

@@ -67,7 +67,7 @@ def describe_by_aggregation(
             settings=settings,
             inputs={"images": Each(images), "local": Each(features), "model": Whole(model)},
             shards=images.shards,
-            cost=describe_cost(images, settings, held),
+            cost=describe_cost(images, settings.dimension, held),
         )
 
     return images.zip(local).map(

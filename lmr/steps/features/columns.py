@@ -7,7 +7,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lmr.runtime.steps import Cost, Source, Step
-from lmr.steps.features.settings import DescribeSettings
 from lmr.steps.sizes import rows_per_shard
 from lmr.storage.arrow import Ragged, table
 
@@ -54,19 +53,19 @@ class Described:
         return rows_per_shard(self.source)
 
 
-def describe_cost(images: Step, settings: DescribeSettings, held_bytes: float) -> Cost:
+def describe_cost(images: Step, dimension: int, held_bytes: float) -> Cost:
     """Return the cost of describing photos: their descriptors as found and as written, and what else is held.
 
     Parameters
     ----------
     images
         The photos, or what was made of each.
-    settings
-        The descriptor's dimension counts.
+    dimension
+        Numbers in a descriptor.
     held_bytes
         What a task holds besides.
     """
-    row_bytes = 12.0 + 2.0 * settings.dimension * (1 + PHOTO_REGIONS)
+    row_bytes = 12.0 + 2.0 * dimension * (1 + PHOTO_REGIONS)
     return Cost(
         rows=images.rows,
         bytes_per_row=row_bytes,

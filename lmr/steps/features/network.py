@@ -28,7 +28,7 @@ from lmr.runtime.settings import Part
 from lmr.runtime.steps import Cost, Each, Source, Step, Whole, of_role, per_part
 from lmr.steps.both import Both
 from lmr.steps.features.chosen import ChosenExtractor
-from lmr.steps.features.columns import PHOTO_REGIONS, Described, describe_cost, described_table, present
+from lmr.steps.features.columns import Described, describe_cost, described_table, present
 from lmr.steps.features.local import EXTRACTION_BYTES
 from lmr.steps.features.model_file import with_file_beside
 from lmr.steps.features.settings import DescribeSettings
@@ -76,7 +76,6 @@ def describe_by_network(images: Both[Source], settings: DescribeSettings, inputs
         return EXTRACTION_BYTES + 2.0 * images.bytes_per_row * rows_per_shard(images)
 
     def raw(images: Step) -> Step:
-        row_bytes = 12.0 + 2.0 * dimension * (1 + PHOTO_REGIONS)
         return Step(
             name=of_role("network", images),
             folder=f"network/{images.role}",
@@ -85,13 +84,7 @@ def describe_by_network(images: Both[Source], settings: DescribeSettings, inputs
             settings=own,
             inputs={"images": Each(images)},
             shards=images.shards,
-            cost=Cost(
-                rows=images.rows,
-                bytes_per_row=row_bytes,
-                task_bytes=held(images) + 6.0 * row_bytes * rows_per_shard(images),
-                work=images.rows,
-                unit="photo",
-            ),
+            cost=describe_cost(images, dimension, held(images)),
             **network,
         )
 
@@ -104,7 +97,7 @@ def describe_by_network(images: Both[Source], settings: DescribeSettings, inputs
             settings=settings,
             inputs={"images": Each(images)},
             shards=images.shards,
-            cost=describe_cost(images, settings, held(images)),
+            cost=describe_cost(images, settings.dimension, held(images)),
             **network,
         )
 
@@ -143,7 +136,7 @@ def describe_by_network(images: Both[Source], settings: DescribeSettings, inputs
             settings=settings,
             inputs={"raw": Each(raw), "model": Whole(model)},
             shards=raw.shards,
-            cost=describe_cost(raw, settings, 6.0 * raw.bytes_per_row * rows_per_shard(raw)),
+            cost=describe_cost(raw, settings.dimension, 6.0 * raw.bytes_per_row * rows_per_shard(raw)),
         )
 
     return raws.map(lambda source: described(per_part(white, source)))

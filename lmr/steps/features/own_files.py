@@ -7,6 +7,8 @@ file of the columns `id` and `descriptor` (a list of numbers, or a list of such 
 
 import hashlib
 import io
+import tokenize
+import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,18 +16,19 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from lmr import storage
 from lmr.errors import LmrError
+from lmr.evaluation.kaggle import is_plain_id
 from lmr.retrieval.descriptors import to_float
 from lmr.retrieval.global_search.exact import spans
 from lmr.runtime.settings import digest
 from lmr.runtime.steps import Given, Role
 from lmr.steps.both import Both
+from lmr.steps.parquet_files import parquet_table
 from lmr.steps.photos.listing import Photos
-from lmr.steps.photos.names import named_offenders, not_an_id
+from lmr.steps.photos.names import named_offenders
 from lmr.storage.arrow import Ragged, table
 
 __all__ = ["Vectors", "check_dimensions", "read_vectors"]
@@ -130,12 +133,7 @@ def read_vectors(
         values, counts = _of_lists(rows, names, what, str(source))
     else:
         values, counts = _of_array(_array(source) if isinstance(source, str) else np.asarray(source), what)
-    if len(counts) != len(names):
-        raise LmrError(
-            f"{what} and their ids differ in number",
-            got=f"{len(counts):,} descriptors, {len(names):,} ids",
-            fix="give one id for each descriptor, in the same order",
-        )
+    _check_number(len(counts), names, what)
     _check_ids(names, what)
     owners = np.repeat(np.arange(len(names)), counts)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
@@ -163,9 +161,11 @@ def _is_parquet(url: str) -> bool:
 
 
 def _array(url: str) -> NDArray[np.generic]:
+    data = io.BytesIO(storage.read(url))
     try:
-        found: NDArray[np.generic] = np.load(io.BytesIO(storage.read(url)), allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        found: NDArray[np.generic] = np.load(data, allow_pickle=False)
+    except (ValueError, EOFError, MemoryError, tokenize.TokenError, zipfile.BadZipFile) as error:
+        # A damaged header may ask for any size, and is parsed as Python's text.
         raise LmrError(
             f"{url} is no file of descriptors", got=str(error), fix="save them by numpy.save, or as Parquet"
         ) from error
@@ -175,10 +175,7 @@ def _array(url: str) -> NDArray[np.generic]:
 
 
 def _parquet(url: str) -> pa.Table:
-    try:
-        return pq.read_table(io.BytesIO(storage.read(url)))
-    except pa.ArrowException as error:
-        raise LmrError(f"{url} is no Parquet file", got=str(error)[:200], fix="write it again") from error
+    return parquet_table(storage.read(url), url)
 
 
 def _ids(source: str | Sequence[str]) -> list[str]:
@@ -231,6 +228,7 @@ def _of_lists(
         raise LmrError(
             f"{what} are no lists of numbers", got=f"{url}: a column of {lists.type}", fix="write lists"
         )
+    _check_number(len(lists), names, what)  # what is refused below is named
     counts = np.ones(len(lists), np.int64)
     if _is_list(lists.type.value_type):
         counts = np.asarray(pc.fill_null(pc.list_value_length(lists), 0), np.int64)
@@ -275,13 +273,22 @@ def _any(marks: NDArray[np.bool_], owners: NDArray[np.int64], photos: int) -> ND
     return np.bincount(owners, weights=marks, minlength=photos) > 0
 
 
+def _check_number(descriptors: int, names: Sequence[str], what: str) -> None:
+    if descriptors != len(names):
+        raise LmrError(
+            f"{what} and their ids differ in number",
+            got=f"{descriptors:,} descriptors, {len(names):,} ids",
+            fix="give one id for each descriptor, in the same order",
+        )
+
+
 def _check_ids(names: Sequence[str], what: str) -> None:
-    bad = [repr(name) for name in names if not_an_id(name)]
+    bad = [repr(name) for name in names if not is_plain_id(name)]
     if bad:
         raise LmrError(
-            f"{what} have ids that cannot be ids",
+            f"{what} have ids that cannot stand in Kaggle's files",
             got=named_offenders(bad),
-            fix="rename them: ids hold no space, comma or quote, which submission files separate by",
+            fix="give every photo an id without spaces, commas and quotes; no formula, and not the word none",
         )
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:

@@ -7,13 +7,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from lmr import storage
 from lmr.errors import LmrError, StorageError
 from lmr.evaluation.kaggle import is_plain_id
 from lmr.evaluation.scores import first_five
+from lmr.steps.parquet_files import parquet_table
 from lmr.steps.photos.names import known_path, told, url_of
 from lmr.storage.outside import stamps_of
 from lmr.text import printable
@@ -130,12 +128,7 @@ def _csv_rows(data: bytes, name: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _parquet_rows(data: bytes, name: str) -> Iterator[tuple[str, str, str]]:
-    try:
-        table = pq.read_table(pa.BufferReader(data))
-    except (pa.ArrowException, OSError) as error:
-        raise LmrError(
-            f"{printable(name)} is no Parquet file", got=str(error)[:200], fix="write the list anew"
-        ) from error
+    table = parquet_table(data, name)
     places = _places([column.lower() for column in table.column_names], name)
     columns = [[None] * len(table) if p is None else table.column(p).to_pylist() for p in places]
     for row in zip(*columns, strict=True):

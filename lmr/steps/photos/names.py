@@ -23,7 +23,6 @@ __all__ = [
     "ids_of_paths",
     "known_path",
     "named_offenders",
-    "not_an_id",
     "piece_of",
     "short_name",
     "told",
@@ -107,11 +106,6 @@ def told(name: str) -> str:
     False
     """
     return printable(name) if name.isascii() else f"{printable(name)} ({name!a})"
-
-
-def not_an_id(name: str) -> bool:
-    """Whether a name cannot be an id, because submission files separate by what it holds."""
-    return not name or any(c in name for c in ' ,"\n\r\t')
 
 
 def named_offenders(ids: Sequence[str]) -> str:

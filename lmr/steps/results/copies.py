@@ -2,8 +2,8 @@
 
 import hashlib
 import os
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -44,7 +44,7 @@ def copy_matches(run: RunDatasets, folder: str, *, links: bool = False) -> Copie
     """Sort the confident matches of every query into a folder of its own.
 
     A photo is named by its rank and its file: `cathedral/001_IMG_2031.jpg`. What an earlier call has written
-    is replaced, and only that.
+    is replaced, and only that. Queries whose ids would name one folder are told apart by their rows.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def copy_matches(run: RunDatasets, folder: str, *, links: bool = False) -> Copie
 def _wanted(run: RunDatasets) -> dict[str, int]:
     """Return the files to write, as paths below the folder, and the gallery row of each."""
     lists = RunLists(run)
-    ids = lists.photos.queries.column("id").to_pylist()
+    folders = _folders(lists.photos.queries.column("id").to_pylist())
     paths = lists.photos.gallery.column("path")
     wanted: dict[str, int] = {}
     for part in lists:
@@ -112,8 +112,22 @@ def _wanted(run: RunDatasets) -> dict[str, int]:
         for query, rank in zip(*part.confident.nonzero(), strict=True):
             row = int(part.last.photos[query, rank])
             file = _safe(PurePosixPath(paths[row].as_py()).name)
-            wanted[f"{_safe(ids[part.queries[query]])}/{rank + 1:03d}_{file}"] = row
+            wanted[f"{folders[part.queries[query]]}/{rank + 1:03d}_{file}"] = row
     return wanted
+
+
+def _folders(ids: Sequence[str]) -> list[str]:
+    """Return a folder's name for each query, no two the same, also where a disk knows no capitals."""
+    names = [_safe(one) for one in ids]
+    count = Counter(name.casefold() for name in names)
+    taken = set(count)
+    for row, name in enumerate(names):
+        if count[name.casefold()] > 1:
+            names[row] = f"{name}~{row}"
+            while names[row].casefold() in taken:
+                names[row] += "~"
+            taken.add(names[row].casefold())
+    return names
 
 
 def _safe(name: str) -> str:

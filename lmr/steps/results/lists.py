@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lmr.steps.both import Both
-from lmr.steps.ranking import Ranking, read_ranking
+from lmr.steps.ranking import Ranking, pair_keys, read_ranking
 from lmr.steps.results.datasets import RunDatasets
 from lmr.storage.arrow import column
 
@@ -71,9 +71,9 @@ def ranks_in(listed: NDArray[np.int32], photos: NDArray[np.int32]) -> NDArray[np
     row, place = np.nonzero(listed >= 0)
     if not len(row):
         return ranks
-    keys = (row.astype(np.int64) << 32) | listed[row, place]
+    keys = pair_keys(row, listed[row, place])
     order = np.argsort(keys, kind="stable")
-    wanted = (np.arange(len(photos), dtype=np.int64)[:, None] << 32) | photos.astype(np.int64)
+    wanted = pair_keys(np.arange(len(photos))[:, None], photos)
     at = np.searchsorted(keys[order], wanted).clip(max=len(keys) - 1)
     found = (keys[order][at] == wanted) & (photos >= 0)
     ranks[found] = place[order[at[found]]] + 1

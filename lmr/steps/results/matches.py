@@ -22,7 +22,7 @@ from lmr.steps.results.files import read_unusable
 from lmr.steps.results.lists import QueryLists, RunLists
 from lmr.text import csv_cell
 
-__all__ = ["MOST_ROWS", "Answer", "answers", "files_of", "store_matches"]
+__all__ = ["MOST_ROWS", "Answer", "answers", "files_of", "match_tables", "store_matches"]
 
 MOST_ROWS = 500_000
 """Most rows of a file; spreadsheets take 1,048,576."""
@@ -104,7 +104,7 @@ def store_matches(run: RunDatasets, most_rows: int = MOST_ROWS) -> list[str]:
     before = {name for name in storage.folder_sizes(run.root) if _OURS.fullmatch(name)}
     written: list[str] = []
     pending: list[pa.Table] = []
-    for block in _blocks(RunLists(run), max(most_rows, 1)):
+    for block in match_tables(run, max(most_rows, 1)):
         if pending and sum(len(one) for one in pending) + len(block) > most_rows:
             written += _write(run.root, f"-{len(written) // 2:05d}", pending)
             pending = []
@@ -115,8 +115,9 @@ def store_matches(run: RunDatasets, most_rows: int = MOST_ROWS) -> list[str]:
     return written
 
 
-def _blocks(lists: RunLists, most_rows: int) -> Iterator[pa.Table]:
-    """Yield the matches of some queries at a time, no query in two blocks."""
+def match_tables(run: RunDatasets, most_rows: int = MOST_ROWS) -> Iterator[pa.Table]:
+    """Yield the matches of some queries at a time, no query in two tables; columns as of `store_matches`."""
+    lists = RunLists(run)
     for part in lists:
         at_once = max(1, min(_QUERIES_AT_ONCE, most_rows // max(part.last.photos.shape[1], 1)))
         for start in range(0, len(part.queries), at_once):

@@ -16,7 +16,7 @@ from lmr.runtime.settings import Part
 from lmr.runtime.steps import Given, Step
 from lmr.storage.json_files import read_json, write_json
 
-__all__ = ["Origin", "peculiar", "read_origins", "reasons", "store_origins", "told"]
+__all__ = ["Origin", "peculiar", "read_origins", "reasons", "store_origins"]
 
 RECORD = "steps.json"
 
@@ -107,14 +107,14 @@ def reasons(plan: Plan) -> list[str]:
 def _changes(need: StepPlan, known: Mapping[str, Origin], root: str) -> list[str]:
     """Return what differs from the nearest dataset that is there; nothing where there is none."""
     now = Origin.of(need.step)
-    same = [(told(origin, now), name) for name, origin in known.items() if origin.step == now.step]
+    same = [(_differences(origin, now), name) for name, origin in known.items() if origin.step == now.step]
     for changes, name in sorted(same, key=lambda one: len(one[0])):
         if changes and storage.folder_sizes(storage.join(root, now.folder, name)):
             return changes
     return []
 
 
-def told(before: Origin, now: Origin) -> list[str]:
+def _differences(before: Origin, now: Origin) -> list[str]:
     """Say what differs between two datasets of one step."""
     changed = [
         f"{name} {_text(before.settings.get(name))} → {_text(now.settings.get(name))}"
@@ -144,7 +144,7 @@ def peculiar(origin: Origin, latest: Origin) -> str:
         for name in sorted(origin.settings.keys() | latest.settings.keys())
         if origin.settings.get(name) != latest.settings.get(name)
     ]
-    inputs = [change for change in told(origin, latest) if change.startswith(_INPUT)]
+    inputs = [change for change in _differences(origin, latest) if change.startswith(_INPUT)]
     others = [f"other {change.removeprefix(_INPUT)}" for change in inputs]
     return ", ".join(settings or others[:1]) or "other code or weights"
 

@@ -90,7 +90,7 @@ def store_report(run: RunDatasets, *, most_pictured: int | None = None) -> str:
         scores=scores,
         confident_counts=confident,
         costs=[_cost(dataset, facts) for dataset, facts in made],
-        undecoded=_undecoded(run, lists),
+        undecoded=_undecoded(run),
         settings=_settings(run),
         facts=_facts(
             run, sources_note((f.get("source", "") for _, facts in made for f in facts), whose="the run's")
@@ -285,7 +285,9 @@ def _cost(dataset: Dataset, facts: Sequence[Mapping[str, Any]]) -> StepCost:
     """Add up what the shards of a step say of themselves, whichever run made them."""
     sizes = dataset.present()
     lost = dataset.shards - len(facts)
-    left_out = [f"{lost} of {dataset.shards} shards are gone or damaged, and not counted"] if lost else []
+    left_out = (
+        [f"{lost} of {dataset.shards} shards are not there or damaged, and not counted"] if lost else []
+    )
     return StepCost(
         step=dataset.step,
         shards_made=len(facts),
@@ -318,20 +320,11 @@ def _unusable(run: RunDatasets) -> list[Unusable] | None:
     return read_unusable(run) if run.unusable is not None and run.unusable.present() else None
 
 
-def _undecoded(run: RunDatasets, lists: RunLists) -> list[Undecoded] | None:
+def _undecoded(run: RunDatasets) -> list[Undecoded] | None:
     unusable = _unusable(run)
     if unusable is None:
         return None
-    bad = {(u.set, u.id) for u in unusable}
-    path_of: dict[tuple[str, str], str] = {
-        (role, photo): path
-        for role, photos in lists.photos.items()
-        for photo, path in zip(*(photos.column(n).to_pylist() for n in ("id", "path")), strict=True)
-        if (role, photo) in bad
-    }
-    return [
-        Undecoded(photo_id=path_of.get((u.set, u.id), u.id), reason=u.reason, role=u.set) for u in unusable
-    ]
+    return [Undecoded(photo_id=u.path or u.id, reason=u.reason, role=u.set) for u in unusable]
 
 
 def _state(run: RunDatasets) -> str:

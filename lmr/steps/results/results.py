@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from lmr import storage
 from lmr.errors import LmrError, ShardError
 from lmr.runtime.steps import Role
-from lmr.steps.ranking import read_ranking
+from lmr.steps.ranking import pair_keys, read_ranking
 from lmr.steps.results.datasets import RunDatasets, open_datasets
 from lmr.steps.results.files import read_scores, read_unusable
+from lmr.steps.results.matches import match_tables
 from lmr.steps.results.report import costs_of, store_report
 from lmr.storage.arrow import column
 from lmr.storage.mapped import stack
@@ -118,26 +119,7 @@ class Results:
             threshold), `stage` (the first stage whose list holds the photo). Verified columns are left out
             of a workflow without verification.
         """
-        query, rank, photo, score = self._exploded(self.stages[-1])
-        columns = self._named(query, photo)
-        columns = {**columns, "rank": rank + 1, "score": score}
-        if self.datasets.pairs is not None and self.datasets.verified is not None:
-            inliers, sure = self._verified
-            keys = _key(query, photo)
-            columns |= {"inliers": _look_up(keys, *inliers), "confident": np.isin(keys, sure)}
-        columns["stage"] = self._first_stage(query, photo)
-        order = (
-            "query",
-            "query_path",
-            "rank",
-            "photo",
-            "photo_path",
-            "score",
-            "inliers",
-            "confident",
-            "stage",
-        )
-        return _frame({name: columns[name] for name in order if name in columns})
+        return _frame(pa.concat_tables(match_tables(self.datasets)))
 
     def ranking(self, stage: str) -> "DataFrame":
         """Return the list of every query after a stage, best first.
@@ -186,13 +168,12 @@ class Results:
         query, photo, inliers, tentative = (np.asarray(stack(dataset, name)) for name in names)
         order = np.lexsort((photo, query, -inliers))
         query, photo = query[order], photo[order]
-        _, sure = self._verified
         return _frame(
             {
                 **self._named(query, photo),
                 "inliers": inliers[order],
                 "tentative": tentative[order],
-                "confident": np.isin(_key(query, photo), sure),
+                "confident": np.isin(pair_keys(query, photo), self._confident()),
             }
         )
 
@@ -279,14 +260,8 @@ class Results:
         query, rank, photo, score = (np.concatenate(one) for one in zip(*found, strict=True))
         return query, rank, photo, score
 
-    @cached_property
-    def _verified(self) -> tuple[tuple[NDArray[np.int64], NDArray[Any]], NDArray[np.int64]]:
-        """Return the inliers of all verified pairs by key, sorted, and the keys of the confident ones."""
-        assert self.datasets.pairs is not None
-        names = ("query", "photo", "inliers")
-        query, photo, inliers = (np.asarray(stack(self.datasets.pairs, name)) for name in names)
-        keys = _key(query, photo)
-        order = np.argsort(keys)
+    def _confident(self) -> NDArray[np.int64]:
+        """Return the keys of the pairs that are confident matches."""
         sure: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
         if self.datasets.verified is not None:
             ranking = self.datasets.rankings[self.datasets.verified]
@@ -294,36 +269,24 @@ class Results:
                 part = read_ranking(ranking, shard)
                 count = column(ranking.read(shard, ["confident"]), "confident")
                 row, rank = np.nonzero(np.arange(part.photos.shape[1]) < count[:, None])
-                sure.append(_key(part.queries[row], part.photos[row, rank]))
-        return (keys[order], inliers[order]), np.concatenate(sure)
-
-    def _first_stage(self, query: NDArray[Any], photo: NDArray[Any]) -> NDArray[np.object_]:
-        """Return the first stage whose lists hold each pair."""
-        keys, first = _key(query, photo), np.full(len(query), "", object)
-        for stage in self.stages:
-            q, _, p, _ = self._exploded(stage)
-            first[(first == "") & np.isin(keys, _key(q, p))] = stage
-        return first
+                sure.append(pair_keys(part.queries[row], part.photos[row, rank]))
+        return np.concatenate(sure)
 
 
-def _key(query: NDArray[Any], photo: NDArray[Any]) -> NDArray[np.int64]:
-    return (query.astype(np.int64) << 32) | photo.astype(np.int64)
-
-
-def _look_up(keys: NDArray[np.int64], known: NDArray[np.int64], values: NDArray[Any]) -> NDArray[np.int32]:
-    """Return the values of keys among sorted known ones; 0 where a key is not known."""
-    if not len(known):
-        return np.zeros(len(keys), np.int32)
-    places = np.searchsorted(known, keys).clip(max=len(known) - 1)
-    return np.where(known[places] == keys, values[places], 0).astype(np.int32)
-
-
-def _frame(columns: Mapping[str, Any]) -> "DataFrame":
+def _frame(columns: Mapping[str, Any] | pa.Table) -> "DataFrame":
     try:
         import pandas as pd
     except ModuleNotFoundError as error:
         raise LmrError(
             "tables of results need pandas", got=str(error), fix='pip install "lmr[dataframes]"'
         ) from error
-    plain = {n: v.to_pylist() if isinstance(v, pa.ChunkedArray | pa.Array) else v for n, v in columns.items()}
-    return pd.DataFrame(plain)
+    if isinstance(columns, pa.Table):
+        columns = {name: columns.column(name) for name in columns.column_names}
+    return pd.DataFrame({name: _plain(values) for name, values in columns.items()})
+
+
+def _plain(values: Any) -> Any:
+    """Return a column as pandas takes it: text as a list, numbers as they are."""
+    if not isinstance(values, pa.ChunkedArray | pa.Array):
+        return values
+    return values.to_pylist() if pa.types.is_string(values.type) else np.asarray(values)

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from lmr import storage
 from lmr.errors import LmrError
-from lmr.evaluation.kaggle import parse_solution
+from lmr.evaluation.kaggle import MAX_PREDICTIONS, parse_solution
 from lmr.evaluation.scorers import map_at_100
 from lmr.evaluation.scores import first_five
 from lmr.runtime.settings import Settings, digest
@@ -16,7 +16,7 @@ from lmr.steps.both import Both
 from lmr.steps.photos.listing import Photos
 from lmr.steps.photos.names import PhotoNames, encoded, told
 from lmr.steps.ranking import Ranked, read_ranking
-from lmr.steps.results.submission import ID_BYTES, MAX_PHOTOS, ids_of, named
+from lmr.steps.results.submission import ID_BYTES, ids_of, with_ids
 from lmr.storage.datasets import Dataset
 
 __all__ = ["score_rankings", "evaluate_shard", "read_solution", "solution_for"]
@@ -130,7 +130,7 @@ def score_rankings(rankings: Mapping[str, Ranked], solution: Given, photos: Both
             bytes_per_row=ID_BYTES + 8.0 * len(rankings),
             # The ids of all photos, one ranking as lists of Python's strings, and the solution.
             task_bytes=2.0 * ID_BYTES * (len(photos.gallery) + len(photos.queries))
-            + len(photos.queries) * MAX_PHOTOS * 3.0 * ID_BYTES
+            + len(photos.queries) * MAX_PREDICTIONS * 3.0 * ID_BYTES
             + 4.0 * solution.rows.nbytes,
             work=len(photos.queries) * len(rankings),
             unit="vector",
@@ -155,7 +155,7 @@ def evaluate_shard(
     for name, ranking in rankings.items():
         predictions: dict[str, list[str]] = {}
         for i in range(ranking.shards):
-            part = named(read_ranking(ranking, i), *ids).to_pydict()
+            part = with_ids(read_ranking(ranking, i), *ids).to_pydict()
             predictions.update(zip(part["id"], part["images"], strict=True))
         known = {query: images for query, images in predictions.items() if query in truth}
         columns[name.removeprefix("ranking_")] = np.asarray(map_at_100(known, truth).per_query)

@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
+from lmr.evaluation.kaggle import MAX_PREDICTIONS
 from lmr.runtime.settings import Settings
 from lmr.runtime.steps import Cost, Each, Step
 from lmr.steps.both import Both
@@ -10,10 +11,7 @@ from lmr.steps.photos.listing import Photos
 from lmr.steps.ranking import Ranked, Ranking, read_ranking
 from lmr.storage.datasets import Dataset
 
-__all__ = ["ids_of", "named", "name_submission", "submit_shard"]
-
-MAX_PHOTOS = 100
-"""Photos per query in a submission, as the challenge has it."""
+__all__ = ["ids_of", "name_submission", "submit_shard", "with_ids"]
 
 ID_BYTES = 40.0
 """Of a long file name with its place in a column."""
@@ -31,10 +29,10 @@ def name_submission(ranked: Ranked, photos: Both[Photos]) -> Step:
         role="queries",
         cost=Cost(
             rows=ranked.queries,
-            bytes_per_row=ID_BYTES * (1 + MAX_PHOTOS),
+            bytes_per_row=ID_BYTES * (1 + MAX_PREDICTIONS),
             # The ids of all photos, and the lists as rows, as ids and as written.
             task_bytes=2.0 * ID_BYTES * (len(photos.gallery) + len(photos.queries))
-            + 6.0 * ranked.per_shard * ID_BYTES * (1 + MAX_PHOTOS),
+            + 6.0 * ranked.per_shard * ID_BYTES * (1 + MAX_PREDICTIONS),
             work=ranked.queries,
             unit="vector",
         ),
@@ -45,7 +43,7 @@ def submit_shard(
     shard: int, settings: Settings, *, ranked: Dataset, gallery: Dataset, queries: Dataset
 ) -> pa.Table:
     """Name the photos of the queries of one shard."""
-    return named(read_ranking(ranked, shard), ids_of(gallery), ids_of(queries))
+    return with_ids(read_ranking(ranked, shard), ids_of(gallery), ids_of(queries))
 
 
 def ids_of(photos: Dataset) -> pa.ChunkedArray:
@@ -53,9 +51,9 @@ def ids_of(photos: Dataset) -> pa.ChunkedArray:
     return photos.read(0, ["id"]).column("id")
 
 
-def named(ranking: Ranking, gallery_ids: pa.ChunkedArray, query_ids: pa.ChunkedArray) -> pa.Table:
+def with_ids(ranking: Ranking, gallery_ids: pa.ChunkedArray, query_ids: pa.ChunkedArray) -> pa.Table:
     """Return a ranking with ids in place of rows: columns `id`, `images`."""
-    photos = ranking.photos[:, :MAX_PHOTOS]
+    photos = ranking.photos[:, :MAX_PREDICTIONS]
     counts = (photos >= 0).sum(axis=1)
     images = gallery_ids.take(pa.array(photos[photos >= 0])).combine_chunks()
     offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))

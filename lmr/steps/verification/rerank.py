@@ -3,8 +3,6 @@
 Sorting a whole list by inlier counts makes it worse, since small counts are noise.
 """
 
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -12,7 +10,7 @@ from numpy.typing import NDArray
 from lmr.retrieval.expansion.expand import order_with_verified
 from lmr.runtime.settings import Part
 from lmr.runtime.steps import Cost, Each, Step, Whole
-from lmr.steps.ranking import Ranked, Ranking, read_ranking
+from lmr.steps.ranking import Ranked, Ranking, pair_keys, read_ranking
 from lmr.steps.verification.verify import VerifySettings
 from lmr.storage.datasets import Dataset
 from lmr.storage.mapped import stack
@@ -85,14 +83,10 @@ def _inliers_of(ranking: Ranking, verified: Dataset) -> NDArray[np.int32]:
     inliers = np.zeros_like(ranking.photos)
     if not len(mine):
         return inliers
-    pair = _key(query[mine] - first, stack(verified, "photo")[mine])
+    pair = pair_keys(query[mine] - first, stack(verified, "photo")[mine])
     order = np.argsort(pair)
-    wanted = _key(np.arange(len(ranking.photos))[:, None], ranking.photos)
+    wanted = pair_keys(np.arange(len(ranking.photos))[:, None], ranking.photos)
     places = np.searchsorted(pair, wanted, sorter=order).clip(max=len(pair) - 1)
     found = (pair[order[places]] == wanted) & (ranking.photos >= 0)
     inliers[found] = stack(verified, "inliers")[mine[order[places[found]]]]
     return inliers
-
-
-def _key(query: NDArray[np.integer[Any]], photo: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-    return (query.astype(np.int64) << 32) | photo.astype(np.int64)
