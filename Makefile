@@ -10,8 +10,10 @@ SYSTEM := radosgw ceph-mon ceph-osd iproute2 openssh-client openssh-server chrom
 # Tests that `make test` leaves to `make test-all`: pyproject.toml says what the marks mean.
 LONG := slow or cluster or hosts or system
 
-# Real clusters on a busy machine miss a time-out now and then: what failed runs once more, alone; then it counts.
-# Only where all tests ran and some failed (pytest's 1): after an error of collection or inside pytest, most never ran.
+# All tests run, also where a file of them cannot be imported: else what runs again would be all that ran.
+PYTEST := $(VENV)/bin/python -m pytest --continue-on-collection-errors
+
+# Real clusters on a busy machine miss a time-out now and then: what failed (pytest's 1) runs once more, alone; then it counts.
 AGAIN = [ $$? -eq 1 ] && $(VENV)/bin/python -m pytest -rs --last-failed --last-failed-no-failures none
 
 # What machines on AWS (Amazon Linux 2023) install: wheels only, each with its digest.
@@ -31,10 +33,10 @@ demo: $(VENV)/base ## render a small world of landmarks and run all five steps o
 		--solution $(RUN)/photos/solution.csv --out $(RUN)/run
 
 test: $(VENV)/dev ## the fast tests, in two processes; no root and no system package is needed
-	$(VENV)/bin/python -m pytest -q -n 2 -m 'not ($(LONG))' || { $(AGAIN) -m 'not ($(LONG))'; }
+	$(PYTEST) -q -n 2 -m 'not ($(LONG))' || { $(AGAIN) -m 'not ($(LONG))'; }
 
 test-all: test ## all tests, as CI runs them; what `make system` installs is used where it is
-	$(VENV)/bin/python -m pytest -rs -m '$(LONG)' || { $(AGAIN) -m '$(LONG)'; }
+	$(PYTEST) -rs -m '$(LONG)' || { $(AGAIN) -m '$(LONG)'; }
 
 lint: $(VENV)/dev ## ruff and mypy
 	$(VENV)/bin/ruff check .

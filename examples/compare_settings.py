@@ -4,6 +4,7 @@
     python examples/compare_settings.py FOLDER     # holds gallery/, queries/ and solution.csv
 
 The second run makes only the steps that the setting changes: all others are found in the folder.
+Its tables need pandas: pip install -e '.[dataframes]'.
 """
 
 import sys

@@ -1,7 +1,9 @@
 """What the files at the top say is so: commands exist, versions and lists agree, links lead somewhere."""
 
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -47,3 +49,48 @@ def test_links_within_the_project_lead_somewhere(page):
 def test_the_base_package_brings_no_torch_and_no_test_tools():
     base = {re.split(r"[\[<>=, ]", requirement)[0] for requirement in PROJECT["dependencies"]}
     assert not base & {"torch", "torchvision", "kornia", "moto", "pytest", "boto3", "pandas"}
+
+
+ONCE = """
+import os
+from pathlib import Path
+seen = Path("seen")
+if "PYTEST_XDIST_WORKER" not in os.environ and not seen.exists():
+    seen.touch()
+    raise RuntimeError("the first time only")
+"""
+MARKS = "[pytest]\nmarkers =\n    slow\n    cluster\n    hosts\n    system\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("first", "other", "passes"),
+    [
+        ("{slow}\ndef test_first():\n" + ONCE.replace("\n", "\n    "), "pass", True),
+        ("{slow}\ndef test_first():\n    raise AssertionError", "pass", False),
+        # The file that could not be imported passes when it runs again; the other test never does.
+        (ONCE + "\n{slow}\ndef test_first():\n    pass", "raise AssertionError", False),
+    ],
+    ids=["failed once", "fails", "not imported once"],
+)
+def test_make_runs_failed_tests_once_more_and_leaves_none_out(tmp_path, first, other, passes):
+    slow = "import pytest\n@pytest.mark.slow"
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "pytest.ini").write_text(MARKS)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    for name in (
+        "pyproject.toml",
+        "constraints.txt",
+        ".venv/base",
+        ".venv/dev",
+    ):  # no install
+        (tmp_path / name).touch()
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    (tmp_path / "test_first.py").write_text(first.format(slow=slow))
+    (tmp_path / "test_other.py").write_text(f"{slow}\ndef test_other():\n    {other}\n")
+    (tmp_path / "test_fast.py").write_text("def test_fast():\n    pass\n")
+    made = subprocess.run(["make", "test-all"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (made.returncode == 0) is passes, made.stdout + made.stderr
+    assert "rerun previous" in made.stdout

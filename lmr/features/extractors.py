@@ -178,6 +178,4 @@ def _options(request: LocalRequest | GlobalRequest) -> dict[str, Any]:
 def _kind(name: str, there: Mapping[str, Kind], what: str) -> Kind:
     if name in there:
         return there[name]
-    raise SettingsError(
-        f"there is no such {what}", got=name, fix=f"one of: {', '.join(there)}; or {OWN}, your own"
-    )
+    raise SettingsError(f"no such {what}", got=name, fix=f"one of: {', '.join(there)}; or {OWN}, your own")

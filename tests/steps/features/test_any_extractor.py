@@ -88,7 +88,7 @@ def test_code_that_does_not_fit_is_told_before_any_work(world, tmp_path):
     (tmp_path / "mine.py").write_text(LOCAL.replace("return [self.one", "return [0] or [self.one"))
     with pytest.raises(LmrError, match="mine:Extractor is not such an extractor"):
         run(world, tmp_path / "run", "--local", f"{tmp_path}/mine.py:Extractor", "--workers", "0")
-    with pytest.raises(SettingsError, match="there is no such local features") as told:
+    with pytest.raises(SettingsError, match="no such local features") as told:
         run(world, tmp_path / "run", "--local", "surf", "--workers", "0")
     assert "rootsift" in told.value.fix
     assert not (tmp_path / "run").exists()
