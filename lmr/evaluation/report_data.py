@@ -195,7 +195,7 @@ class _File:
         added = {row: _json(photo) for row, photo in photos.items()}
         self.queries[number] = _json(details)
         self.photos |= added
-        self.n_bytes += len(self.queries[number]) + sum(map(len, added.values()))
+        self.n_bytes += sum(map(_length_in_script, (self.queries[number], *added.values())))
 
     def text(self) -> str:
         photos, queries = (
@@ -209,6 +209,11 @@ def script(kind: str, number: int, text: str) -> bytes:
     """Return a file of data, given as JSON: a script of one call, in which no text can be taken for code."""
     # A string that is parsed is read faster than a literal of the same content.
     return f"lmrData({json.dumps(kind)},{number},JSON.parse({json.dumps(text)}))\n".encode()
+
+
+def _length_in_script(text: str) -> int:
+    """Return how long JSON is within a string of a script: each quotation mark and backslash is escaped there."""
+    return len(text) + text.count('"') + text.count("\\")
 
 
 def _json(value: Any) -> str:

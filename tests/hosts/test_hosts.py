@@ -5,6 +5,7 @@ server (Ceph's), each a network namespace, speaking TLS with certificates of `lm
 """
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -94,7 +95,7 @@ def cluster(tmp_path_factory):
         )
         (folder / "laptop").mkdir()
         for name in ("ca.pem", "client.pem", "client.key"):
-            (folder / "laptop" / name).write_bytes((folder / "certs" / name).read_bytes())
+            shutil.copy(folder / "certs" / name, folder / "laptop" / name)
         with ceph.s3_server(net["s3"], folder / "ceph") as url:
             environment["AWS_ENDPOINT_URL"] = url
             address = said(log, r"Scheduler at:\s+(tls://\S+)")[1]

@@ -1,6 +1,7 @@
 """The files that a finished run leaves for people: its submission, its scores, and what could not be used."""
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from lmr import storage
+from lmr.errors import ShardError
 from lmr.evaluation.kaggle import submission_csv
 from lmr.steps.results.datasets import RunDatasets
 from lmr.text import csv_cell
@@ -92,9 +94,16 @@ def read_scores(run: RunDatasets) -> dict[str, float]:
 
 
 def read_notes(run: RunDatasets) -> list[str]:
-    """Return what the steps of one shard, which learn from the whole gallery, say to people."""
-    facts = (dataset.facts(0) for dataset in run.steps if dataset.shards == 1)
-    return list(dict.fromkeys(one["note"] for one in facts if "note" in one))
+    """Return what the steps of one shard, which learn from the whole gallery, say to people.
+
+    A finished run does not need the shards of its early steps any more: one that was lost says nothing.
+    """
+    notes: dict[str, None] = {}
+    for dataset in run.steps:
+        with suppress(ShardError):
+            if dataset.shards == 1 and (note := dataset.facts(0).get("note")):
+                notes[note] = None
+    return list(notes)
 
 
 def read_unusable(run: RunDatasets) -> list[Unusable]:
