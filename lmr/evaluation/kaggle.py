@@ -273,7 +273,7 @@ def table_rows(
             )
         else:
             first_seen[cells[0]] = line
-            if any(map(_is_no_list, cells)):
+            if any(map(_is_no_list, cells[1:])):
                 faults.add(
                     "lists that are not separated by spaces", f"line {line}: {cells[1][:40]}", _LIST_FIX
                 )
@@ -319,9 +319,16 @@ def _ignored(rest: Sequence[str]) -> bool:
     return bool(rest) and rest[-1].lower() == "ignored"
 
 
+_PRINTED = re.compile(r"[\[({] *('.*'|\d+( +\d+)+)? *[\])}]")
+"""`[]`, `['a' 'b']` and `[1 2 3]`: an array or a list, as it prints itself."""
+
+
 def _is_no_list(cell: str) -> bool:
-    """Tell whether a cell holds a list in another writing: with commas, or as a program prints it."""
-    return "," in cell or '"' in cell or (cell[:1], cell[-1:]) in (("[", "]"), ("(", ")"), ("{", "}"))
+    """Tell whether a cell holds a list in another writing: with commas, or as a program prints it.
+
+    An id may stand in brackets, as files that were copied do: `(1)`.
+    """
+    return "," in cell or '"' in cell or _PRINTED.fullmatch(cell) is not None
 
 
 def _number(text: str) -> float:

@@ -212,7 +212,7 @@ def script(kind: str, number: int, text: str) -> bytes:
 
 
 def _length_in_script(text: str) -> int:
-    """Return how long JSON is within a string of a script: each quotation mark and backslash is escaped there."""
+    """Return how long JSON is in a string of a script, where quotation marks and backslashes are escaped."""
     return len(text) + text.count('"') + text.count("\\")
 
 

@@ -22,9 +22,9 @@ def counted(shard, settings, *, counted_make, counted_step, counted_in, seconds=
 
 
 def calls_of(folder, suffix=".began"):
-    """Return the marks of a folder, in order of time."""
+    """Return the marks of a folder, in order of time; `at` is the second in which a mark was left."""
     return [
-        json.loads(path.read_text())
+        {**json.loads(path.read_text()), "at": path.stat().st_mtime}
         for path in sorted(Path(folder).glob(f"*{suffix}"))
         if path.stat().st_size
     ]
