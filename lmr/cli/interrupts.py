@@ -4,6 +4,7 @@ An interrupt that meets an import or a library in C may come out as an error of 
 when it comes, and whatever ends the command afterwards is told as the interrupt.
 """
 
+import atexit
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ INTERRUPTED = 130
 STOPPED = "stopped; run the same command again to go on from here"
 
 _noted = False
+_ended = False
 
 
 def leave_at_once() -> None:
@@ -24,6 +26,7 @@ def leave_at_once() -> None:
 
 def note() -> None:
     """From here on, raise `KeyboardInterrupt` at an interrupt, and remember it."""
+    atexit.register(_keep_code)  # what is registered first runs last
     signal.signal(signal.SIGINT, _raise)
 
 
@@ -43,7 +46,18 @@ def _raise(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def _keep_code() -> None:
+    # Where an interrupt has met code in an `exec`, as named tuples have it at an import, `python -m` ends by
+    # the signal, whatever code was asked for since.
+    if _ended:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)
+
+
 def end() -> None:
     """End the process as one that was interrupted."""
+    global _ended
+    _ended = True
     print(STOPPED, file=sys.stderr, flush=True)
     sys.exit(INTERRUPTED)

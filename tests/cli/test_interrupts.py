@@ -74,6 +74,27 @@ def test_while_modules_load(tmp_path, module):
     assert code == 130
 
 
+def test_where_it_meets_an_exec(tmp_path):
+    (tmp_path / "met.py").write_text(
+        "from lmr.cli import interrupts\n"
+        "interrupts.note()\n"
+        "try:\n"
+        "    exec('import os, signal; os.kill(os.getpid(), signal.SIGINT)')\n"
+        "except KeyboardInterrupt:\n"
+        "    interrupts.end()\n"
+    )
+    path = f"{tmp_path}{os.pathsep}{ROOT}"
+    done = subprocess.run(
+        [sys.executable, "-m", "met"],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (130, f"{STOPPED}\n")
+
+
 def test_while_photos_are_listed(tmp_path):
     log, asked = tmp_path / "log", []
     with socket.create_server(("127.0.0.1", 0)) as silent:
