@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -115,8 +116,8 @@ def _download(url: str, path: Path, digest: Digest | None, told: Callable[[int],
     try:
         with open(part, "r+b" if begun else "w+b") as file:
             tag.write_text(remote.version)
-            while data := file.read(CHUNK_BYTES):
-                total.update(data)
+            for start in range(0, begun, CHUNK_BYTES):
+                total.update(file.read(min(CHUNK_BYTES, begun - start)))
             told(begun)
             while begun < remote.size:
                 data = _chunk(url, begun, remote.size)
@@ -145,8 +146,8 @@ def _download(url: str, path: Path, digest: Digest | None, told: Callable[[int],
         _discard(part, tag)
         raise LmrError(
             f"{path.name} is not the file that its publisher describes; it was deleted",
-            got=f"{got.kind} {got.value} of {remote.size:,} bytes; published is {digest.value}",
-            fix="run the same command again; if it stays so, the host's file is damaged: tell its publisher",
+            got=f"{got.kind} {got.value} of {remote.size:,} bytes; published, or recorded in fetched.json, is {digest.value}",
+            fix="run the same command again; if it stays so, the host's file is damaged, or a new version",
         )
     os.replace(part, path)
     tag.unlink(missing_ok=True)
@@ -214,13 +215,13 @@ def _unread(url: str, error: Exception) -> StorageError:
     causes = [error]
     while (cause := causes[-1].__cause__) is not None and isinstance(cause, Exception):
         causes.append(cause)
-    statuses = [getattr(one, "status", None) for one in causes]
-    status = next((one for one in statuses if isinstance(one, int)), None)
     got = getattr(error, "got", None) or one_line(causes[-1])
+    answer = re.search(r"ClientResponseError: (\d{3})", str(got))
+    status = int(answer[1]) if answer else None
     notes = "".join(f" ({note})" for one in causes for note in getattr(one, "__notes__", ()))
     if status in (401, 403) or isinstance(error, PermissionError) or "AccessDenied" in str(got):
         fix = "the host refuses: has the data set moved, or does it ask for an account? or give --from"
-    elif status == 404 or (isinstance(error, FileNotFoundError) and status is None):
+    elif status == 404 or str(got).startswith("FileNotFoundError"):
         fix = "the data set may have moved: see its home page, `lmr dataset describe NAME`, or give --from"
     else:
         fix = "check the network, then run the same command again: it goes on where it stopped"

@@ -13,7 +13,7 @@ from typing import Any
 from lmr.collections.catalogue import Collection, Part
 from lmr.collections.download import Digest, Got, digest_of, download, read_small
 from lmr.collections.layouts import gunzip, solve, unpack
-from lmr.collections.ready import Ready, open_collection
+from lmr.collections.ready import GALLERY, QUERIES, Ready, open_collection
 from lmr.errors import LmrError, StorageError
 from lmr.evaluation.scores import first_five
 from lmr.storage import absolute, put
@@ -126,6 +126,13 @@ def fetch(
             fix=f"to run on it: lmr dataset fetch {collection.name} --part {' --part '.join(lacking)}",
         )
     news = solve(collection, folder)
+    for side in (GALLERY, QUERIES):
+        if not any((folder / side).glob("*")):
+            raise LmrError(
+                f"the files of {collection.name} hold no photo for its {side}",
+                got=f"{len(jobs)} files in {folder}",
+                fix="delete that folder, and fetch it from the publisher, without --from",
+            )
     return Fetched(
         open_collection(collection.name, os.fspath(data)), len(missing), len(jobs) - len(missing), tuple(news)
     )
@@ -181,6 +188,12 @@ class _Ledger:
         one = self._files.get(job.final, {}).get("digest")
         kind, _, value = str(one or "").partition(":")
         return Digest(kind, value) if kind in _DIGITS and value else None
+
+    def forget(self, job: Job) -> None:
+        """Note that a file that was found right is not."""
+        with self._lock:
+            self._files.pop(job.final, None)
+            put(str(self._path), json.dumps(self._files, indent=1).encode())
 
     def add(self, job: Job, digest: Digest, **more: Any) -> None:
         """Note that a file is right."""
@@ -249,7 +262,12 @@ class _Fetching:
 
     def _one_packed(self, job: Job) -> None:
         got, path = self._load(job), self.folder / job.name
-        places = unpack(self.collection, self.folder, path)
+        self.ledger.add(job, got.digest)  # an archive that cannot be unpacked now is not fetched again
+        try:
+            places = unpack(self.collection, self.folder, path)
+        finally:
+            if not path.is_file():
+                self.ledger.forget(job)  # it was damaged
         if not places:
             raise LmrError(
                 f"{path.name} holds none of the photos of {self.collection.name}",

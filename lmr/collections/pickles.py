@@ -23,6 +23,10 @@ class _Array:
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, _, data = state
+        self.fill(data, dtype, shape)
+
+    def fill(self, data: Any, dtype: Any, shape: Any) -> None:
+        """Take the numbers from their bytes."""
         if not isinstance(dtype, _Dtype) or not _NUMBERS.fullmatch(dtype.code):
             raise ValueError("an array of something else than numbers")
         raw = data.encode("latin1") if isinstance(data, str) else data
@@ -46,6 +50,16 @@ def _array(*_: Any) -> _Array:
     return _Array()
 
 
+def _from_buffer(data: Any, dtype: Any, shape: Any, _: Any) -> _Array:
+    array = _Array()
+    array.fill(data, dtype, shape)
+    return array
+
+
+def _no_bytes() -> bytes:
+    return b""
+
+
 def _scalar(dtype: _Dtype, data: Any) -> Any:
     raw = data.encode("latin1") if isinstance(data, str) else data
     if not _NUMBERS.fullmatch(dtype.code):
@@ -62,9 +76,11 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
 _KNOWN: dict[str, Any] = {
     **{f"numpy.{core}.multiarray _reconstruct": _array for core in ("core", "_core")},
     **{f"numpy.{core}.multiarray scalar": _scalar for core in ("core", "_core")},
+    **{f"numpy.{core}.numeric _frombuffer": _from_buffer for core in ("core", "_core")},
     "numpy ndarray": _Array,
     "numpy dtype": _Dtype,
     "_codecs encode": _encode,
+    "__builtin__ bytes": _no_bytes,
 }
 """What a pickle of arrays names, and what stands for it here; all of it is our own."""
 

@@ -50,7 +50,7 @@ def test_without_a_published_digest_sha256_is_returned(host, tmp_path):
 
 def test_a_broken_download_goes_on_where_it_stopped(host, tmp_path, monkeypatch):
     monkeypatch.setenv("LMR_STORAGE_PATIENCE", "0")
-    host.faults["a.tar"] = [None] * 4 + ["drop"]
+    host.faults["a.tar"] = [None] * 4 + ["half"]
     with pytest.raises(StorageError, match="cannot fetch") as caught:
         download(f"{host.url}/a.tar", tmp_path / "a.tar", digest=MD5)
     assert "it goes on where it stopped" in caught.value.fix
@@ -63,7 +63,7 @@ def test_a_broken_download_goes_on_where_it_stopped(host, tmp_path, monkeypatch)
 
 def test_a_part_of_another_version_is_not_used(host, tmp_path, monkeypatch):
     monkeypatch.setenv("LMR_STORAGE_PATIENCE", "0")
-    host.faults["a.tar"] = [None] * 4 + ["drop"]
+    host.faults["a.tar"] = [None] * 4 + ["half"]
     with pytest.raises(StorageError):
         download(f"{host.url}/a.tar", tmp_path / "a.tar")
     host.files["a.tar"] = bytes(1000)
@@ -117,7 +117,7 @@ def test_a_server_without_ranges_gives_the_file_whole(tmp_path):
 
 def test_a_server_that_lost_its_ranges_begins_anew(host, tmp_path, monkeypatch):
     monkeypatch.setenv("LMR_STORAGE_PATIENCE", "0")
-    host.faults["a.tar"] = [None] * 4 + ["drop"]
+    host.faults["a.tar"] = [None] * 4 + ["half"]
     with pytest.raises(StorageError):
         download(f"{host.url}/a.tar", tmp_path / "a.tar")
     host.ranges = False
