@@ -146,7 +146,8 @@ def _download(url: str, path: Path, digest: Digest | None, told: Callable[[int],
         _discard(part, tag)
         raise LmrError(
             f"{path.name} is not the file that its publisher describes; it was deleted",
-            got=f"{got.kind} {got.value} of {remote.size:,} bytes; published (or in fetched.json): {digest.value}",
+            got=f"{got.kind} {got.value} of {remote.size:,} bytes; known (published, or fetched.json) is "
+            f"{digest.value}",
             fix="run the same command again; if it stays so, the host's file is damaged, or a new version",
         )
     os.replace(part, path)

@@ -65,9 +65,9 @@ def near_pairs(
         rows.append(start + found.astype(np.int64))
         others.append(near.astype(np.int64))
         bits.append(far.astype(np.int64))
-    row, other, far = (np.concatenate(some).astype(np.int64) for some in (rows, others, bits))
-    order = np.lexsort((other, far, row))
-    return row[order], other[order], far[order]
+    pairs = np.stack([np.concatenate(some) for some in (rows, others, bits)])
+    row, other, differing = pairs[:, np.lexsort((pairs[1], pairs[2], pairs[0]))]
+    return row, other, differing
 
 
 def first_of_each(count: int, row: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
