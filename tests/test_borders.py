@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "testing": GROUND | {"lmr.testing"},
     "cloud": GROUND | {"lmr.shipped", "lmr.cloud"},
     "lab": GROUND | {"lmr.lab"},
+    "collections": GROUND | {"lmr.storage", "lmr.evaluation", "lmr.collections"},
     "steps": GROUND
     | {"lmr.storage", "lmr.runtime", "lmr.retrieval", "lmr.features", "lmr.evaluation", "lmr.steps"},
 }

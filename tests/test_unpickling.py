@@ -18,6 +18,9 @@ ALLOWED = {
     "lmr/scheduler/admission.py: pickle.loads",
     "lmr/cluster/worker.py: pickle.loads",
     "lmr/cluster/admission.py: pickle.loads",
+    # The ground truth of revisited Oxford and Paris: every name in it is looked up in a list of stand-ins;
+    # tests/collections/test_pickles.py shows that nothing else is called.
+    "lmr/collections/pickles.py: pickle.Unpickler",
 }
 
 

@@ -25,6 +25,7 @@ from lmr.steps.global_search.search import searchable
 from lmr.steps.local_search.asmk import AsmkSettings
 from lmr.steps.local_search.index import IndexSettings
 from lmr.steps.local_search.votes import SearchSettings, search
+from lmr.steps.photos.duplicates import DuplicateSettings, find_copies, group_copies, keep_one
 from lmr.steps.photos.ingest import IngestSettings, ingest
 from lmr.steps.verification.rerank import rerank
 from lmr.steps.verification.verify import Verified, VerifySettings, verify
@@ -36,6 +37,7 @@ class RetrievalSettings:
     """Settings of every step; the defaults are calibrated on development photos for the embedded features."""
 
     ingest: IngestSettings = field(default_factory=IngestSettings)
+    duplicates: DuplicateSettings = field(default_factory=DuplicateSettings)
     local: LocalSettings = field(default_factory=LocalSettings)
     index: IndexSettings = field(default_factory=IndexSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
@@ -84,6 +86,7 @@ LABELS = {
     "rank": "3 global search",
     "expand": "4 query expansion",
     "diffuse": "5 regional diffusion",
+    "group": "copies together",
 }
 
 
@@ -91,6 +94,8 @@ def build(inputs: Inputs, settings: RetrievalSettings) -> Workflow:
     """Declare the workflow; nothing runs before all of it is declared and checked."""
     inputs = inputs.in_shards_of(settings.ingest.photos_per_shard)
     images = inputs.photos.map(lambda photos: ingest(photos, settings.ingest))
+    copies = find_copies(images, settings.duplicates)
+    images = keep_one(images, copies, settings.duplicates)
     local = images.map(lambda side: extract_local(side, settings.local, inputs))
     described = extract_global(images, local, settings.describe, inputs)
 
@@ -114,18 +119,24 @@ def build(inputs: Inputs, settings: RetrievalSettings) -> Workflow:
     columns = solve_columns(described, neighbours, settings.columns)
     final = diffuse(described, graph, columns, expanded, augmented, settings.diffuse)
 
+    grouped = {}
+    if copies is not None and settings.duplicates.action == "group":
+        grouped["group"] = group_copies(final, copies, len(inputs.photos.gallery))
+
     return Workflow(
         inputs=inputs,
         images=images,
         local=local,
         described=described,
         verified=Verified(pairs, verified),
+        copies=copies,
         rankings={
             "search": candidates,
             "verify": verified,
             "rank": ranked,
             "expand": expanded,
             "diffuse": final,
+            **grouped,
         },
         labels=LABELS,
     )

@@ -90,6 +90,11 @@ COMMANDS = {
         "Weights of networks: list, fetch, verify, convert.",
         ("lmr weights list",),
     ),
+    "dataset": Command(
+        "lmr.cli.dataset:dataset_app",
+        "Published data sets by name: list, describe, fetch.",
+        ("lmr dataset list", "lmr dataset fetch revisited-oxford --data data/"),
+    ),
     "cluster": Command(
         "lmr.cli.cluster.app:cluster_app",
         "Clusters: certs, scheduler, worker; on AWS: up, down.",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmr.errors import StorageError
+from lmr.errors import SettingsError, StorageError
 from lmr.features.kinds import global_kinds, local_kinds
 
 if TYPE_CHECKING:
@@ -29,6 +29,13 @@ def choose(
     out_: Annotated[str, typer.Option("--out", help="Folder or URL of the run; run again to go on.")],
     gallery: Annotated[str | None, typer.Option(help="Folder or URL of the gallery's photos.")] = None,
     queries: Annotated[str | None, typer.Option(help="Folder or URL of the query photos.")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="In place of --gallery, --queries and --solution: see `lmr dataset list`, or a folder."
+        ),
+    ] = None,
+    data: Annotated[str, typer.Option(help="Folder that data sets lie in.")] = "data",
     gallery_descriptors: Annotated[
         str | None, typer.Option(help="Own descriptors in place of photos: .npy or Parquet.")
     ] = None,
@@ -72,6 +79,8 @@ def choose(
     """Read the options and prepare the workflow."""
     from lmr.api.prepare import Choices, prepare
 
+    if dataset is not None:
+        gallery, queries, solution = _of_dataset(dataset, data, gallery, queries, solution)
     prepared = prepare(
         workflow,
         Choices(
@@ -95,6 +104,23 @@ def choose(
         ),
     )
     return dataclasses.replace(prepared, about={**prepared.about, "command": _command()})
+
+
+def _of_dataset(
+    name: str, data: str, gallery: str | None, queries: str | None, solution: str | None
+) -> tuple[str, str, str | None]:
+    """Return gallery, queries and solution of a data set; a solution that is given takes its place."""
+    from lmr.collections.ready import open_collection
+
+    given = [f"--{n}" for n, url in (("gallery", gallery), ("queries", queries)) if url is not None]
+    if given:
+        raise SettingsError(
+            "a data set brings its own photos",
+            got=f"--dataset and {' and '.join(given)}",
+            fix="give one of both",
+        )
+    ready = open_collection(name, data)
+    return ready.gallery, ready.queries, solution or ready.solution
 
 
 def _command() -> str:

@@ -111,6 +111,9 @@ def is_transient(error: BaseException) -> bool:
             return status in _PASSING_STATUSES or response.get("Error", {}).get("Code") in _PASSING_CODES
         if isinstance(one, TimeoutError | ConnectionError):
             return True
+        # What a web server answered, as aiohttp tells it.
+        if type(one).__name__ == "ClientResponseError" and getattr(one, "status", 0) in _PASSING_STATUSES:
+            return True
         if isinstance(one, OSError) and one.errno in _PASSING_ERRNOS:
             return True
         if _PASSING_CLASSES & {base.__name__ for base in type(one).__mro__}:

@@ -26,6 +26,9 @@ fsspec.config.conf.setdefault("s3", {}).setdefault(
     {"connect_timeout": 5, "read_timeout": 60, "retries": {"total_max_attempts": 1, "mode": "standard"}},
 )
 
+# Web servers are asked through the proxy that the environment names, as other programs do.
+fsspec.config.conf.setdefault("http", {}).setdefault("client_kwargs", {"trust_env": True})
+
 
 def join(url: str, *parts: str) -> str:
     """Join path parts to a URL with single slashes."""

@@ -26,6 +26,7 @@ VARIANTS = {
     "queries as nodes": {"diffuse": {"method": "offline"}, "columns": {"queries_are_nodes": True}},
     "indexed": BY_INDEX,
     "reduced regions": {"graph": {"regions": 5}},
+    "copies": {"duplicates": {"action": "group"}},
 }
 NOISE_BYTES = 20_000_000  # what allocators, readers and first calls take, whatever the task
 

@@ -26,6 +26,7 @@ from lmr.evaluation.report_data import ListedPhoto, PhotoPicture, QueryEntry, Re
 from lmr.evaluation.scorers import Scores
 from lmr.runtime.tasks import sources_note
 from lmr.steps.results.datasets import RunDatasets, store_datasets
+from lmr.steps.results.duplicates import store_duplicates
 from lmr.steps.results.files import Unusable, read_unusable, store_photos, store_scores, store_submission
 from lmr.steps.results.lists import QueryLists, RunLists
 from lmr.steps.results.matches import store_matches
@@ -51,6 +52,7 @@ def finish_run(run: RunDatasets) -> None:
     store_photos(run)
     store_scores(run)
     store_matches(run)
+    store_duplicates(run)
     store_report(run)
 
 
