@@ -12,7 +12,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Generator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -96,7 +96,7 @@ def is_public(address: str) -> bool:
 
 def fetch(
     urls: Sequence[str], *, most_bytes: int, limits: WebLimits | None = None
-) -> Iterator[bytes | NotFetched]:
+) -> Generator[bytes | NotFetched, None, None]:
     """Fetch photos, and yield them in the order of their addresses while the next ones are on their way.
 
     No more than `limits.connections` photos are on their way or wait to be taken, so the memory is bounded
@@ -353,7 +353,9 @@ def _refuse(addresses: Sequence[str], host: str, private: bool) -> set[str]:
     """
     fit = {one for one in addresses if is_public(one) or (private and not _unwrapped(one).is_link_local)}
     if not fit:
-        raise _Refused(f"{host} is a private address" if host in addresses else f"{host} has a private address")
+        raise _Refused(
+            f"{host} is a private address" if host in addresses else f"{host} has a private address"
+        )
     return fit
 
 

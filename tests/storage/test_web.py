@@ -1,4 +1,4 @@
-"""Photos from the web, from a real host with the web's faults: each address has its outcome, and none escapes."""
+"""Photos from a real host with the faults of the web: each address has its outcome, and none is lost."""
 
 import itertools
 import socket

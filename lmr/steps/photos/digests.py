@@ -46,4 +46,6 @@ def check_digests(content: bytes, stamp: str) -> None:
             # MD5 guards against mistakes only; a list that has it alone is compared all the same.
             found = hashlib.new(kind, content, usedforsecurity=False).hexdigest()
             if found != wanted:
-                raise OtherBytes(f"other bytes than its list tells of: {kind} {found[:12]}…, not {wanted[:12]}…")
+                raise OtherBytes(
+                    f"other bytes than its list tells of: {kind} {found[:12]}…, not {wanted[:12]}…"
+                )

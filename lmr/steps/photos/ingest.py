@@ -33,9 +33,12 @@ __all__ = [
     "MAY_PASS",
     "IngestSettings",
     "UsablePhotos",
+    "checked",
+    "contents",
     "ingest",
     "ingest_shard",
     "read_usable",
+    "with_notes",
 ]
 
 DECODED_BYTES = 4.0 * MAX_PIXELS
@@ -158,11 +161,11 @@ def ingest_shard(
     paths = [moved.get(path, path) for path in listed["path"]]
     rows: list[_Row] = []
     unread: list[tuple[str, StorageError]] = []
-    for i, content in _contents(url, paths, listed["stamp"], settings, web or WebSettings()):
+    for i, content in contents(url, paths, listed["stamp"], settings, web or WebSettings()):
         if isinstance(content, StorageError):
             unread.append((paths[i], content))
         elif not unread:  # a shard that fails needs no more rows
-            rows.append(_checked(content, listed["stamp"][i], settings))
+            rows.append(checked(content, listed["stamp"][i], settings))
     if unread:
         raise _unread(unread, len(paths), url)
     if web is not None:
@@ -178,17 +181,19 @@ def ingest_shard(
             "note": [row.note for row in rows],
         }
     )
+    return with_notes(made, [row.reason for row in rows], [row.note for row in rows])
+
+
+def with_notes(made: pa.Table, reasons: Sequence[str], notes: Sequence[str]) -> pa.Table:
+    """Return a shard of photos with the sentences that its rows give rise to."""
     # One sentence for all shards, so that it is told once.
-    told = {
-        "some photos lack their last rows; they are used (see `note`)": any(
-            row.note and not row.reason for row in rows
-        ),
-        "some photos could not be had, and another try may succeed: lmr retry RUN": any(
-            row.note == MAY_PASS for row in rows
-        ),
-    }
-    note = "; ".join(sentence for sentence, true in told.items() if true)
-    return with_note(made, note) if note else made
+    pairs = list(zip(reasons, notes, strict=True))
+    told = []
+    if any(note and not reason for reason, note in pairs):
+        told.append("some photos lack their last rows; they are used (see `note`)")
+    if MAY_PASS in notes:
+        told.append("some photos could not be had, and another try may succeed: lmr retry RUN")
+    return with_note(made, "; ".join(told)) if told else made
 
 
 @dataclass(frozen=True)
@@ -230,7 +235,7 @@ def _blocks(stamps: Sequence[str]) -> Iterator[range]:
     yield range(start, len(stamps))
 
 
-def _contents(
+def contents(
     url: str, paths: Sequence[str], stamps: Sequence[str], settings: IngestSettings, web: WebSettings
 ) -> Iterator[tuple[int, bytes | PhotoError | StorageError]]:
     """Yield each photo's place and bytes, or why they cannot be had; the next come in meanwhile."""
@@ -265,7 +270,8 @@ def _within(most_bytes: int, rows: Sequence[_Row], on_web: Sequence[bool]) -> li
     return kept
 
 
-def _checked(content: bytes | PhotoError, stamp: str, settings: IngestSettings) -> _Row:
+def checked(content: bytes | PhotoError, stamp: str, settings: IngestSettings) -> _Row:
+    """Return what a photo's row holds: of its bytes, or of why they cannot be had."""
     if isinstance(content, PhotoError):
         return _Row(reason=printable(content.what), note=MAY_PASS if isinstance(content, MayPass) else "")
     try:

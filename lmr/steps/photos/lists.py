@@ -90,7 +90,11 @@ def read_list(url: str) -> Listed:
     digests = {path: dict(zip(DIGESTS, entry[3:], strict=True)) for path, entry in rows.items()}
     _refuse_digests(url, {rows[path].path: some for path, some in digests.items()})
     return Listed(
-        {path: with_digests(stamp, digests[path]) for path, stamp in stamps.items() if isinstance(stamp, str)},
+        {
+            path: with_digests(stamp, digests[path])
+            for path, stamp in stamps.items()
+            if isinstance(stamp, str)
+        },
         ids if any(ids.values()) else {},
         labels if any(labels.values()) else {},
         repeated,
