@@ -91,7 +91,7 @@ LABELS = {
 
 def build(inputs: Inputs, settings: RetrievalSettings) -> Workflow:
     """Declare the workflow; nothing runs before all of it is declared and checked."""
-    inputs = inputs.in_shards_of(settings.ingest.photos_per_shard)
+    inputs = inputs.in_shards_of(settings.ingest.photos_per_shard, settings.ingest.shard_bytes)
     images = inputs.photos.map(lambda photos: ingest(photos, settings.ingest, settings.web))
     local = images.map(lambda side: extract_local(side, settings.local, inputs))
     described = extract_global(images, local, settings.describe, inputs)

@@ -1,15 +1,11 @@
-"""Photos from web addresses: many at a time, politely, and never from machines that the internet cannot reach.
+"""Photos from web addresses: many at a time, politely, and never from private addresses.
 
-A list of addresses is written by others. An address, or a redirect, may lead to the network's own machines
-(a router, a cloud's description of its server). So each name is resolved once, private addresses are refused,
-and the connection goes to an address that was checked: a name that changes its meaning gains nothing.
+See `lmr.storage.web_hosts` for what is refused.
 """
 
 import asyncio
 import contextlib
-import ipaddress
 import random
-import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Generator, Sequence
@@ -19,22 +15,21 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lmr.errors import PhotoError, one_line
+from lmr.storage.web_hosts import PrivateAddress, check_literal, checked_resolver
 
 if TYPE_CHECKING:
     import aiohttp
     from yarl import URL
 
-__all__ = ["MayPass", "NotFetched", "WebLimits", "fetch", "is_public", "is_web", "web_stamp"]
+__all__ = ["MayPass", "NotFetched", "WebLimits", "fetch", "is_web", "web_stamp"]
 
 _REDIRECTS = 5
 _PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 _PAUSE_SECONDS = 0.5
 _CHUNK_BYTES = 1 << 18
-_TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
-"""IPv6 addresses behind which a network's gateway reaches the IPv4 address of their last 32 bits."""
 
 
 class NotFetched(PhotoError):
@@ -82,25 +77,13 @@ def web_stamp(url: str) -> str:
     return f"0 web-{sha256(url.encode(errors='surrogateescape')).hexdigest()[:12]}"
 
 
-def is_public(address: str) -> bool:
-    """Tell whether an IP address is one of the internet, also of one that is wrapped into another.
-
-    Examples
-    --------
-    >>> is_public("93.184.215.14"), is_public("192.168.1.1"), is_public("::ffff:127.0.0.1")
-    (True, False, False)
-    """
-    ip = _unwrapped(address)
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved
-
-
 def fetch(
     urls: Sequence[str], *, most_bytes: int, limits: WebLimits | None = None
 ) -> Generator[bytes | NotFetched, None, None]:
     """Fetch photos, and yield them in the order of their addresses while the next ones are on their way.
 
     No more than `limits.connections` photos are on their way or wait to be taken, so the memory is bounded
-    by so many times `most_bytes`. No proxy is used, no cookie is kept, and nothing that is packed is unpacked.
+    by so many times `most_bytes`. No proxy is used, no cookie is kept, nothing that is packed is unpacked.
 
     Parameters
     ----------
@@ -134,12 +117,8 @@ def fetch(
         thread.join()
 
 
-class _Refused(Exception):
-    """A name or address leads to a machine that the internet cannot reach."""
-
-
 class _Fetcher:
-    """Fetches in a loop of its own, in a thread of its own, so that photos come in while others are checked."""
+    """Fetches in a loop and a thread of its own, so that photos come in while others are checked."""
 
     def __init__(self, limits: WebLimits, most_bytes: int) -> None:
         self.limits, self.most_bytes = limits, most_bytes
@@ -179,7 +158,7 @@ class _Fetcher:
         # The timeout is ours: that of aiohttp counts the waiting for a connection too.
         async with (
             aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, resolver=_resolver(self.limits.private)),
+                connector=aiohttp.TCPConnector(limit=0, resolver=checked_resolver(self.limits.private)),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(),
                 headers={"User-Agent": "lmr", "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"},
@@ -242,7 +221,7 @@ class _Fetcher:
 
         try:
             for _ in range(_REDIRECTS + 1):
-                self._check(address)
+                check_literal(address.host or "", self.limits.private)
                 async with session.get(address, allow_redirects=False) as response:
                     if (onward := response.headers.get("Location")) and 300 <= response.status < 400:
                         address = address.join(_parsed(onward, relative=True))
@@ -251,7 +230,7 @@ class _Fetcher:
                         continue
                     return await self._content(response)
             raise NotFetched(f"web: more than {_REDIRECTS} redirects")
-        except _Refused as error:
+        except PrivateAddress as error:
             raise NotFetched(f"web: {error}") from error
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
             raise NotFetched("web: no web address", got=str(error)) from error
@@ -293,11 +272,6 @@ class _Fetcher:
     def _too_large(self, size: str) -> NotFetched:
         return NotFetched(f"too large: {size} bytes; at most {self.most_bytes:,} are read of a web address")
 
-    def _check(self, address: "URL") -> None:
-        """Refuse an address that is written in numbers: no name of it is resolved."""
-        with contextlib.suppress(ValueError):
-            _refuse([str(ipaddress.ip_address(address.host or ""))], address.host or "", self.limits.private)
-
 
 class _Asked(Exception):
     """Another try may succeed, after a pause that the host may have asked for."""
@@ -326,47 +300,6 @@ def _parsed(text: str, *, relative: bool = False) -> "URL":
     except (ValueError, UnicodeError) as error:
         raise NotFetched("web: no web address", got=one_line(error)) from error
     return address.with_fragment(None)
-
-
-def _resolver(private: bool) -> Any:
-    """Return what resolves names for connections: to addresses that were checked, and no others."""
-    from aiohttp.resolver import ThreadedResolver
-
-    class Checked(ThreadedResolver):
-        async def resolve(
-            self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-        ) -> Any:
-            found = await super().resolve(host, port, family)
-            fit = _refuse([one["host"] for one in found], host, private)
-            return [one for one in found if one["host"] in fit]
-
-    return Checked()
-
-
-def _refuse(addresses: Sequence[str], host: str, private: bool) -> set[str]:
-    """Return the addresses that may be used.
-
-    Raises
-    ------
-    _Refused
-        If there is none.
-    """
-    fit = {one for one in addresses if is_public(one) or (private and not _unwrapped(one).is_link_local)}
-    if not fit:
-        raise _Refused(
-            f"{host} is a private address" if host in addresses else f"{host} has a private address"
-        )
-    return fit
-
-
-def _unwrapped(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    ip = ipaddress.ip_address(address)
-    if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo and ip.teredo[1])
-        if inner is None and (ip in _TRANSLATED or int(ip) >> 32 == 0 and int(ip) > 1):
-            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        return inner or ip
-    return ip
 
 
 def _pause_of(text: str) -> float:

@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from lmr.storage import web
-from lmr.storage.web import MayPass, NotFetched, WebLimits, fetch, is_public, is_web, web_stamp
+from lmr.storage import web, web_hosts
+from lmr.storage.web import MayPass, NotFetched, WebLimits, fetch, is_web, web_stamp
+from lmr.storage.web_hosts import is_public
 from tests.support.photo_host import PhotoHost
 
 PHOTO = bytes(range(256)) * 200
@@ -174,7 +175,7 @@ def test_a_name_of_a_private_address_is_refused(host, monkeypatch):
 
 def test_the_connection_goes_to_the_address_that_was_checked(host, monkeypatch):
     # The name means a public address when it is checked, and this machine if it were asked once more.
-    monkeypatch.setattr(web, "is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(web_hosts, "is_public", lambda address: address == "127.0.0.1")
     asked = answering(monkeypatch, ["127.0.0.1", "10.9.9.9"], ["10.9.9.9"])
     (found,) = fetch([f"http://photos.example:{host.port}/photo"], most_bytes=100_000)
     assert found == PHOTO
@@ -183,7 +184,7 @@ def test_the_connection_goes_to_the_address_that_was_checked(host, monkeypatch):
 
 def test_a_redirect_to_a_name_of_a_private_address_is_refused(host, monkeypatch):
     answering(monkeypatch, ["10.0.0.7"])
-    monkeypatch.setattr(web, "is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(web_hosts, "is_public", lambda address: address == "127.0.0.1")
     before = host.asked["/fault/whole"]
     (found,) = fetch([f"{host.url}/fault/to-name"], most_bytes=100_000)
     assert found.what == "web: elsewhere.example has a private address"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Annotated, NamedTuple
@@ -81,6 +81,12 @@ class IngestSettings(Settings):
     )
     """Largest photo that is fetched from a web address, bytes; larger ones are told and not used."""
 
+    shard_bytes: Annotated[int, Ge(0), Le(100_000_000_000)] = field(default=0, metadata=ADDED_LATER)
+    """Most bytes of photos in a shard, so that large ones lie in smaller shards; 0: any number of bytes."""
+
+    max_side_px: Annotated[int, Ge(0), Le(100_000)] = field(default=0, metadata=ADDED_LATER)
+    """Shrink larger photos to this long side and keep them as JPEG, which saves storage; 0: as they are."""
+
 
 def ingest(photos: Photos, settings: IngestSettings, web: WebSettings | None = None) -> Source:
     """Declare the step that reads photos into the dataset `images`, one per generation of photos.
@@ -110,11 +116,12 @@ def ingest(photos: Photos, settings: IngestSettings, web: WebSettings | None = N
             got=f"descriptors of the {photos.role}",
             fix="give --gallery and --queries, or run the workflow descriptors on them",
         )
-    photos = photos.in_shards_of(settings.photos_per_shard)
+    photos = photos.in_shards_of(settings.photos_per_shard, settings.shard_bytes)
     return concat(_ingest(generation, settings, web or WebSettings()) for generation in photos.generations())
 
 
 def _ingest(photos: Photos, settings: IngestSettings, web: WebSettings) -> Step:
+    settings = replace(settings, photos_per_shard=photos.per_shard)  # less where shards are bounded by bytes
     pieces = (photos.piece(row).url for row in range(len(photos)))
     first = next((url for url in pieces if not is_web(url)), None)
     on_web = any(_is_on_web(photos.url, path) for path in photos.paths)
@@ -169,7 +176,9 @@ def ingest_shard(
     if unread:
         raise _unread(unread, len(paths), url)
     if web is not None:
-        rows = _within(WEB_SHARD_BYTES, rows, [_is_on_web(url, path) for path in paths])
+        rows = _within(
+            settings.shard_bytes or WEB_SHARD_BYTES, rows, [_is_on_web(url, path) for path in paths]
+        )
     made = table(
         {
             "photo": np.asarray(listed["photo"], np.int32),
@@ -284,10 +293,11 @@ def checked(content: bytes | PhotoError, stamp: str, settings: IngestSettings) -
             max_pixels=settings.max_pixels,
             max_scans=settings.max_scans,
             max_seconds=settings.max_seconds,
+            max_side_px=settings.max_side_px,
         )
     except PhotoError as error:
         return _Row(reason=error.what)
-    return _Row(content, found.width, found.height, note=found.note)
+    return _Row(found.shrunk or content, found.width, found.height, note=found.note)
 
 
 def _unread(unread: Sequence[tuple[str, StorageError]], count: int, url: str) -> StorageError:
@@ -315,7 +325,7 @@ def _ingest_cost(photos: Photos, settings: IngestSettings, web: WebSettings) -> 
     sizes = np.array([_size(stamp) for stamp in photos.stamps], np.float64)
     on_web = np.array([_is_on_web(photos.url, path) for path in photos.paths])
     # Of a shard's photos from the web no more is kept than this, whatever they turn out to be.
-    far = WEB_SHARD_BYTES / photos.per_shard
+    far = (settings.shard_bytes or WEB_SHARD_BYTES) / photos.per_shard
     sizes[on_web] = min(far, float(settings.web_max_bytes))
     per_shard = np.add.reduceat(sizes, np.arange(0, len(sizes), photos.per_shard))
     on_the_way = min(web.connections, int(on_web.sum())) * float(settings.web_max_bytes)

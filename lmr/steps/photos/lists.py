@@ -194,7 +194,7 @@ def _refuse_digests(url: str, digests: Mapping[str, Mapping[str, str]]) -> None:
         raise LmrError(
             f"{len(bad):,} digests of {printable(url)} are none",
             got=first_five(bad),
-            fix="write sha256 as 64 hex digits and md5 as 32, as sha256sum and md5sum do, or leave cells empty",
+            fix="write sha256 as 64 hex digits and md5 as 32 (sha256sum, md5sum), or leave cells empty",
         )
 
 

@@ -59,7 +59,7 @@ class Retry:
         return self.photos.paths[row - self.photos.first_row]
 
     def outcome(self, root: str) -> tuple[dict[int, list[int]], list[str]]:
-        """Return shard of `images` to the rows that are there now, where some are; and the others' reasons."""
+        """Return shard of `images` to the rows that are there now, if any; and the reasons of the others."""
         dataset, retried = self.images.dataset(root), self.step.dataset(root)
         good: dict[int, list[int]] = {}
         still: list[str] = []
