@@ -1,18 +1,21 @@
 """Lists of web addresses and of digests: a photo or a row with a reason, and which reasons may pass."""
 
 import hashlib
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from lmr.errors import LmrError
+from lmr.evaluation.kaggle import parse_submission, submission_csv
 from lmr.steps.photos.digests import check_digests
 from lmr.steps.photos.ingest import MAY_PASS, IngestSettings, ingest, ingest_shard
 from lmr.steps.photos.listing import list_photos
 from lmr.steps.photos.web import WebSettings
 from lmr.storage.arrow import note_of
 from tests.features.test_decode import file, noise, scene
+from tests.support.odd_names import ODD_NAMES
 from tests.support.photo_host import PhotoHost
 
 PHOTOS = {"a.jpg": file(scene()), "b c.png": file(scene(), "PNG"), "large.jpg": file(noise(900, 900))}
@@ -89,6 +92,21 @@ def test_lists_on_the_web_are_not_looked_at_when_they_are_read(host, tmp_path):
     assert sum(host.asked.values()) == before
     assert len(set(photos.stamps)) == 1000
     assert photos.ids[0] == "0"
+
+
+def test_photos_of_odd_names_on_the_web(tmp_path):
+    names = [name for name in ODD_NAMES if "?" not in name]  # in an address it begins a question
+    data = {name: file(noise(20 + number, 24)) for number, name in enumerate(names)}
+    with PhotoHost(data) as host:
+        photos = listed(tmp_path / "list.txt", [f"{host.url}/{quote(name)}" for name in names])
+        web = WebSettings(private=True)
+        _, found = ingested(photos, tmp_path / "run", web=web)
+        for name in names:
+            row = found[f"{host.url}/{quote(name)}"]
+            assert (row["reason"], row["image"]) == ("", data[name])
+    assert len(set(photos.ids)) == len(names) >= 60
+    lists = {query: list(photos.ids[:50]) for query in photos.ids}
+    assert dict(parse_submission(submission_csv(lists))) == lists
 
 
 def digest_list(folder, rows):
