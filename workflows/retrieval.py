@@ -27,6 +27,7 @@ from lmr.steps.local_search.index import IndexSettings
 from lmr.steps.local_search.votes import SearchSettings, search
 from lmr.steps.photos.duplicates import DuplicateSettings, find_copies, group_copies, keep_one
 from lmr.steps.photos.ingest import IngestSettings, ingest
+from lmr.steps.photos.web import WebSettings
 from lmr.steps.verification.rerank import rerank
 from lmr.steps.verification.verify import Verified, VerifySettings, verify
 from lmr.steps.workflow import Inputs, Workflow
@@ -37,6 +38,7 @@ class RetrievalSettings:
     """Settings of every step; the defaults are calibrated on development photos for the embedded features."""
 
     ingest: IngestSettings = field(default_factory=IngestSettings)
+    web: WebSettings = field(default_factory=WebSettings)
     duplicates: DuplicateSettings = field(default_factory=DuplicateSettings)
     local: LocalSettings = field(default_factory=LocalSettings)
     index: IndexSettings = field(default_factory=IndexSettings)
@@ -92,8 +94,8 @@ LABELS = {
 
 def build(inputs: Inputs, settings: RetrievalSettings) -> Workflow:
     """Declare the workflow; nothing runs before all of it is declared and checked."""
-    inputs = inputs.in_shards_of(settings.ingest.photos_per_shard)
-    images = inputs.photos.map(lambda photos: ingest(photos, settings.ingest))
+    inputs = inputs.in_shards_of(settings.ingest.photos_per_shard, settings.ingest.shard_bytes)
+    images = inputs.photos.map(lambda photos: ingest(photos, settings.ingest, settings.web))
     copies = find_copies(images, settings.duplicates)
     images = keep_one(images, copies, settings.duplicates)
     local = images.map(lambda side: extract_local(side, settings.local, inputs))

@@ -221,6 +221,7 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
 
 def _about(workflow: str, choices: Choices, preset_name: str, base: Any) -> dict[str, Any]:
     """Return what people want to know of a run, for its report."""
+    weights = {"weights": choices.weights, "local_weights": choices.local_weights}
     urls = {
         "gallery": choices.gallery if choices.gallery is not None else choices.gallery_descriptors,
         "queries": choices.queries if choices.queries is not None else choices.query_descriptors,
@@ -232,6 +233,10 @@ def _about(workflow: str, choices: Choices, preset_name: str, base: Any) -> dict
         "preset_settings": json.loads(json.dumps(dataclasses.asdict(base))),
         "started": time.strftime("%Y-%m-%d %H:%M %Z"),
         "versions": line(),
+        # For `lmr retry`, beside the settings.
+        "choices": {name: getattr(choices, name) for name in ("local", "descriptor", "device", "prune")}
+        | {name: url and storage.absolute(url) for name, url in weights.items()}
+        | {"workflow": storage.absolute(workflow) if workflow.endswith(".py") else workflow},
         # Arrays have no address.
         **{name: storage.absolute(url) for name, url in urls.items() if isinstance(url, str)},
     }

@@ -22,6 +22,11 @@ COMMANDS = {
             "lmr run retrieval --gallery photos/ --queries queries/ --out run/ --copy-matches found/",
         ),
     ),
+    "retry": Command(
+        "lmr.cli.retry:retry",
+        "Try again what failed for a reason that may pass, and make again only what depends on it.",
+        ("lmr retry run/",),
+    ),
     "submit": Command(
         "lmr.cli.runs:submit",
         "Send a workflow to a scheduler and return at once: it goes on without this machine.",

@@ -36,6 +36,7 @@ class Inputs:
     local_weights: Weights | None = None
     device: str = "cpu"
 
-    def in_shards_of(self, photos_per_shard: int) -> "Inputs":
-        """Return the same inputs with so many photos in a shard."""
-        return replace(self, photos=self.photos.map(lambda photos: photos.in_shards_of(photos_per_shard)))
+    def in_shards_of(self, photos_per_shard: int, shard_bytes: int = 0) -> "Inputs":
+        """Return the same inputs with at most so many photos, and bytes of them, in a shard; 0: any bytes."""
+        photos = self.photos.map(lambda photos: photos.in_shards_of(photos_per_shard, shard_bytes))
+        return replace(self, photos=photos)

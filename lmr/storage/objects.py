@@ -273,7 +273,7 @@ def remedy(error: BaseException) -> str:
     if isinstance(error, PermissionError):
         return f"check the permissions of the folder for the user {_user()} on {socket.gethostname()}"
     if isinstance(error, FileNotFoundError):
-        return "check the path; if a finished shard was removed, run the same command again to remake it"
+        return "check the path and its spelling: nothing is there by this name"
     if isinstance(error, ValueError | ImportError):
         return "check the URL's scheme, for example s3://bucket/prefix or a folder"
     return "check that the storage is reachable from this machine, then run the same command again"

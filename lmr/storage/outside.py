@@ -11,6 +11,7 @@ from lmr.errors import PhotoError, StorageError, one_line
 from lmr.storage.objects import remedy, retried
 from lmr.storage.retries import has_stale_credentials, is_transient, retry
 from lmr.storage.urls import file_system, forget_credentials, is_local, local_path, server_of
+from lmr.storage.web import is_web, web_stamp
 
 __all__ = [
     "Piece",
@@ -121,7 +122,10 @@ def _open(url: str) -> int:
 
 
 def stamps_of(urls: Sequence[str]) -> list[str | Exception]:
-    """Return size and time of change (or ETag) of files; where one cannot be looked at, its error stands."""
+    """Return size and time of change (or ETag) of files; where one cannot be looked at, its error stands.
+
+    Web addresses are not looked at: a request for each would take as long as fetching them.
+    """
 
     def info(url: str) -> Mapping[str, Any]:
         fs, path = file_system(url)
@@ -129,6 +133,8 @@ def stamps_of(urls: Sequence[str]) -> list[str | Exception]:
         return found
 
     def look(url: str) -> str | Exception:
+        if is_web(url):
+            return web_stamp(url)
         try:
             if is_local(url):
                 about = os.stat(local_path(url))

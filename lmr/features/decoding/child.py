@@ -15,7 +15,16 @@ from contextlib import suppress
 
 from lmr.errors import PhotoError
 from lmr.features.decoding.decode import inspect_photo
-from lmr.features.decoding.protocol import ANSWER, IDLE_SECONDS, MEMORY_BYTES, REQUEST, read_file, receive
+from lmr.features.decoding.protocol import (
+    ANSWER,
+    IDLE_SECONDS,
+    MEMORY_BYTES,
+    REQUEST,
+    read_file,
+    receive,
+    write_file,
+)
+from lmr.features.decoding.shrink import shrink_photo
 
 __all__ = ["main"]
 
@@ -29,24 +38,29 @@ def main() -> None:
     with socket.socket(fileno=0) as caller, suppress(EOFError, TimeoutError, ConnectionError):
         while True:
             caller.settimeout(IDLE_SECONDS)
-            length, max_pixels, max_scans, seconds = REQUEST.unpack(receive(caller, REQUEST.size))
+            length, max_pixels, max_scans, seconds, max_side = REQUEST.unpack(receive(caller, REQUEST.size))
             caller.settimeout(None)
             data = read_file(photo, length)
             signal.setitimer(signal.ITIMER_PROF, seconds)
-            answer = json.dumps(_inspect(data, max_pixels, max_scans)).encode()
+            found, shrunk = _inspect(data, max_pixels, max_scans, max_side)
             signal.setitimer(signal.ITIMER_PROF, 0)
             del data
-            caller.sendall(ANSWER.pack(len(answer)) + answer)
+            if shrunk:
+                write_file(photo, shrunk)
+            answer = json.dumps(found).encode()
+            caller.sendall(ANSWER.pack(len(answer), len(shrunk)) + answer)
 
 
-def _inspect(data: bytes, max_pixels: int, max_scans: int) -> dict[str, object]:
+def _inspect(data: bytes, max_pixels: int, max_scans: int, max_side: int) -> tuple[dict[str, object], bytes]:
     try:
         found = inspect_photo(data, max_pixels=max_pixels, max_scans=max_scans)
+        if max_side and max(found.width, found.height) > max_side:
+            found = shrink_photo(data, max_side, max_pixels=max_pixels, max_scans=max_scans, note=found.note)
     except PhotoError as error:
-        return {"reason": error.what, "got": error.got, "fix": error.fix}
+        return {"reason": error.what, "got": error.got, "fix": error.fix}, b""
     except MemoryError:
-        return {"reason": f"needs more than {MEMORY_BYTES >> 30} GiB of memory to be decoded"}
-    return {"width": found.width, "height": found.height, "note": found.note}
+        return {"reason": f"needs more than {MEMORY_BYTES >> 30} GiB of memory to be decoded"}, b""
+    return {"width": found.width, "height": found.height, "note": found.note}, found.shrunk
 
 
 def _bound_memory() -> None:

@@ -67,11 +67,14 @@ class Inspected:
         Upright size, pixels.
     note
         What is not as it should be with a photo that can be used; empty for most.
+    shrunk
+        The photo as a smaller JPEG, whose size the above is then; empty where it stays as it is.
     """
 
     width: int
     height: int
     note: str = ""
+    shrunk: bytes = b""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 from lmr.errors import LmrError, PhotoError, one_line
 from lmr.features.decoding.decode import MAX_PIXELS, MAX_SCANS, Inspected
 from lmr.features.decoding.formats import format_of
-from lmr.features.decoding.protocol import ANSWER, REQUEST, receive, write_file
+from lmr.features.decoding.protocol import ANSWER, REQUEST, read_file, receive, write_file
 
 __all__ = ["MAX_SECONDS", "inspect_apart"]
 
@@ -44,8 +44,11 @@ def inspect_apart(
     max_pixels: int = MAX_PIXELS,
     max_scans: int = MAX_SCANS,
     max_seconds: float = MAX_SECONDS,
+    max_side_px: int = 0,
 ) -> Inspected:
     """Look at a photo as `inspect_photo` does, in another process, within bounds of time and memory.
+
+    A photo of a longer side than `max_side_px` is shrunk as `shrink_photo` does.
 
     Parameters
     ----------
@@ -55,6 +58,8 @@ def inspect_apart(
         As of `inspect_photo`.
     max_seconds
         Processor time, s.
+    max_side_px
+        Longest side that a photo keeps, pixels; 0: any.
 
     Raises
     ------
@@ -63,14 +68,14 @@ def inspect_apart(
     LmrError
         If the decoder was ended from outside or cannot be started, which says nothing of the photo.
     """
-    request = REQUEST.pack(len(data), max_pixels, max_scans, max_seconds)
+    request = REQUEST.pack(len(data), max_pixels, max_scans, max_seconds, max_side_px)
     name = form.name if (form := format_of(data)) else "file"
     code: int | None = None
     # A decoder that was idle may have ended meanwhile, and a crash must show twice to be the photo's.
     for fresh in (False, True, True):
         decoder = _take(fresh)
         try:
-            found = decoder.ask(request, data, stalled_seconds=10 * max_seconds + _STALLED_SECONDS)
+            found, shrunk = decoder.ask(request, data, stalled_seconds=10 * max_seconds + _STALLED_SECONDS)
         except (EOFError, ConnectionError):
             code = decoder.end()
             if code == -signal.SIGPROF:
@@ -86,7 +91,7 @@ def inspect_apart(
             _idle.append(decoder)
         if "reason" in found:
             raise PhotoError(found["reason"], got=found.get("got"), fix=found.get("fix"))
-        return Inspected(found["width"], found["height"], found["note"])
+        return Inspected(found["width"], found["height"], found["note"], shrunk)
     if code is not None and -code in _CRASHES:
         raise PhotoError(f"damaged {name}: it crashes the decoder", got=signal.Signals(-code).name)
     raise LmrError(
@@ -142,20 +147,21 @@ class _Decoder:
                 "user's number of processes is not used up",
             ) from error
 
-    def ask(self, request: bytes, data: bytes, *, stalled_seconds: float) -> dict[str, Any]:
-        """Send a request and a file; return the answer."""
+    def ask(self, request: bytes, data: bytes, *, stalled_seconds: float) -> tuple[dict[str, Any], bytes]:
+        """Send a request and a file; return the answer, and the shrunk photo if there is one."""
         self._socket.settimeout(stalled_seconds)
         try:
             write_file(self._photo, data)
             self._socket.sendall(request)
-            (length,) = ANSWER.unpack(receive(self._socket, ANSWER.size))
+            length, shrunk_bytes = ANSWER.unpack(receive(self._socket, ANSWER.size))
             answer: dict[str, Any] = json.loads(receive(self._socket, length))
+            shrunk = read_file(self._photo, shrunk_bytes) if shrunk_bytes else b""
         except TimeoutError as error:
             raise LmrError(
                 f"the process that decodes photos did not answer for {stalled_seconds:.0f} s",
                 fix="see whether the machine swaps or was suspended, then run the same command again",
             ) from error
-        return answer
+        return answer, shrunk
 
     def end(self) -> int:
         """End the process; return its exit status."""

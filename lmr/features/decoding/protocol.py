@@ -6,11 +6,11 @@ import struct
 
 __all__ = ["ANSWER", "IDLE_SECONDS", "MEMORY_BYTES", "REQUEST", "read_file", "receive", "write_file"]
 
-REQUEST = struct.Struct("<QQId")
-"""Bytes of the photo, most pixels, most scans, most seconds of processor time."""
+REQUEST = struct.Struct("<QQIdI")
+"""Bytes of the photo, most pixels, most scans, most seconds of processor time, the longest side (0: any)."""
 
-ANSWER = struct.Struct("<I")
-"""Bytes of the JSON that follows."""
+ANSWER = struct.Struct("<IQ")
+"""Bytes of the JSON that follows, and of the shrunk photo that is in the photo's file then; 0: none."""
 
 IDLE_SECONDS = 120.0
 """A decoder that has had nothing to do for this long ends."""

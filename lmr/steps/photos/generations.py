@@ -18,6 +18,7 @@ from lmr import storage
 from lmr.errors import ShardError
 from lmr.runtime.steps import Role, Source, concat
 from lmr.steps.photos.listing import Photos, stored_list
+from lmr.steps.photos.tries import read_tries, tried, with_tries
 from lmr.storage.json_files import read_json, write_json
 
 __all__ = ["LEARN_AGAIN", "Recalled", "learned_from", "recall", "remember"]
@@ -74,9 +75,11 @@ def recall(listed: Photos, root: str) -> Recalled:
     histories = sorted(_histories(listed.role, root), key=lambda known: -sum(known.values()))
     if not histories:
         return Recalled(listed, "")
+    tries = read_tries(listed.role, root)
+    listed = with_tries(listed, tries)
     lost, unread = [], []
     for history in histories:
-        generations = {fingerprint: _generation(listed.role, root, fingerprint) for fingerprint in history}
+        generations = {one: _generation(listed.role, root, one, tries) for one in history}
         known = _under_known_paths(listed, [one for some in generations.values() for one in some or ()])
         row_of = {identity: row for row, identity in enumerate(_identities(known))}
         rows = {f: [row_of[k] for k in some or () if k in row_of] for f, some in generations.items()}
@@ -184,10 +187,11 @@ def _histories(role: Role, root: str) -> list[_History]:
     return histories
 
 
-def _generation(role: Role, root: str, fingerprint: str) -> list[_Identity] | None:
+def _generation(role: Role, root: str, fingerprint: str, tries: Mapping[str, int]) -> list[_Identity] | None:
     """Read the photos of one generation; None when its list is no longer there, or damaged."""
     try:
         rows = stored_list(role, root, fingerprint).read(0, ["path", "stamp"])
     except ShardError:
         return None
-    return list(zip(*(rows.column(name).to_pylist() for name in rows.column_names), strict=True))
+    paths, stamps = (rows.column(name).to_pylist() for name in rows.column_names)
+    return [(path, tried(path, stamp, tries)) for path, stamp in zip(paths, stamps, strict=True)]

@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from lmr import storage
 from lmr.errors import LmrError, StorageError
@@ -40,18 +41,23 @@ class Layout:
         The rows at which generations begin.
     per_shard
         Photos in a shard.
+    counts
+        The same of each generation, where they differ because shards are bounded by bytes too.
     """
 
     starts: tuple[int, ...]
     per_shard: int
+    counts: tuple[int, ...] = ()
 
     def place(self, row: int) -> tuple[int, int]:
         """Return the shard that a photo lies in, and its place there."""
         shard = 0
-        for start, stop in itertools.pairwise([*self.starts, row + 1]):
+        counts = self.counts or (self.per_shard,) * len(self.starts)
+        spans = zip(itertools.pairwise([*self.starts, row + 1]), counts, strict=True)
+        for (start, stop), count in spans:
             if row < stop:
-                return shard + (row - start) // self.per_shard, (row - start) % self.per_shard
-            shard += -(-(stop - start) // self.per_shard)
+                return shard + (row - start) // count, (row - start) % count
+            shard += -(-(stop - start) // count)
         raise IndexError(f"row {row} before the first generation")
 
 
@@ -86,6 +92,8 @@ class Photos:
         Row of the first of these photos, in one generation of several.
     per_shard
         How many of them lie in a shard.
+    shard_bytes
+        How many bytes of them lie in a shard at most, besides photos that are larger alone; 0: any number.
     left_out
         What else lies in the folder, counted by kind; empty when there is nothing.
     labels
@@ -102,6 +110,7 @@ class Photos:
     starts: tuple[int, ...] = (0,)
     first_row: int = 0
     per_shard: int = PHOTOS_PER_SHARD
+    shard_bytes: int = 0
     left_out: str = ""
     labels: tuple[str, ...] = ()
     moved: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -112,19 +121,34 @@ class Photos:
     @property
     def shards(self) -> int:
         """How many shards they fill; no shard crosses generations."""
-        stops = [*self.starts[1:], len(self)]
-        return sum(
-            -(-(stop - start) // self.per_shard) for start, stop in zip(self.starts, stops, strict=True)
+        spans = zip(self._spans, self._counts, strict=True)
+        return sum(-(-(stop - start) // count) for (start, stop), count in spans)
+
+    @property
+    def _spans(self) -> list[tuple[int, int]]:
+        return list(zip(self.starts, [*self.starts[1:], len(self)], strict=True))
+
+    @cached_property
+    def _counts(self) -> tuple[int, ...]:
+        """How many photos lie in a shard, of each generation.
+
+        They are not the same for all, so that larger photos that are added make no shard of others anew.
+        """
+        if not self.shard_bytes:
+            return (self.per_shard,) * len(self.starts)
+        sizes = np.array([int(stamp.split(" ")[0]) for stamp in self.stamps])
+        return tuple(
+            _largest_count(sizes[start:stop], self.per_shard, self.shard_bytes) for start, stop in self._spans
         )
 
     @property
     def layout(self) -> Layout:
         """How they lie in shards."""
-        return Layout(self.starts, self.per_shard)
+        return Layout(self.starts, self.per_shard, self._counts if self.shard_bytes else ())
 
-    def in_shards_of(self, per_shard: int) -> "Photos":
-        """Return the same photos, so many in a shard."""
-        return replace(self, per_shard=per_shard)
+    def in_shards_of(self, per_shard: int, shard_bytes: int = 0) -> "Photos":
+        """Return the same photos, at most so many and so many bytes of them in a shard; 0: any bytes."""
+        return replace(self, per_shard=per_shard, shard_bytes=shard_bytes)
 
     def first(self, count: int) -> "Photos":
         """Return the first photos only."""
@@ -132,9 +156,11 @@ class Photos:
         return replace(self._slice(0, count), starts=starts)
 
     def generations(self) -> list["Photos"]:
-        """Return each generation alone."""
-        stops = [*self.starts[1:], len(self)]
-        return [self._slice(start, stop) for start, stop in zip(self.starts, stops, strict=True)]
+        """Return each generation alone, with as many photos in a shard as its own sizes allow."""
+        return [
+            replace(self._slice(start, stop), per_shard=count, shard_bytes=0)
+            for (start, stop), count in zip(self._spans, self._counts, strict=True)
+        ]
 
     def take(self, rows: Sequence[int]) -> "Photos":
         """Return some of the photos, in this order, as one generation."""
@@ -208,6 +234,23 @@ class Photos:
             fingerprint=digest([*identity, self.first_row] if self.first_row else identity),
             row_group_rows=self.per_shard,
         )
+
+
+def _largest_count(sizes: NDArray[np.int64], most: int, most_bytes: int) -> int:
+    """Return how many photos fit into each shard: at most so many, and so many bytes of them.
+
+    A photo that is larger alone is not counted: otherwise it would make all others lie alone too.
+    """
+    sizes = np.where(sizes > most_bytes, 0, sizes)
+    count = max(1, min(most, len(sizes)))
+    if not len(sizes) or int(sizes.sum()) <= most_bytes:
+        return most
+    while count > 1:
+        largest = int(np.add.reduceat(sizes, np.arange(0, len(sizes), count)).max())
+        if largest <= most_bytes:
+            return count
+        count = max(1, min(count - 1, int(count * max(0.5, most_bytes / largest))))
+    return 1
 
 
 def photos_of(

@@ -4,14 +4,16 @@ import csv
 import io
 import posixpath
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from lmr import storage
 from lmr.errors import LmrError, StorageError
 from lmr.evaluation.kaggle import is_plain_id
 from lmr.evaluation.scores import first_five
 from lmr.steps.parquet_files import parquet_table
+from lmr.steps.photos.digests import DIGESTS, is_digest, with_digests
 from lmr.steps.photos.names import known_path, told, url_of
 from lmr.storage.outside import stamps_of
 from lmr.text import printable
@@ -24,6 +26,14 @@ LIST_SUFFIXES = (".txt", ".csv", ".parquet")
 _PATHS = ("path", "url", "key", "file", "image")
 _IDS = ("id",)
 _LABELS = ("label", "landmark_id", "landmark")
+
+
+class _Entry(NamedTuple):
+    path: str
+    id: str = ""
+    label: str = ""
+    sha256: str = ""
+    md5: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,10 +57,11 @@ class Listed:
 
 
 def read_list(url: str) -> Listed:
-    """Read a list of photos and look at each of them.
+    """Read a list of photos and look at each of them, but for those at web addresses.
 
-    A text file has a path in each line; CSV and Parquet files a column `path` (or `url`, `key`, `file`,
-    `image`), and `id` and `label` if they have them. Relative paths begin at the list's folder.
+    A text file has a path or a web address in each line; CSV and Parquet files a column `path` (or `url`,
+    `key`, `file`, `image`), and `id`, `label`, `sha256` and `md5` if they have them. Relative paths begin at
+    the list's folder.
 
     Raises
     ------
@@ -61,23 +72,29 @@ def read_list(url: str) -> Listed:
     data = storage.read(url)
     suffix = posixpath.splitext(url)[1].lower()
     read = {".txt": _text_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}[suffix]
-    rows: dict[str, tuple[str, str, str]] = {}
+    rows: dict[str, _Entry] = {}
     repeated = 0
-    for entry, photo_id, label in read(data, url):
-        path = _known(entry)
+    for entry in read(data, url):
+        path = _known(entry.path)
         repeated += path in rows
-        rows.setdefault(path, (entry, photo_id, label))
+        rows.setdefault(path, entry)
     if not rows:
         raise LmrError(f"{printable(url)} lists no photo", fix="write one path in each line")
     folder = posixpath.dirname(url)
     stamps = dict(zip(rows, stamps_of([url_of(folder, path) for path in rows]), strict=True))
-    _refuse_missing(url, {rows[path][0]: why for path, why in stamps.items() if isinstance(why, Exception)})
-    ids = {path: photo_id for path, (_, photo_id, _) in rows.items()}
+    _refuse_missing(url, {rows[path].path: why for path, why in stamps.items() if isinstance(why, Exception)})
+    ids = {path: entry.id for path, entry in rows.items()}
     if any(ids.values()):
         _refuse_ids(url, list(ids.values()))
-    labels = {path: label for path, (_, _, label) in rows.items()}
+    labels = {path: entry.label for path, entry in rows.items()}
+    digests = {path: dict(zip(DIGESTS, entry[3:], strict=True)) for path, entry in rows.items()}
+    _refuse_digests(url, {rows[path].path: some for path, some in digests.items()})
     return Listed(
-        {path: stamp for path, stamp in stamps.items() if isinstance(stamp, str)},
+        {
+            path: with_digests(stamp, digests[path])
+            for path, stamp in stamps.items()
+            if isinstance(stamp, str)
+        },
         ids if any(ids.values()) else {},
         labels if any(labels.values()) else {},
         repeated,
@@ -95,14 +112,14 @@ def _is_text(entry: str) -> bool:
     return not any("\ud800" <= c <= "\udfff" for c in entry)
 
 
-def _text_rows(data: bytes, name: str) -> Iterator[tuple[str, str, str]]:
+def _text_rows(data: bytes, name: str) -> Iterator[_Entry]:
     for line in data.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
         # Only the line's end is no part of a name: names may begin and end with spaces.
         if entry := line.removesuffix(b"\r").decode(errors="surrogateescape"):
-            yield entry, "", ""
+            yield _Entry(entry)
 
 
-def _csv_rows(data: bytes, name: str) -> Iterator[tuple[str, str, str]]:
+def _csv_rows(data: bytes, name: str) -> Iterator[_Entry]:
     text = data.removeprefix(b"\xef\xbb\xbf").decode(errors="surrogateescape")
     try:
         rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
@@ -123,25 +140,24 @@ def _csv_rows(data: bytes, name: str) -> Iterator[tuple[str, str, str]]:
         )
     for row in rows[1:]:
         if row:
-            path, photo_id, label = ("" if place is None else row[place] for place in places)
-            yield path, photo_id.strip(), label.strip()
+            path, *others = ("" if place is None else row[place] for place in places)
+            yield _Entry(path, *(one.strip() for one in others))
 
 
-def _parquet_rows(data: bytes, name: str) -> Iterator[tuple[str, str, str]]:
+def _parquet_rows(data: bytes, name: str) -> Iterator[_Entry]:
     table = parquet_table(data, name)
     places = _places([column.lower() for column in table.column_names], name)
     columns = [[None] * len(table) if p is None else table.column(p).to_pylist() for p in places]
     for row in zip(*columns, strict=True):
-        path, photo_id, label = ("" if cell is None else _cell(cell) for cell in row)
-        yield path, photo_id, label
+        yield _Entry(*("" if cell is None else _cell(cell) for cell in row))
 
 
 def _cell(cell: object) -> str:
     return cell.decode(errors="surrogateescape") if isinstance(cell, bytes) else str(cell)
 
 
-def _places(header: Sequence[str], name: str) -> tuple[int, int | None, int | None]:
-    """Return the columns of paths, ids and labels."""
+def _places(header: Sequence[str], name: str) -> tuple[int | None, ...]:
+    """Return the columns of an entry's fields; None where the list has none."""
 
     def place(names: Sequence[str]) -> int | None:
         return next((header.index(one) for one in names if one in header), None)
@@ -153,7 +169,7 @@ def _places(header: Sequence[str], name: str) -> tuple[int, int | None, int | No
             got=f"columns {', '.join(map(printable, header))}"[:200] or "no columns",
             fix=f"name the column that holds them {_PATHS[0]}, in the first line",
         )
-    return paths, place(_IDS), place(_LABELS)
+    return paths, place(_IDS), place(_LABELS), *(place((kind,)) for kind in DIGESTS)
 
 
 def _refuse_missing(url: str, missing: dict[str, Exception]) -> None:
@@ -165,6 +181,21 @@ def _refuse_missing(url: str, missing: dict[str, Exception]) -> None:
         got=first + (" …" if len(missing) > 5 else ""),
         fix="take them out of the list, or put them there; relative paths begin at the list's folder",
     )
+
+
+def _refuse_digests(url: str, digests: Mapping[str, Mapping[str, str]]) -> None:
+    bad = [
+        f"{told(entry)}: {kind} {told(digest[:70])}"
+        for entry, some in digests.items()
+        for kind, digest in some.items()
+        if digest and not is_digest(kind, digest)
+    ]
+    if bad:
+        raise LmrError(
+            f"{len(bad):,} digests of {printable(url)} are none",
+            got=first_five(bad),
+            fix="write sha256 as 64 hex digits and md5 as 32 (sha256sum, md5sum), or leave cells empty",
+        )
 
 
 def _why(error: Exception) -> str:

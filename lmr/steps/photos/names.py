@@ -53,7 +53,8 @@ def url_of(folder: str, path: str) -> str:
 
 def piece_of(url: str, path: str, stamp: str) -> Piece:
     """Return where the bytes of a photo lie: a file, or a part of one."""
-    size, _, *part = stamp.split(" ")
+    size, _, *more = stamp.split(" ")
+    part = [one for one in more if ":" not in one]  # what is written `name:value` says no place
     if not part:
         return Piece(url_of(url, path))
     offset, letters = map(int, part)

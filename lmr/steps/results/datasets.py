@@ -177,7 +177,8 @@ def _plain(value: Any, root: str) -> Any:
     if isinstance(value, Both):
         return {role: _plain(one, root) for role, one in value.items()}
     if isinstance(value, Layout):
-        return {"starts": list(value.starts), "per_shard": value.per_shard}
+        counts = {"counts": list(value.counts)} if value.counts else {}
+        return {"starts": list(value.starts), "per_shard": value.per_shard, **counts}
     if isinstance(value, Mapping):
         return {name: _plain(one, root) for name, one in value.items()}
     if isinstance(value, tuple):
@@ -209,7 +210,11 @@ def _opened(record: Mapping[str, Any], root: str) -> RunDatasets:
         root=root,
         photos=both("photos"),
         images=maybe_both("images"),
-        layouts=layouts.map(lambda about: Layout(tuple(about["starts"]), int(about["per_shard"]))),
+        layouts=layouts.map(
+            lambda about: Layout(
+                tuple(about["starts"]), int(about["per_shard"]), tuple(about.get("counts", ()))
+            )
+        ),
         rankings={name: dataset(about) for name, about in record["rankings"].items()},
         labels=dict(record["labels"]),
         submission=dataset(record["submission"]),

@@ -3,6 +3,7 @@
 The kinds are those of tests/features/test_decode.py, and what only a folder can hold.
 """
 
+import importlib.util
 import json
 import shutil
 
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from lmr.cluster.client import Where
+from lmr.features.decoding.formats import FORMATS, pillow_name
 from lmr.scheduler.run import run
 from lmr.steps.both import Both
 from lmr.steps.features.described import extract_global
@@ -21,7 +23,8 @@ from lmr.steps.photos.listing import list_photos
 from lmr.steps.photos.unusable import check_photos
 from lmr.steps.workflow import Inputs, Weights
 from lmr.storage.arrow import column, ragged
-from tests.features.test_decode import DAMAGED, WHOLE, exif, file, scene
+from tests.features import test_kinds_of_photos as modern
+from tests.features.test_decode import DAMAGED, WHOLE, ending_early, exif, file, noise, scene
 from tests.support.shared import shared
 from tests.support.toys import Quiet
 
@@ -41,6 +44,35 @@ def odd_shapes():
         yield name, file(rng.integers(0, 256, (height, width, 3), np.uint8), "PNG")
 
 
+def further_kinds():
+    """Yield name, content and reason of kinds that not every program reads."""
+    for kind, make in modern.METADATA.items():
+        yield f"metadata {kind}", make(), ""
+    for kind, (lowest, highest, dtype) in modern.GREY.items():
+        yield f"grey {kind}", file(Image.fromarray(modern.ramp(lowest, highest, dtype)), "TIFF"), ""
+    for number, (mode, options) in enumerate(modern.CUT):
+        photo = Image.fromarray(np.kron(noise(100, 90), np.ones((4, 4, 1), np.uint8))).convert(mode)
+        whole = file(photo, quality=80, **options)
+        yield f"cut {number}", whole[:-20], ""
+        yield f"cut too far {number}", ending_early(whole, 0.8), "truncated JPEG"
+    for kind, options in modern.MODERN.items():
+        extra = next((form.module for form in FORMATS if form.pillow == kind and form.module), "PIL")
+        if importlib.util.find_spec(extra):
+            pillow_name(next(form for form in FORMATS if form.pillow == kind))
+            yield f"modern {kind}", file(scene(), kind, **options), ""
+    large = file(scene())
+    yield "raw of a camera", modern.raw_of([file(noise(20, 30)), large]), ""
+    for number, start in enumerate((b"FUJIFILMCCD-RAW 0201", b"IIU\0\x18\0\0\0", b"IIRO\x08\0")):
+        yield f"raw {number}", start + bytes(200) + large, ""
+    name = "camera raw file (RAF) without a preview"
+    yield "raw without preview", b"FUJIFILMCCD-RAW 0201" + bytes(200), name
+    yield "bits as text", b"P1\n3 2\n1 0 1\n0 1 0\n", ""
+    yield "bits as text, half", b"P1\n3 2\n1 0", "truncated PPM"
+    yield "many scans", modern.many_scans(200), "JPEG of more than 100 scans"
+    yield "profile that is none", file(scene(), icc_profile=b"nonsense" * 20), ""
+    yield "padded before its end", large[:2] + b"\xff" * 5000 + large[2:], ""
+
+
 @pytest.fixture(scope="module")
 def kinds():
     """Name to content, and name to the reason expected against it (none: it must be decoded)."""
@@ -55,6 +87,9 @@ def kinds():
     content |= dict(odd_shapes())
     content["grey"] = file(Image.fromarray(scene()).convert("L"))
     content["grey_16"] = file(Image.fromarray(np.full((40, 60), 9000, np.uint16)), "PNG")
+    for kind, data, reason in further_kinds():
+        name = f"further_{''.join(c if c.isalnum() else '_' for c in kind)}"
+        content[name], reasons[name] = data, reason
     return content, {name: reasons.get(name, "") for name in content}
 
 
@@ -74,10 +109,11 @@ def photos(kinds, tmp_path):
     return folder, reasons | {"inside": "", "link": ""}
 
 
-def test_there_are_at_least_thirty_kinds_of_damage_and_of_oddness(kinds):
+def test_there_are_at_least_a_hundred_kinds_of_damage_and_of_oddness(kinds):
     reasons = list(kinds[1].values())
-    assert sum(map(bool, reasons)) >= 30
-    assert sum(not reason for reason in reasons) >= 30
+    assert len(reasons) >= 100
+    assert sum(map(bool, reasons)) >= 40
+    assert sum(not reason for reason in reasons) >= 60
 
 
 def ingested(folder):
