@@ -232,6 +232,9 @@ def _about(workflow: str, choices: Choices, preset_name: str, base: Any) -> dict
         "preset_settings": json.loads(json.dumps(dataclasses.asdict(base))),
         "started": time.strftime("%Y-%m-%d %H:%M %Z"),
         "versions": line(),
+        # By which one more photo is described as these were; see `lmr.api.reopen`.
+        "weights": choices.weights and storage.absolute(choices.weights),
+        "local_weights": choices.local_weights and storage.absolute(choices.local_weights),
         # Arrays have no address.
         **{name: storage.absolute(url) for name, url in urls.items() if isinstance(url, str)},
     }

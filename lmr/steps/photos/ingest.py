@@ -23,7 +23,15 @@ from lmr.steps.photos.names import piece_of
 from lmr.storage.arrow import column, table, with_note
 from lmr.storage.datasets import Dataset
 
-__all__ = ["DECODED_BYTES", "IngestSettings", "UsablePhotos", "ingest", "ingest_shard", "read_usable"]
+__all__ = [
+    "DECODED_BYTES",
+    "IngestSettings",
+    "UsablePhotos",
+    "ingest",
+    "ingest_one",
+    "ingest_shard",
+    "read_usable",
+]
 
 DECODED_BYTES = 4.0 * MAX_PIXELS
 """What the largest photo takes that is decoded at all."""
@@ -129,10 +137,23 @@ def ingest_shard(
                 rows.append(_checked(content, settings))
     if unread:
         raise _unread(unread, len(listed["path"]), url)
+    return _photo_table(np.asarray(listed["photo"], np.int32), listed["id"], rows)
+
+
+def ingest_one(content: bytes, settings: IngestSettings, *, name: str = "") -> pa.Table:
+    """Check one photo that is given as bytes, and return it as the only row of a shard; as `ingest_shard`."""
+    if len(content) > settings.max_bytes:
+        row = _Row(reason=f"too large: {len(content):,} bytes, more than {settings.max_bytes:,}")
+    else:
+        row = _checked(content, settings)
+    return _photo_table(np.zeros(1, np.int32), [name], [row])
+
+
+def _photo_table(photos: NDArray[np.int32], ids: Sequence[str], rows: Sequence[_Row]) -> pa.Table:
     made = table(
         {
-            "photo": np.asarray(listed["photo"], np.int32),
-            "id": listed["id"],
+            "photo": photos,
+            "id": ids,
             "image": pa.array([row.image for row in rows], pa.large_binary()),
             "width": np.array([row.width for row in rows], np.int32),
             "height": np.array([row.height for row in rows], np.int32),
