@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +38,15 @@ __all__ = ["Answer", "FoundPhoto", "PhotoSearch", "open_search"]
 
 _FEW = {verify_shard: verify_listed}
 """Shard functions that read much for few queries, and what makes the same rows of what the queries need."""
+
+
+class _Pair(NamedTuple):
+    inliers: int
+    confident: bool
+    lines: NDArray[np.float32]
+
+
+_UNVERIFIED = _Pair(0, False, np.empty((0, 4), np.float32))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -270,7 +279,7 @@ class PhotoSearch:
         ids, paths = self.run.flow.inputs.photos.gallery.ids, self.run.flow.inputs.photos.gallery.places
         found = []
         for place, row in enumerate(listed.tolist()):
-            more = verified.get(row, (0, False, np.empty((0, 4), np.float32))) if verified is not None else ()
+            more = None if verified is None else verified.get(row, _UNVERIFIED)
             found.append(
                 FoundPhoto(
                     row=row,
@@ -280,14 +289,14 @@ class PhotoSearch:
                     score=float(last.scores[0][place]),
                     similarity=float(similarity[place]),
                     stage=self.stages[int(brought[place])],
-                    **dict(zip(("inliers", "confident", "lines"), more, strict=False)),
+                    inliers=None if more is None else more.inliers,
+                    confident=None if more is None else more.confident,
+                    lines=_UNVERIFIED.lines if more is None else more.lines,
                 )
             )
         return tuple(found)
 
-    def _verified(
-        self, made: Mapping[str, MemoryDataset]
-    ) -> dict[int, tuple[int, bool, NDArray[np.float32]]] | None:
+    def _verified(self, made: Mapping[str, MemoryDataset]) -> dict[int, _Pair] | None:
         """Return inliers, confidence and lines of the photos that were verified; None where none are."""
         flow = self.run.flow
         if flow.verified is None or flow.verified.pairs.fingerprint not in made or flow.local is None:
@@ -309,7 +318,7 @@ class PhotoSearch:
             first = int(np.searchsorted(owners, row))
             there = xy[first + matches[i][:, 1].astype(np.int64)] / [widths[row], heights[row]]
             lines = np.hstack([own[matches[i][:, 0]], there]).astype(np.float32)
-            found[row] = int(counts[i]), row in sure, lines
+            found[row] = _Pair(int(counts[i]), row in sure, lines)
         return found
 
     def _check(self, depend: set[str]) -> None:

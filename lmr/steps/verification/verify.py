@@ -162,7 +162,7 @@ def verify_listed(
     images_gallery: Dataset,
     images_queries: Dataset,
 ) -> pa.Table:
-    """Verify all pairs of a few queries at once, wherever their gallery photos lie; rows as of `verify_shard`.
+    """Verify all pairs of a few queries at once, wherever their photos lie; rows as of `verify_shard`.
 
     No shard of the gallery is read whole: its features are unpacked once on this machine, and those of the
     candidates are gathered from there. A pair's result is the same either way.
