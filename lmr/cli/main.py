@@ -55,6 +55,11 @@ COMMANDS = {
         "Search a finished run's gallery for one photo, or for several, in seconds.",
         ("lmr search run/ photo.jpg", "lmr search run/ *.jpg --page found.html"),
     ),
+    "group": Command(
+        "lmr.cli.group:group",
+        "Group the photos of a finished run's gallery by place, without queries.",
+        ("lmr group run/",),
+    ),
     "matches": Command(
         "lmr.cli.report:matches",
         "Tell what was found for each query, and copy the confident matches into folders.",
