@@ -60,6 +60,11 @@ COMMANDS = {
         "Group the photos of a finished run's gallery by place, without queries.",
         ("lmr group run/",),
     ),
+    "serve": Command(
+        "lmr.cli.serve:serve",
+        "Serve a page on which a run's gallery is searched with photos, and an interface for programs.",
+        ("lmr serve run/",),
+    ),
     "matches": Command(
         "lmr.cli.report:matches",
         "Tell what was found for each query, and copy the confident matches into folders.",
