@@ -62,6 +62,7 @@ def make_app(
         *(Route(path, _static(*about), methods=["GET"]) for path, about in _STATIC.items()),
         Route("/openapi.json", pages.openapi, methods=["GET"]),
         Route("/docs", pages.docs, methods=["GET"]),
+        Route("/favicon.ico", _no_icon, methods=["GET"]),
         Route("/api/about", pages.about, methods=["GET"]),
         Route("/api/search", pages.search, methods=["POST"]),
         Route("/api/photos/{row:int}", pages.photo, methods=["GET"]),
@@ -209,6 +210,10 @@ def _static(name: str, media_type: str) -> Handler:
         return Response(content, media_type=media_type)
 
     return answer
+
+
+async def _no_icon(request: Request) -> Response:
+    return Response(status_code=204)
 
 
 def _number(request: Request, name: str, default: int, least: int, most: int) -> int:
