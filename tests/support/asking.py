@@ -7,7 +7,7 @@ import struct
 import threading
 import time
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from PIL import Image
 
@@ -30,10 +30,10 @@ class Asked:
 def ask(port, method, path, body=None, headers=None, timeout=90):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
-        try:
-            connection.request(method, path, body, headers or {})
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # it has answered already, and reads no more
+        # It may have answered already, and read no more.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            chunked = "transfer-encoding" in (headers or {})
+            connection.request(method, path, body, headers or {}, encode_chunked=chunked)
         answer = connection.getresponse()
         return Asked(answer.status, dict(answer.getheaders()), answer.read())
     finally:
