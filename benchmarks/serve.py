@@ -1,10 +1,10 @@
 """Ask a run's gallery one photo after the other, then serve it under load, hostile uploads among the good.
 
 First the time to open a run, its first answer (which unpacks what is searched), and further ones. Then a
-server of its own process is asked by several clients at once: photos, files that are no photo, cut ones, files
-that claim to be huge, files over the bound, clients that break off, and requests of other sites. Every answer
-has to be the one that its request is due. Printed are searches per second, latencies, and the server's memory
-before and after. The last line is JSON. Seconds depend on what else the machine does.
+server of its own process is asked by several clients at once: photos, files that are no photo, cut ones,
+files that claim to be huge, files over the bound, clients that break off, and requests of other sites. Every
+answer has to be the one that its request is due. Printed are searches per second, latencies, and the
+server's memory before and after. The last line is JSON. Seconds depend on what else the machine does.
 """
 
 import argparse
