@@ -38,6 +38,8 @@ ENVIRONMENT = {
     "LMR_WEIGHTS": "Folder of fetched weights. Without it: `lmr/weights` in the user's cache.",
     "LMR_STORAGE_PATIENCE": "Seconds for which busy storage is waited for. Without it: 60.",
     "LMR_THREADS": "Threads of one task. Without it: 1, since each core has a worker process.",
+    "LMR_SERVE_TOKEN": "Token that requests to `lmr serve` must show. Without it: none on loopback, a new one"
+    " elsewhere.",
     "LMR_DASHBOARD_NAMES": "Names by which browsers may ask for the dashboard; `lmr cluster "
     "scheduler` sets it.",
     "LMR_LEAVE_NOTICE": "A file whose appearance tells a worker to finish and leave; set on AWS.",

@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from lmr.api.ask import open_search
     from lmr.api.retrieve import retrieve, run_workflow
     from lmr.errors import LmrError
     from lmr.steps.results.results import Results, open_run
 
-__all__ = ["LmrError", "Results", "open_run", "retrieve", "run_workflow"]
+__all__ = ["LmrError", "Results", "open_run", "open_search", "retrieve", "run_workflow"]
 
 _PLACES = {
     "LmrError": "lmr.errors",
     "Results": "lmr.steps.results.results",
     "open_run": "lmr.steps.results.results",
+    "open_search": "lmr.api.ask",
     "retrieve": "lmr.api.retrieve",
     "run_workflow": "lmr.api.retrieve",
 }

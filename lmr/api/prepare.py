@@ -233,7 +233,7 @@ def _about(workflow: str, choices: Choices, preset_name: str, base: Any) -> dict
         "preset_settings": json.loads(json.dumps(dataclasses.asdict(base))),
         "started": time.strftime("%Y-%m-%d %H:%M %Z"),
         "versions": line(),
-        # For `lmr retry`, beside the settings.
+        # What settings do not say: for `lmr retry`, and by which one more photo is described as these were.
         "choices": {name: getattr(choices, name) for name in ("local", "descriptor", "device", "prune")}
         | {name: url and storage.absolute(url) for name, url in weights.items()}
         | {"workflow": storage.absolute(workflow) if workflow.endswith(".py") else workflow},

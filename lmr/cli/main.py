@@ -55,6 +55,21 @@ COMMANDS = {
         "Stop a run; what is finished stays, and submitting again goes on from there.",
         ("lmr cancel NAME --scheduler tls://host:8786 --tls certs/",),
     ),
+    "search": Command(
+        "lmr.cli.search:search",
+        "Search a finished run's gallery for one photo, or for several, in seconds.",
+        ("lmr search run/ photo.jpg", "lmr search run/ *.jpg --page found.html"),
+    ),
+    "group": Command(
+        "lmr.cli.group:group",
+        "Group the photos of a finished run's gallery by place, without queries.",
+        ("lmr group run/",),
+    ),
+    "serve": Command(
+        "lmr.cli.serve:serve",
+        "Serve a page on which a run's gallery is searched with photos, and an interface for programs.",
+        ("lmr serve run/",),
+    ),
     "matches": Command(
         "lmr.cli.report:matches",
         "Tell what was found for each query, and copy the confident matches into folders.",

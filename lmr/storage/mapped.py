@@ -15,9 +15,11 @@ import json
 import math
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,16 +31,42 @@ from lmr.storage._sealed import DESCRIPTION, is_whole, seal, sync
 from lmr.storage.arrow import Ragged, arrays_of, column, ragged
 from lmr.storage.datasets import Dataset
 from lmr.storage.folders import private_folder, remove
+from lmr.storage.in_memory import MemoryDataset
 from lmr.storage.locks import locked
 
 Opened = TypeVar("Opened")
 
-__all__ = ["cache_folder", "map_rows", "named_arrays", "stack", "stack_ragged", "unpack", "write_rows"]
+__all__ = [
+    "cache_folder",
+    "kept_open",
+    "map_rows",
+    "named_arrays",
+    "stack",
+    "stack_ragged",
+    "unpack",
+    "write_rows",
+]
+
+_kept: ContextVar[dict[str, Any] | None] = ContextVar("_kept", default=None)
 
 
 def cache_folder() -> Path:
     """Return this user's folder for unpacked datasets on this machine, made if need be."""
     return private_folder("unpacked")
+
+
+@contextmanager
+def kept_open(opened: dict[str, Any]) -> Iterator[None]:
+    """Keep what is opened inside the block, and open nothing that is kept.
+
+    For a program that asks again and again: looking whether a folder is whole takes longer than a small
+    search. Whoever gives the dictionary decides how long its files stay mapped.
+    """
+    token = _kept.set(opened)
+    try:
+        yield
+    finally:
+        _kept.reset(token)
 
 
 def stack(dataset: Dataset, name: str) -> NDArray[Any]:
@@ -78,8 +106,26 @@ def unpack(
     open_
         Opens the finished folder; called while nobody may remove it.
     """
-    root = cache_folder()
+    if isinstance(dataset, MemoryDataset):
+        # Its fingerprint is that of every photo that is asked for: nothing of it may stay. What is mapped
+        # outlives the folder.
+        with tempfile.TemporaryDirectory() as folder:
+            write(Path(folder))
+            return open_(Path(folder))
     name = f"{dataset.step}-{dataset.fingerprint}-{key}"
+    kept = _kept.get()
+    if kept is None:
+        return _unpacked_once(dataset, name, write, open_)
+    if name not in kept:
+        kept[name] = _unpacked_once(dataset, name, write, open_)
+    opened: Opened = kept[name]
+    return opened
+
+
+def _unpacked_once(
+    dataset: Dataset, name: str, write: Callable[[Path], None], open_: Callable[[Path], Opened]
+) -> Opened:
+    root = cache_folder()
     target = root / name
     with locked(root / f"{name}.lock"):
         if is_whole(target):

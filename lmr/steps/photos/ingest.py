@@ -36,6 +36,7 @@ __all__ = [
     "checked",
     "contents",
     "ingest",
+    "ingest_one",
     "ingest_shard",
     "read_usable",
     "with_notes",
@@ -179,10 +180,23 @@ def ingest_shard(
         rows = _within(
             settings.shard_bytes or WEB_SHARD_BYTES, rows, [_is_on_web(url, path) for path in paths]
         )
+    return _photo_table(np.asarray(listed["photo"], np.int32), listed["id"], rows)
+
+
+def ingest_one(content: bytes, settings: IngestSettings, *, name: str = "") -> pa.Table:
+    """Check one photo that is given as bytes, and return it as the only row of a shard; as `ingest_shard`."""
+    if len(content) > settings.max_bytes:
+        row = _Row(reason=f"too large: {len(content):,} bytes, more than {settings.max_bytes:,}")
+    else:
+        row = checked(content, "", settings)
+    return _photo_table(np.zeros(1, np.int32), [name], [row])
+
+
+def _photo_table(photos: NDArray[np.int32], ids: Sequence[str], rows: Sequence[_Row]) -> pa.Table:
     made = table(
         {
-            "photo": np.asarray(listed["photo"], np.int32),
-            "id": listed["id"],
+            "photo": photos,
+            "id": ids,
             "image": pa.array([row.image for row in rows], pa.large_binary()),
             "width": np.array([row.width for row in rows], np.int32),
             "height": np.array([row.height for row in rows], np.int32),

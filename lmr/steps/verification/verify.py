@@ -5,6 +5,7 @@ once and verifies every pair that falls into it. The pairs themselves are 40 MB,
 are unpacked once per machine: both are mapped by all its workers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
 from lmr.retrieval.descriptors import to_float
-from lmr.retrieval.verification.verify import Features, Recipe, verify_pairs
+from lmr.retrieval.verification.verify import Features, Recipe, Verification, verify_pairs
 from lmr.runtime.settings import Part, Settings
 from lmr.runtime.steps import Cost, Each, Source, Step, Whole
 from lmr.steps.both import Both
@@ -25,7 +26,7 @@ from lmr.storage.arrow import Ragged, column, table
 from lmr.storage.datasets import Dataset
 from lmr.storage.mapped import stack
 
-__all__ = ["Verified", "VerifySettings", "verify", "verify_shard"]
+__all__ = ["Verified", "VerifySettings", "verify", "verify_listed", "verify_shard"]
 
 FEATURES_AT_ONCE = 200_000  # of queries, that are held as floats at a time
 PAIR_BYTES = 56.0 + 4.0 * 60  # a pair with as many inliers as a good one has
@@ -147,8 +148,40 @@ def verify_shard(
     for lo, hi in _blocks(counts):
         part = slice(*np.searchsorted(query_of_pair, [lo, hi]))
         pairs = np.stack([query_of_pair[part] - lo, photo[part] - first], axis=1)
-        queries = _query_features(names[lo:hi], local_queries, images_queries, settings.frame_side_px)
+        queries = _gathered(names[lo:hi], local_queries, images_queries, settings.frame_side_px)
         found.append(verify_pairs(queries, gallery, pairs, settings.recipe))
+    return _pair_table(query, photo, found)
+
+
+def verify_listed(
+    settings: Part,
+    *,
+    candidates: Dataset,
+    local_gallery: Dataset,
+    local_queries: Dataset,
+    images_gallery: Dataset,
+    images_queries: Dataset,
+) -> pa.Table:
+    """Verify all pairs of a few queries at once, wherever their photos lie; rows as of `verify_shard`.
+
+    No shard of the gallery is read whole: its features are unpacked once on this machine, and those of the
+    candidates are gathered from there. A pair's result is the same either way.
+    """
+    photos = stack(candidates, "photos")
+    query, rank = np.nonzero(photos >= 0)
+    photo = photos[query, rank]
+    names, query_of_pair = np.unique(query, return_inverse=True)
+    listed, photo_of_pair = np.unique(photo, return_inverse=True)
+    found = verify_pairs(
+        _gathered(names, local_queries, images_queries, settings.frame_side_px),
+        _gathered(listed, local_gallery, images_gallery, settings.frame_side_px),
+        np.stack([query_of_pair, photo_of_pair], axis=1),
+        settings.recipe,
+    )
+    return _pair_table(query, photo, [found])
+
+
+def _pair_table(query: NDArray[Any], photo: NDArray[Any], found: Sequence[Verification]) -> pa.Table:
     inliers = np.concatenate([block.inliers for block in found])
     return table(
         {
@@ -186,18 +219,16 @@ def _blocks(counts: NDArray[np.int64]) -> list[tuple[int, int]]:
     return [*blocks, (start, len(counts))]
 
 
-def _query_features(
-    queries: NDArray[np.integer[Any]], local: Dataset, images: Dataset, side_px: int
-) -> Features:
-    """Gather the features of some queries from the unpacked dataset."""
+def _gathered(photos: NDArray[np.integer[Any]], local: Dataset, images: Dataset, side_px: int) -> Features:
+    """Gather the features of some photos from the unpacked dataset."""
     owners = stack(local, "photo")
-    starts, stops = np.searchsorted(owners, queries), np.searchsorted(owners, queries, side="right")
+    starts, stops = np.searchsorted(owners, photos), np.searchsorted(owners, photos, side="right")
     rows = np.concatenate(
         [np.empty(0, np.int64), *(np.arange(a, b) for a, b in zip(starts, stops, strict=True))]
     )
     offsets = np.concatenate([[0], np.cumsum(stops - starts)]).astype(np.int64)
     columns = {name: stack(local, name)[rows] for name in ("xy", "descriptor", "scale", "orientation")}
-    zoom = _zoom(stack(images, "width")[queries], stack(images, "height")[queries], side_px)
+    zoom = _zoom(stack(images, "width")[photos], stack(images, "height")[photos], side_px)
     return _features(columns, offsets, zoom)
 
 

@@ -1,0 +1,1 @@
+"""A small web application that searches a finished run's gallery: `lmr serve`."""

@@ -1,0 +1,106 @@
+"""`lmr search`: a finished run is asked for photos that it does not know."""
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lmr import storage
+from lmr.cli.report import Run
+from lmr.text import printable
+
+if TYPE_CHECKING:
+    from lmr.api.ask import Answer
+    from lmr.api.reopen import Reopened
+
+__all__ = ["OwnCode", "search"]
+
+out = Console(highlight=False)
+
+OwnCode = Annotated[
+    bool,
+    typer.Option("--own-code", help="Run the workflow file or extractor that the run's folder names."),
+]
+
+
+def search(
+    run: Run,
+    photos: Annotated[list[str], typer.Argument(help="Photos to search for: paths or URLs.")],
+    most: Annotated[int, typer.Option("--most", min=1, help="Photos that are shown of each answer.")] = 20,
+    until: Annotated[
+        str | None, typer.Option(help="Stage whose list is shown, such as expand. Default: the last.")
+    ] = None,
+    page: Annotated[str | None, typer.Option(help="Write a page with pictures to this file too.")] = None,
+    own_code: OwnCode = False,
+) -> None:
+    """Search a finished run's gallery for one photo, or for several, in seconds."""
+    from lmr.api.answers import shown_answer
+    from lmr.api.ask import PhotoSearch
+    from lmr.api.reopen import reopen
+    from lmr.errors import LmrError
+    from lmr.evaluation.answer_page import ShownAnswer, render_answers
+
+    started = time.perf_counter()
+    opened = reopen(run, own_code=own_code)
+    asked = PhotoSearch(opened, until)
+    _tell(f"opened in {time.perf_counter() - started:.1f} s")
+    shown, failed = [], 0
+    for photo in photos:
+        started = time.perf_counter()
+        try:
+            content = storage.read(storage.absolute(photo))
+            answer = asked.ask(content, most=most)
+        except LmrError as error:
+            failed += 1
+            _tell(f"{photo}: could not be searched for ({error.what})")
+            shown.append(ShownAnswer(name=photo, says=f"It could not be searched for: {error.what}."))
+            continue
+        said = f"{sentence(answer)} ({time.perf_counter() - started:.2f} s)"
+        _tell(f"{photo}: {said}")
+        out.print(_table(answer, opened))
+        if page is not None:
+            shown.append(shown_answer(opened, photo, content, answer, sentence(answer)))
+    if page is not None:
+        storage.put(storage.absolute(page), render_answers("Photos that were searched for", shown).encode())
+        _tell(f"page {page}")
+    if failed:
+        raise LmrError(
+            f"{failed} of {len(photos)} photos could not be searched for",
+            fix="see the reasons above; the answers of the others are complete",
+        )
+
+
+def sentence(answer: "Answer") -> str:
+    """Return what people read of an answer."""
+    count = len(answer.matches)
+    if not count:
+        return "no match"
+    found = f"{count:,} match{'es' if count != 1 else ''}"
+    return found if answer.confident is None else f"{found}, {answer.confident or 'none'} of them confident"
+
+
+def _table(answer: "Answer", run: "Reopened") -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("", justify="right")
+    table.add_column("photo", overflow="fold")
+    verified = answer.confident is not None
+    for name in (*(["confident", "inliers"] if verified else []), "similarity"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("found by", no_wrap=True)
+    for one in answer.matches:
+        sure = ["yes" if one.confident else "", f"{one.inliers:,}" if one.inliers else "–"]
+        table.add_row(
+            str(one.rank),
+            Text(printable(one.path)),
+            *(sure if verified else []),
+            f"{one.similarity:.3f}",
+            Text(printable(run.datasets.label(one.stage))),
+        )
+    return table
+
+
+def _tell(text: str) -> None:
+    out.print(Text(printable(text)), soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Steps that find groups of photos of one place, without queries."""
