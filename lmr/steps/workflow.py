@@ -12,6 +12,7 @@ from lmr.steps.features.weights import Weights
 from lmr.steps.inputs import Inputs
 from lmr.steps.photos.unusable import check_photos
 from lmr.steps.ranking import Ranked
+from lmr.steps.recognition.recognise import Recognised
 from lmr.steps.results.scores import score_rankings
 from lmr.steps.results.submission import name_submission
 from lmr.steps.verification.verify import Verified
@@ -42,6 +43,8 @@ class Workflow:
         Pairs that were verified, and the candidates in the order that follows from them.
     described
         Global descriptors.
+    recognised
+        Names of the queries' landmarks, of a workflow of recognition: they are submitted then.
     """
 
     inputs: Inputs
@@ -51,6 +54,7 @@ class Workflow:
     local: Both[Extracted] | None = None
     verified: Verified | None = None
     described: Both[Described] | None = None
+    recognised: Recognised | None = None
 
     @cached_property
     def submission(self) -> Step:
@@ -76,5 +80,6 @@ class Workflow:
         rankings = [ranked.step for ranked in self.rankings.values()]
         # The pairs are no mere means to a ranking: tables and calibration read them.
         pairs = self.verified.pairs if self.verified else None
-        ends = [self.unusable, *rankings, self.submission, pairs, self.scores]
+        names = self.recognised.steps if self.recognised else []
+        ends = [self.unusable, *rankings, self.submission, pairs, self.scores, *names]
         return [step for step in ends if step is not None]

@@ -57,6 +57,8 @@ class RunDatasets:
         Local features and global descriptors; None where the workflow has none to show.
     pairs, verified
         The verified pairs, and the name of the ranking that puts confident matches first; None without.
+    recognised
+        Of a workflow of recognition, what it is read from by name; see `Recognised`. None of others.
     about
         What else people want to know of the run: its workflow, command, folders, preset and versions.
     """
@@ -77,6 +79,7 @@ class RunDatasets:
     described: Both[Dataset] | None = None
     pairs: Dataset | None = None
     verified: str | None = None
+    recognised: Mapping[str, Dataset] | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def label(self, stage: str) -> str:
@@ -111,6 +114,11 @@ class RunDatasets:
             verified=verified[0] if verified else None,
             steps=tuple(source.dataset(root) for source in grouped(closure(flow.targets))),
             settings=_settings(settings),
+            recognised=(
+                {name: source.dataset(root) for name, source in flow.recognised.sources.items()}
+                if flow.recognised
+                else None
+            ),
             about=dict(about or {}),
         )
 
@@ -222,5 +230,11 @@ def _opened(record: Mapping[str, Any], root: str) -> RunDatasets:
         described=maybe_both("described"),
         pairs=maybe("pairs"),
         verified=record["verified"],
+        # Runs of before know of no recognition.
+        recognised=(
+            {name: dataset(about) for name, about in record["recognised"].items()}
+            if record.get("recognised")
+            else None
+        ),
         about=dict(record.get("about") or {}),
     )

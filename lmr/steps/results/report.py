@@ -30,6 +30,7 @@ from lmr.steps.results.files import Unusable, read_unusable, store_photos, store
 from lmr.steps.results.lists import QueryLists, RunLists
 from lmr.steps.results.matches import store_matches
 from lmr.steps.results.pictures import Pictures, draw, pick
+from lmr.steps.results.recognition import store_recognition
 from lmr.storage.datasets import Dataset
 from lmr.storage.json_files import read_json
 
@@ -47,11 +48,14 @@ _DATA = re.compile(r"(data-[0-9a-f]{8})/.*")
 def finish_run(run: RunDatasets) -> None:
     """Write all that people read of a run into its folder: submission, scores, matches, report."""
     store_datasets(run)
-    store_submission(run)
+    if run.recognised is None:
+        store_submission(run)
     store_photos(run)
     store_scores(run)
     store_matches(run)
     store_report(run)
+    if run.recognised is not None:
+        store_recognition(run, run.recognised)
 
 
 def store_report(run: RunDatasets, *, most_pictured: int | None = None) -> str:
@@ -87,6 +91,7 @@ def store_report(run: RunDatasets, *, most_pictured: int | None = None) -> str:
         stages=[run.label(name) for name in lists.stages],
         verified=run.verified in lists.stages,
         files=files,
+        more={"recognition.html": "Recognition"} if run.recognised is not None else {},
         scores=scores,
         confident_counts=confident,
         costs=[_cost(dataset, facts) for dataset, facts in made],
