@@ -24,7 +24,8 @@ __all__ = ["choose", "show_results", "show_results_in", "with_workflow"]
 
 def choose(
     workflow: Annotated[
-        str, typer.Argument(help="The workflow's file, or its name: retrieval, recognition, or descriptors.")
+        str,
+        typer.Argument(help="The workflow's file, or its name: retrieval, recognition, or descriptors."),
     ],
     out_: Annotated[str, typer.Option("--out", help="Folder or URL of the run; run again to go on.")],
     gallery: Annotated[str | None, typer.Option(help="Folder or URL of the gallery's photos.")] = None,

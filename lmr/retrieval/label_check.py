@@ -1,4 +1,4 @@
-"""Labels of a gallery that look wrong: what the verified neighbours of a photo are called. Arrays in and out."""
+"""Labels of a gallery that look wrong: what the verified neighbours of a photo are called."""
 
 from dataclasses import dataclass
 from typing import Any
