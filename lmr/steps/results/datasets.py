@@ -133,7 +133,7 @@ def store_datasets(run: RunDatasets, name: str = RECORD) -> None:
     write_json(storage.join(run.root, name), record)
 
 
-def open_datasets(root: str, *, unfinished: bool = False) -> RunDatasets:
+def open_datasets(root: str, *, unfinished: bool = False, record: str = RECORD) -> RunDatasets:
     """Return what `store_datasets` wrote.
 
     Parameters
@@ -142,13 +142,15 @@ def open_datasets(root: str, *, unfinished: bool = False) -> RunDatasets:
         The run's folder.
     unfinished
         Take the run that was begun last, also where it has not ended.
+    record
+        Its record: that of the run that has ended last, or one of those that are kept by settings.
 
     Raises
     ------
     StorageError
         If the folder holds no finished run, or the file is damaged.
     """
-    url = storage.join(root, RECORD)
+    url = storage.join(root, record)
     if unfinished and storage.exists(started := storage.join(root, STARTED)):
         url = started
     again = "run the same command once more: no finished shard is made again"
@@ -158,13 +160,13 @@ def open_datasets(root: str, *, unfinished: bool = False) -> RunDatasets:
             got=f"no {url}",
             fix=f"give the folder that lmr run had as --out, or {again}",
         )
-    record: dict[str, Any] = read_json(url, dict[str, Any], fix=again)
-    if record.get("version") != VERSION:
+    found: dict[str, Any] = read_json(url, dict[str, Any], fix=again)
+    if found.get("version") != VERSION:
         raise StorageError(
-            "another version of lmr made this run", got=f"{url}: version {record.get('version')}", fix=again
+            "another version of lmr made this run", got=f"{url}: version {found.get('version')}", fix=again
         )
     try:
-        return _opened(record, root)
+        return _opened(found, root)
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         got = f"{type(error).__name__}: {error}"[:200]
         raise StorageError(f"{url} is damaged", got=got, fix=again) from error

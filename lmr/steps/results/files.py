@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from lmr import storage
@@ -23,6 +24,7 @@ __all__ = [
     "read_notes",
     "read_scores",
     "read_unusable",
+    "score_rows",
     "store_photos",
     "store_scores",
     "store_submission",
@@ -103,6 +105,14 @@ def read_accuracy(run: RunDatasets) -> dict[str, float]:
     """Return the `accuracy` of recognition; empty for other workflows and without a solution."""
     scored = run.recognised is not None and "scores" in run.recognised
     return _means(run.recognised["scores"], ["accuracy"]) if scored and run.recognised else {}
+
+
+def score_rows(run: RunDatasets) -> pa.Table | None:
+    """Return every query's score after each stage or ingredient: column `id` and theirs; None without scores."""
+    dataset = run.scores if run.recognised is None else run.recognised.get("scores")
+    if dataset is None:
+        return None
+    return dataset.read(0).select(["id", *(run.rankings if run.recognised is None else INGREDIENTS)])
 
 
 def _means(scores: Dataset, names: Iterable[str]) -> dict[str, float]:

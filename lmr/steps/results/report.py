@@ -27,6 +27,7 @@ from lmr.evaluation.scorers import Scores
 from lmr.runtime.tasks import sources_note
 from lmr.steps.results.datasets import RunDatasets, store_datasets
 from lmr.steps.results.files import Unusable, read_unusable, store_photos, store_scores, store_submission
+from lmr.steps.results.kept import keep_results
 from lmr.steps.results.lists import QueryLists, RunLists
 from lmr.steps.results.matches import store_matches
 from lmr.steps.results.pictures import Pictures, draw, pick
@@ -56,6 +57,7 @@ def finish_run(run: RunDatasets) -> None:
     store_report(run)
     if run.recognised is not None:
         store_recognition(run, run.recognised)
+    keep_results(run)
 
 
 def store_report(run: RunDatasets, *, most_pictured: int | None = None) -> str:

@@ -16,6 +16,7 @@ from lmr.runtime.steps import Role
 from lmr.steps.ranking import pair_keys, read_ranking
 from lmr.steps.results.datasets import RunDatasets, open_datasets
 from lmr.steps.results.files import read_scores, read_unusable
+from lmr.steps.results.kept import open_kept
 from lmr.steps.results.matches import match_tables
 from lmr.steps.results.recognition import read_names
 from lmr.steps.results.report import costs_of, store_report
@@ -28,20 +29,23 @@ if TYPE_CHECKING:
 __all__ = ["Results", "open_run"]
 
 
-def open_run(url: str | os.PathLike[str]) -> "Results":
+def open_run(url: str | os.PathLike[str], *, kept: str | None = None) -> "Results":
     """Open the results of a finished run.
 
     Parameters
     ----------
     url
         The run's folder: a path, or any fsspec URL such as `s3://bucket/runs/first`.
+    kept
+        Open results of other settings: a name of a folder below `results/`; `lmr compare` tells them.
 
     Raises
     ------
     StorageError
         If there is no finished run.
     """
-    return Results(open_datasets(storage.absolute(os.fspath(url))))
+    root = storage.absolute(os.fspath(url))
+    return Results(open_datasets(root) if kept is None else open_kept(root, kept))
 
 
 class Results:
