@@ -41,15 +41,17 @@ class NamingRecipe:
     """Photos of the global search that speak for their landmark."""
     alpha: Annotated[float, Ge(0), Le(100)] = 3.0
     """Exponent of their similarity."""
-    neighbour_weight: Weight = 1.0
+    neighbour_weight: Weight = 0.5
     """Weight of a global neighbour of similarity 1."""
     photo_background_weight: Weight = 0.5
     """How much of a photo's likeness to photos without a landmark is taken from its similarity to a query."""
-    vote_weight: Weight = 1.0
-    """Weight of a photo with `vote_saturation` votes or more."""
-    vote_saturation: Annotated[float, Ge(0.001), Le(1_000_000)] = 10.0
-    """Votes of local features above which more say no more."""
-    inlier_weight: Weight = 1.0
+    candidates: Annotated[int, Ge(0), Le(1_000)] = 3
+    """Photos of the local search, those with most votes, whose votes speak for their landmark."""
+    vote_weight: Weight = 2.0
+    """Weight of a photo with `vote_saturation` times the votes of noise or more."""
+    vote_saturation: Annotated[float, Ge(0.001), Le(1_000_000)] = 30.0
+    """Votes above which more say no more, as a multiple of the median of the query's list."""
+    inlier_weight: Weight = 2.0
     """Weight of a verified match with `inlier_saturation` inliers or more."""
     inlier_saturation: Annotated[int, Ge(1), Le(65_535)] = 70
     """Inliers above which more say no more."""
@@ -59,9 +61,9 @@ class NamingRecipe:
     """What is taken from the confidence where no photo of the landmark is a verified match."""
     margin: Annotated[float, Ge(0), Le(1)] = 0.5
     """Share of the second landmark's sum that is taken from the confidence."""
-    background_weight: Weight = 1.0
+    background_weight: Weight = 0.5
     """How much of a query's similarity to photos without a landmark is taken from the confidence."""
-    frequency_weight: Weight = 1.0
+    frequency_weight: Weight = 3.0
     """Factor of the share of unrelated photos that a landmark attracts, taken from the confidence."""
 
 
@@ -156,7 +158,7 @@ def name_after_each(
 
     rows, places = np.nonzero(found.candidates >= 0)
     photos = found.candidates[rows, places].astype(np.int64)
-    voted = np.clip(found.votes[rows, places].astype(np.float64) / recipe.vote_saturation, 0, 1)
+    voted = _vote_strength(found, recipe)[rows, places]
     inliers = found.inliers[rows, places]
     strength = inlier_strength(inliers, min_inliers=recipe.least_inliers, saturation=recipe.inlier_saturation)
     votes = Evidence(rows, photos, voted, recipe.vote_weight)
@@ -211,6 +213,22 @@ def best_photos(evidence: list[Evidence], landmarks: NDArray[np.int64], named: N
     rows, first = np.unique(cells[order, 0], return_index=True)
     best[rows] = cells[order[first], 1]
     return best
+
+
+def _vote_strength(found: Found, recipe: NamingRecipe) -> NDArray[np.float64]:
+    """Return what the votes of the first candidates say, from 0 to 1, beside the noise of their lists.
+
+    Votes that come by chance differ from query to query, as the number of its features does. Most photos of a
+    list have no more than these, so its median stands for them.
+    """
+    listed = np.where(found.candidates >= 0, found.votes, np.nan).astype(np.float64)
+    strength = np.zeros(listed.shape)
+    some = np.flatnonzero((found.candidates >= 0).any(axis=1))
+    noise = np.maximum(np.nanmedian(listed[some], axis=1, keepdims=True), 1e-6)
+    strength[some] = np.clip((np.nan_to_num(listed[some]) / noise - 1) / recipe.vote_saturation, 0, 1)
+    places = np.argsort(np.argsort(-np.nan_to_num(listed, nan=-1.0), axis=1, kind="stable"), axis=1)
+    strength[places >= recipe.candidates] = 0
+    return strength
 
 
 def _power(similarities: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:

@@ -22,7 +22,7 @@ OFF = NamingRecipe(
 )
 WEIGHT = {
     "photo_background": {"photo_background_weight": 0.5},
-    "votes": {"vote_weight": 1.0},
+    "votes": {"vote_weight": 1.0, "vote_saturation": 1.0},
     "inliers": {"inlier_weight": 1.0},
     "unverified": {"unverified_weight": 0.5},
     "margin": {"margin": 0.5},
