@@ -48,7 +48,7 @@ def choose(
     labels: Annotated[
         str | None,
         typer.Option(
-            help="Landmarks of the gallery, for recognition: CSV or Parquet with the columns id and landmark. "
+            help="Landmarks of the gallery, for recognition: CSV or Parquet with columns id and landmark. "
             "Without it, a photo's folder names its landmark."
         ),
     ] = None,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lmr.evaluation import recognition_page
+from lmr.evaluation.pictures import thumbnail
 from lmr.evaluation.recognition_page import (
     Attraction,
     NamedQuery,
@@ -16,9 +17,10 @@ from lmr.evaluation.recognition_page import (
     render_recognition,
 )
 from tests.support.browser import browser, needs_browser
+from tests.support.small_run import jpeg
 
 HOSTILE = "<script>document.title='owned'</script>\x1b[31m"
-PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACw="
+PIXEL = thumbnail(jpeg(90), 64)
 
 
 def page(**more):

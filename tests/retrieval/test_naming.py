@@ -2,6 +2,7 @@
 
 import doctest
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -77,7 +78,7 @@ def test_what_lowers_a_confidence_never_raises_one_or_changes_a_name():
     found, landmarks, distractors = example()
     named, _ = name_after_each(found, landmarks, distractors, NamingRecipe())
     lowering = [named[one] for one in ("inliers", "unverified", "margin", "background", "frequency")]
-    for before, after in zip(lowering, lowering[1:], strict=False):
+    for before, after in pairwise(lowering):
         assert np.array_equal(before.landmarks, after.landmarks)
         assert (after.confidence <= before.confidence).all()
 

@@ -108,7 +108,7 @@ def read_accuracy(run: RunDatasets) -> dict[str, float]:
 
 
 def score_rows(run: RunDatasets) -> pa.Table | None:
-    """Return every query's score after each stage or ingredient: column `id` and theirs; None without scores."""
+    """Return every query's score after each stage or ingredient, and column `id`; None without scores."""
     dataset = run.scores if run.recognised is None else run.recognised.get("scores")
     if dataset is None:
         return None

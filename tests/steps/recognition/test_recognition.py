@@ -100,7 +100,10 @@ def test_submission_and_scores_are_those_of_the_field(world, run):
 def test_a_wrong_label_is_found_and_the_page_shows_it(world, run):
     out, _ = run
     rows = list(csv.DictReader((out / "wrong_labels.csv").read_text().splitlines()))
-    right = {row["id"]: row["landmark"] for row in csv.DictReader((world / "landmarks.csv").read_text().splitlines())}
+    right = {
+        row["id"]: row["landmark"]
+        for row in csv.DictReader((world / "landmarks.csv").read_text().splitlines())
+    }
     assert [row["neighbours_say"] for row in rows] == [right[row["id"]] for row in rows]
     page = (out / "report" / "recognition.html").read_text()
     for row in rows:
