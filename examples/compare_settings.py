@@ -7,6 +7,7 @@ The second run makes only the steps that the setting changes: all others are fou
 Its tables need pandas: pip install -e '.[dataframes]'.
 """
 
+import argparse
 import sys
 from pathlib import Path
 from tempfile import mkdtemp
@@ -29,7 +30,7 @@ def main(folder: Path) -> None:
         )
 
     few = retrieve(10)
-    before = few.matches()  # the folder holds both runs, but its files are of the last one
+    before = few.matches()  # files in the folder are of the last run; results/ keeps both
     many = retrieve(40)
     after = many.matches()
 
@@ -43,8 +44,16 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", nargs="?", type=Path, help="holds gallery/, queries/ and solution.csv")
+    folder = parser.parse_args().folder
+    if folder is not None:
+        try:
+            main(folder)
+        except lmr.LmrError as error:
+            sys.exit(f"error {error}")
     else:
         made = Path(mkdtemp())
         write_world(World(landmarks=4, distractors=8, queries=6, long_side_px=320), made)

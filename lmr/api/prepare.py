@@ -20,11 +20,12 @@ from lmr.errors import SettingsError
 from lmr.features.extractors import is_own, recommended, without_weights
 from lmr.runtime.finish import Finalizer
 from lmr.runtime.settings import differences, layer, parse_overrides, read_toml
-from lmr.runtime.steps import closure
+from lmr.runtime.steps import Given, closure
 from lmr.steps.both import Both
 from lmr.steps.features.own_files import Vectors, check_dimensions, read_vectors
 from lmr.steps.photos.generations import Recalled, recall, remember
 from lmr.steps.photos.listing import PHOTOS_PER_SHARD, Photos, list_photos
+from lmr.steps.recognition.labels import Labels, read_labels, truth_of
 from lmr.steps.results.datasets import STARTED, RunDatasets, store_datasets
 from lmr.steps.results.origins import store_origins
 from lmr.steps.results.report import finish_run
@@ -54,6 +55,8 @@ class Choices:
         Their ids: text or Parquet files, or lists; None where they stand in the Parquet file.
     solution
         Kaggle's CSV file `id,images`; None: nothing is scored.
+    labels
+        For recognition, a CSV or Parquet file `id,landmark` of the gallery; None: its folders name them.
     preset
         Named settings of the workflow; None: its first ones.
     config
@@ -80,6 +83,7 @@ class Choices:
     gallery_ids: str | Sequence[str] | None = None
     query_ids: str | Sequence[str] | None = None
     solution: str | None = None
+    labels: str | None = None
     preset: str | None = None
     config: str | None = None
     overrides: tuple[str, ...] = ()
@@ -197,13 +201,22 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
         if choices.prune:
             count = choices.prune * _photos_per_shard(settings)
             photos = photos.map(lambda some: some.first(count))
-    truth = None
-    if choices.solution:
-        truth = solution_for(read_solution(choices.solution), photos, pruned=bool(choices.prune))
+    solution = truth = labels = None
+    if getattr(module, "RECOGNISES", False):
+        labels, truth, of_labels = _recognition(choices, photos)
+        of_photos += of_labels
+    elif choices.labels is not None:
+        raise SettingsError(
+            "this workflow names no landmarks", got="--labels", fix="run recognition, or leave --labels out"
+        )
+    elif choices.solution:
+        solution = solution_for(read_solution(choices.solution), photos, pruned=bool(choices.prune))
     inputs = Inputs(
         photos=photos,
         vectors=vectors,
-        solution=truth,
+        solution=solution,
+        labels=labels,
+        truth=truth,
         weights=_weights(choices.weights),
         local_weights=_weights(choices.local_weights),
         device=choices.device,
@@ -250,7 +263,7 @@ def _check(choices: Choices) -> None:
             continue  # descriptors may take its place
         if not (isinstance(value, str) and value):
             raise SettingsError(f"{name} names no folder", got=repr(value), fix="give a folder or a URL")
-    for name in ("solution", "preset", "config", "local", "local_weights", "descriptor", "weights"):
+    for name in ("solution", "labels", "preset", "config", "local", "local_weights", "descriptor", "weights"):
         if not isinstance(value := getattr(choices, name), str | None):
             raise SettingsError(
                 f"{name} is no text", got=repr(value)[:100], fix="give a name, a path or a URL"
@@ -304,6 +317,16 @@ def _vectors(choices: Choices) -> Both[Vectors] | None:
     )
     check_dimensions(vectors)
     return vectors
+
+
+def _recognition(choices: Choices, photos: Both[Photos]) -> tuple[Labels, Given | None, tuple[str, ...]]:
+    """Read the labels of the gallery and the landmarks of the queries; tell what is odd about them."""
+    labels, news = read_labels(photos.gallery, choices.labels and storage.absolute(choices.labels))
+    if choices.solution is None:
+        return labels, None, tuple(news)
+    url = storage.absolute(choices.solution)
+    truth, more = truth_of(url, photos.queries, labels, pruned=bool(choices.prune))
+    return labels, truth, (*news, *more)
 
 
 def _photos_per_shard(settings: Any) -> int:

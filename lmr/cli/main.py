@@ -19,6 +19,7 @@ COMMANDS = {
         (
             "lmr run retrieval --gallery photos/ --queries queries/ --out run/",
             "lmr run retrieval --gallery photos/ --queries queries/ --out run/ --plan",
+            "lmr run recognition --gallery photos/ --labels labels.csv --queries queries/ --out run/",
             "lmr run retrieval --gallery photos/ --queries queries/ --out run/ --copy-matches found/",
         ),
     ),
@@ -99,6 +100,11 @@ COMMANDS = {
         "lmr.cli.evaluate:evaluate_command",
         "Score a submission by a protocol of the field.",
         ("lmr evaluate run/submission.csv --solution solution.csv",),
+    ),
+    "compare": Command(
+        "lmr.cli.compare:compare",
+        "Compare runs, or the settings of one run: what differs, which queries were won and lost.",
+        ("lmr compare run/", "lmr compare first/ second/"),
     ),
     "calibrate": Command(
         "lmr.cli.calibrate:calibrate",

@@ -13,7 +13,7 @@ from lmr.text import printable
 if TYPE_CHECKING:
     from lmr.steps.results.datasets import RunDatasets
 
-__all__ = ["Run", "copy", "matches", "report", "tell_answers"]
+__all__ = ["Run", "copy", "matches", "report", "tell_answers", "tell_names"]
 
 Run = Annotated[str, typer.Argument(help="The run's folder or URL: what was --out.")]
 
@@ -75,6 +75,18 @@ def tell_answers(datasets: "RunDatasets", console: Console, most: int = SHOWN) -
             else "the report"
         )
         console.print(Text(printable(f"and {count - total:,} more in {where}")), soft_wrap=True)
+
+
+def tell_names(datasets: "RunDatasets", console: Console, most: int = SHOWN) -> None:
+    """Print the landmark of each query, the first ones, of a run of recognition."""
+    from lmr.steps.results.recognition import read_names
+
+    names = read_names(datasets)
+    for query, named in islice(names.items(), most):
+        said = "no landmark" if named is None else f"{named[0]}, confidence {named[1]:.3f}"
+        console.print(Text(printable(f"{query}: {said}")), soft_wrap=True)
+    if len(names) > most:
+        console.print(f"and {len(names) - most:,} more in landmarks.csv", soft_wrap=True)
 
 
 def copy(datasets: "RunDatasets", folder: str, console: Console, *, links: bool = False) -> None:

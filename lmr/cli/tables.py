@@ -69,11 +69,11 @@ def _special(step: Step) -> str:
     return ", ".join(name for name in step.resources if name != "CPU")
 
 
-def scores_table(scores: Mapping[str, float], labels: Mapping[str, str]) -> Table:
-    """Show mAP@100 after each stage, by its label, and the difference that the stage made."""
-    table = Table(title="mAP@100", title_justify="left")
+def scores_table(scores: Mapping[str, float], labels: Mapping[str, str], measure: str = "mAP@100") -> Table:
+    """Show a score after each stage, by its label, and the difference that the stage made."""
+    table = Table(title=measure, title_justify="left")
     table.add_column("after step")
-    table.add_column("mAP@100", justify="right")
+    table.add_column(measure, justify="right")
     table.add_column("difference", justify="right")
     before: float | None = None
     for name, score in scores.items():

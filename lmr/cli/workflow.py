@@ -24,7 +24,8 @@ __all__ = ["choose", "show_results", "show_results_in", "with_workflow"]
 
 def choose(
     workflow: Annotated[
-        str, typer.Argument(help="The workflow's file, or its name: retrieval, or descriptors.")
+        str,
+        typer.Argument(help="The workflow's file, or its name: retrieval, recognition, or descriptors."),
     ],
     out_: Annotated[str, typer.Option("--out", help="Folder or URL of the run; run again to go on.")],
     gallery: Annotated[str | None, typer.Option(help="Folder or URL of the gallery's photos.")] = None,
@@ -46,7 +47,17 @@ def choose(
     ] = None,
     query_ids: Annotated[str | None, typer.Option(help="The same of the queries.")] = None,
     solution: Annotated[
-        str | None, typer.Option(help="Kaggle's CSV of right photos (id,images), to score every stage.")
+        str | None,
+        typer.Option(
+            help="Kaggle's CSV of right photos (id,images), or of right landmarks (id,landmark), to score it."
+        ),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="Landmarks of the gallery, for recognition: CSV or Parquet with columns id and landmark. "
+            "Without it, a photo's folder names its landmark."
+        ),
     ] = None,
     config: Annotated[str | None, typer.Option(help="TOML file of settings, a table per step.")] = None,
     preset: Annotated[
@@ -92,6 +103,7 @@ def choose(
             gallery_ids=gallery_ids,
             query_ids=query_ids,
             solution=solution,
+            labels=labels,
             config=config,
             preset=preset,
             overrides=tuple(set_ or ()),
@@ -149,20 +161,27 @@ def show_results(datasets: "RunDatasets", out: "Console") -> None:
     """Print what a finished run has for people to read."""
     from lmr import storage
     from lmr.cli import tables
-    from lmr.cli.report import tell_answers
-    from lmr.steps.results.files import read_notes, read_scores, read_unusable
+    from lmr.cli.report import tell_answers, tell_names
+    from lmr.steps.results.files import read_accuracy, read_notes, read_scores, read_unusable
 
     if unusable := read_unusable(datasets):
         out.print(tables.unusable_table(unusable))
     for note in read_notes(datasets):
         out.print(note, soft_wrap=True, markup=False)
     if scores := read_scores(datasets):
-        out.print(tables.scores_table(scores, datasets.labels))
-    tell_answers(datasets, out)
+        measure = "mAP@100" if datasets.recognised is None else "GAP"
+        out.print(tables.scores_table(scores, datasets.labels, measure))
+    if accuracy := read_accuracy(datasets):
+        out.print(f"right names, of queries with a landmark: {accuracy['accuracy']:.4f}")
+    if datasets.recognised is None:
+        tell_answers(datasets, out)
+    else:
+        tell_names(datasets, out)
     for name, file in (
         ("submission", "submission.csv"),
         ("matches", "matches.csv"),
         ("report", "report/index.html"),
+        ("landmarks", "report/recognition.html"),
     ):
         if storage.exists(url := storage.join(datasets.root, file)):
             out.print(f"{name:10} {url}", soft_wrap=True, markup=False)

@@ -27,8 +27,10 @@ __all__ = [
     "StepCost",
     "StepScore",
     "Undecoded",
+    "environment",
     "render_report",
     "report_script",
+    "score_bars",
 ]
 
 
@@ -124,6 +126,8 @@ class Report:
         Whether pairs were verified, so that there are confident matches.
     files
         The queries.
+    more
+        Further pages beside it: what they are called, by their file.
     scores
         The stages in order, each scored on the same queries.
     confident_counts
@@ -145,6 +149,7 @@ class Report:
     stages: Sequence[str] = ()
     verified: bool = False
     files: QueryFiles | None = None
+    more: Mapping[str, str] = field(default_factory=dict)
     scores: Sequence[StepScore] = ()
     confident_counts: Sequence[int] = ()
     costs: Sequence[StepCost] = ()
@@ -162,13 +167,13 @@ def render_report(report: Report) -> str:
         If the stages were scored on different queries.
     """
     return (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
             report=report,
             config=_config(report),
             score_rows=_score_rows(report.scores),
-            score_bars=_score_bars(report.scores),
+            score_bars=score_bars({step.step: step.scores.mean for step in report.scores}),
             score_spread=_spread(_last(report.scores)),
             confident_spread=_confident_spread(report.confident_counts),
             cost_bars=_cost_bars(report.costs),
@@ -242,18 +247,19 @@ def _score_rows(scores: Sequence[StepScore]) -> list[_ScoreRow]:
     return rows
 
 
-def _score_bars(scores: Sequence[StepScore]) -> list[_Bar]:
-    means = [step.scores.mean for step in scores]
+def score_bars(scores: Mapping[str, float]) -> list[_Bar]:
+    """Return a bar per score, with what it gained or lost on the one before."""
+    means = list(scores.values())
     before = [*means[:1], *means[:-1]]
     return [
         _Bar(
-            label=step.step,
+            label=label,
             value=f"{mean:.3f}",
             length=min(mean, last),
             gained=max(mean - last, 0.0),
             lost=max(last - mean, 0.0),
         )
-        for step, mean, last in zip(scores, means, before, strict=True)
+        for label, mean, last in zip(scores, means, before, strict=True)
     ]
 
 
@@ -317,9 +323,10 @@ def _check_same_queries(scores: Sequence[Scores]) -> None:
             )
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Return what pages are rendered by: names of files stand on them as text."""
     templates = resources.files("lmr.evaluation") / "templates"
-    environment = jinja2.Environment(
+    made = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: (templates / name).read_text(encoding="utf-8")),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -327,8 +334,8 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"size": _size, "duration": _duration, "count": _count, "signed": _signed}
-    return environment
+    made.filters |= {"size": _size, "duration": _duration, "count": _count, "signed": _signed}
+    return made
 
 
 def _shown(value: Any) -> Any:

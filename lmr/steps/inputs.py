@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, replace
 
+from lmr.errors import SettingsError
 from lmr.runtime.steps import Given
 from lmr.steps.both import Both
 from lmr.steps.features.own_files import Vectors
 from lmr.steps.features.weights import Weights
 from lmr.steps.photos.listing import Photos
+from lmr.steps.recognition.labels import Labels
 
 __all__ = ["Inputs"]
 
@@ -25,6 +27,10 @@ class Inputs:
         Which photos are right for which query, if known.
     weights, local_weights
         Of the global descriptor's and of the local features' network, where they are networks.
+    labels
+        The landmarks of the gallery's photos, for recognition.
+    truth
+        The landmarks of the queries, if known.
     device
         Where networks run: "cpu", "cuda".
     """
@@ -34,9 +40,27 @@ class Inputs:
     solution: Given | None = None
     weights: Weights | None = None
     local_weights: Weights | None = None
+    labels: Labels | None = None
+    truth: Given | None = None
     device: str = "cpu"
 
     def in_shards_of(self, photos_per_shard: int, shard_bytes: int = 0) -> "Inputs":
         """Return the same inputs with at most so many photos, and bytes of them, in a shard; 0: any bytes."""
         photos = self.photos.map(lambda photos: photos.in_shards_of(photos_per_shard, shard_bytes))
         return replace(self, photos=photos)
+
+    def needed_labels(self) -> Labels:
+        """Return the landmarks of the gallery's photos.
+
+        Raises
+        ------
+        SettingsError
+            If there are none.
+        """
+        if self.labels is None:
+            raise SettingsError(
+                "recognition needs a labelled gallery",
+                got="no labels",
+                fix="give --labels a CSV id,landmark, or a gallery with a folder per landmark",
+            )
+        return self.labels

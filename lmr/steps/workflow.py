@@ -13,6 +13,7 @@ from lmr.steps.inputs import Inputs
 from lmr.steps.photos.duplicates import Copies
 from lmr.steps.photos.unusable import check_photos
 from lmr.steps.ranking import Ranked
+from lmr.steps.recognition.recognise import Recognised
 from lmr.steps.results.scores import score_rankings
 from lmr.steps.results.submission import name_submission
 from lmr.steps.verification.verify import Verified
@@ -45,6 +46,8 @@ class Workflow:
         Global descriptors.
     copies
         Which photos are copies of others, where they are looked for.
+    recognised
+        Names of the queries' landmarks, of a workflow of recognition: they are submitted then.
     """
 
     inputs: Inputs
@@ -55,6 +58,7 @@ class Workflow:
     verified: Verified | None = None
     described: Both[Described] | None = None
     copies: Copies | None = None
+    recognised: Recognised | None = None
 
     @cached_property
     def submission(self) -> Step:
@@ -81,5 +85,6 @@ class Workflow:
         # The pairs are no mere means to a ranking: tables and calibration read them.
         pairs = self.verified.pairs if self.verified else None
         copies = self.copies.queries if self.copies else None
-        ends = [self.unusable, *rankings, self.submission, pairs, copies, self.scores]
+        names = self.recognised.steps if self.recognised else []
+        ends = [self.unusable, *rankings, self.submission, pairs, copies, self.scores, *names]
         return [step for step in ends if step is not None]

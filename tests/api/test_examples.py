@@ -82,6 +82,20 @@ def test_one_pair(monkeypatch):
     assert len(outputs(cells, "image/jpeg")) == 5
 
 
+@pytest.mark.parametrize("argument", ["--help", "no-such-folder", "--nonsense"])
+def test_a_script_tells_what_it_wants_without_a_traceback(argument, tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "compare_settings.py"), argument],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert (done.returncode == 0) == (argument == "--help")
+    assert "Traceback" not in done.stderr
+    assert ("usage" if argument == "--nonsense" else "gallery") in done.stdout + done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.cluster
 def test_compare_settings():

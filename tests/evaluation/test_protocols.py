@@ -178,11 +178,12 @@ def test_junk_is_taken_out_before_ranks_are_counted(ranking, right, junk):
 @given(lists=st.lists(st.tuples(rankings, truths), min_size=1, max_size=5))
 def test_agrees_with_trec_eval_where_definitions_are_the_same(lists):
     trec = pytest.importorskip("pytrec_eval")
-    names = ("map_cut.5", "recall.3,5", "P.3,5", "success.1,5")
+    names = ("map_cut.5,100", "recall.3,5", "P.3,5", "success.1,5")
     truth = {f"q{n}": dict.fromkeys(right, 1) for n, (_, right) in enumerate(lists)}
     run = {f"q{n}": {p: -float(rank) for rank, p in enumerate(r)} for n, (r, _) in enumerate(lists)}
     theirs = trec.RelevanceEvaluator(truth, set(names)).evaluate(run)
     pairs = {"map_at_5": "map_cut_5", "recall@3": "recall_3", "recall@5": "recall_5", "precision@3": "P_3"}
+    pairs["map_at_100"] = "map_cut_100"  # fewer right photos than 100
     pairs |= {"precision@5": "P_5", "hit_rate@1": "success_1", "hit_rate@5": "success_5"}
     for n, (ranking, right) in enumerate(lists):
         for ours, their in pairs.items():

@@ -165,3 +165,10 @@ class TestGap:
         stretched = {photo: (label, np.expm1(c)) for photo, (label, c) in predictions.items()}
         assert gap(dict(reversed(stretched.items())), truth).mean == score
         assert gap(predictions, truth, ignore_non_landmarks=True).mean >= score
+        # What is least sure and wrong costs nothing; a right name that gets surer never lowers the score.
+        below = {**predictions, "zz": ("nothing", min(c for _, c in predictions.values()) - 1)}
+        assert gap(below, {**truth, "zz": []}).mean == score
+        for photo, (label, confidence) in predictions.items():
+            if label in truth[photo]:
+                surer = {**predictions, photo: (label, confidence + 1.5)}
+                assert gap(surer, truth).mean >= score - 1e-12

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from lmr import storage
 from lmr.errors import StorageError
 from lmr.steps.results.datasets import RECORD, STARTED, RunDatasets, open_datasets
+from lmr.steps.results.kept import RESULTS
 from lmr.storage.datasets import Dataset, JoinedDataset, facts_of
 
 __all__ = ["Content", "contents", "delete_contents", "foreign"]
@@ -57,7 +58,7 @@ def contents(root: str) -> list[Content]:
     latest = {url for run in _records(root) for url in _urls(run.steps)}
     found: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     for path, about in storage.find(root).items():
-        if match := _SHARD.fullmatch(path):
+        if (match := _SHARD.fullmatch(path)) and match["folder"] != RESULTS:
             found[match["folder"], match["fingerprint"]][match["file"]] = int(about.get("size") or 0)
     made = []
     for (folder, fingerprint), files in sorted(found.items()):

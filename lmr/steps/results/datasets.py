@@ -57,6 +57,8 @@ class RunDatasets:
         Local features and global descriptors; None where the workflow has none to show.
     pairs, verified
         The verified pairs, and the name of the ranking that puts confident matches first; None without.
+    recognised
+        Of a workflow of recognition, what it is read from by name; see `Recognised`. None of others.
     about
         What else people want to know of the run: its workflow, command, folders, preset and versions.
     """
@@ -77,6 +79,7 @@ class RunDatasets:
     described: Both[Dataset] | None = None
     pairs: Dataset | None = None
     verified: str | None = None
+    recognised: Mapping[str, Dataset] | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def label(self, stage: str) -> str:
@@ -111,6 +114,11 @@ class RunDatasets:
             verified=verified[0] if verified else None,
             steps=tuple(source.dataset(root) for source in grouped(closure(flow.targets))),
             settings=_settings(settings),
+            recognised=(
+                {name: source.dataset(root) for name, source in flow.recognised.sources.items()}
+                if flow.recognised
+                else None
+            ),
             about=dict(about or {}),
         )
 
@@ -125,7 +133,7 @@ def store_datasets(run: RunDatasets, name: str = RECORD) -> None:
     write_json(storage.join(run.root, name), record)
 
 
-def open_datasets(root: str, *, unfinished: bool = False) -> RunDatasets:
+def open_datasets(root: str, *, unfinished: bool = False, record: str = RECORD) -> RunDatasets:
     """Return what `store_datasets` wrote.
 
     Parameters
@@ -134,13 +142,15 @@ def open_datasets(root: str, *, unfinished: bool = False) -> RunDatasets:
         The run's folder.
     unfinished
         Take the run that was begun last, also where it has not ended.
+    record
+        Its record: that of the run that has ended last, or one of those that are kept by settings.
 
     Raises
     ------
     StorageError
         If the folder holds no finished run, or the file is damaged.
     """
-    url = storage.join(root, RECORD)
+    url = storage.join(root, record)
     if unfinished and storage.exists(started := storage.join(root, STARTED)):
         url = started
     again = "run the same command once more: no finished shard is made again"
@@ -150,13 +160,13 @@ def open_datasets(root: str, *, unfinished: bool = False) -> RunDatasets:
             got=f"no {url}",
             fix=f"give the folder that lmr run had as --out, or {again}",
         )
-    record: dict[str, Any] = read_json(url, dict[str, Any], fix=again)
-    if record.get("version") != VERSION:
+    found: dict[str, Any] = read_json(url, dict[str, Any], fix=again)
+    if found.get("version") != VERSION:
         raise StorageError(
-            "another version of lmr made this run", got=f"{url}: version {record.get('version')}", fix=again
+            "another version of lmr made this run", got=f"{url}: version {found.get('version')}", fix=again
         )
     try:
-        return _opened(record, root)
+        return _opened(found, root)
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         got = f"{type(error).__name__}: {error}"[:200]
         raise StorageError(f"{url} is damaged", got=got, fix=again) from error
@@ -227,5 +237,11 @@ def _opened(record: Mapping[str, Any], root: str) -> RunDatasets:
         described=maybe_both("described"),
         pairs=maybe("pairs"),
         verified=record["verified"],
+        # Runs of before know of no recognition.
+        recognised=(
+            {name: dataset(about) for name, about in record["recognised"].items()}
+            if record.get("recognised")
+            else None
+        ),
         about=dict(record.get("about") or {}),
     )

@@ -1,24 +1,30 @@
 """The files that a finished run leaves for people: its submission, its scores, and what could not be used."""
 
 import json
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from lmr import storage
 from lmr.errors import ShardError
 from lmr.evaluation.kaggle import submission_csv
+from lmr.retrieval.naming import INGREDIENTS
 from lmr.steps.results.datasets import RunDatasets
+from lmr.storage.datasets import Dataset
 from lmr.text import csv_cell
 
 __all__ = [
     "Unusable",
+    "read_accuracy",
     "read_notes",
     "read_scores",
     "read_unusable",
+    "score_rows",
     "store_photos",
     "store_scores",
     "store_submission",
@@ -81,16 +87,37 @@ def store_photos(run: RunDatasets) -> str:
 def store_scores(run: RunDatasets) -> None:
     """Write `scores.json` into the run's folder; nothing without a solution."""
     if scores := read_scores(run):
-        facts: dict[str, Any] = {**scores, "protocol": "map_at_100"}
+        protocol = {"protocol": "map_at_100" if run.recognised is None else "gap"}
+        facts: dict[str, Any] = {**scores, **read_accuracy(run), **protocol}
         storage.put(storage.join(run.root, "scores.json"), (json.dumps(facts, indent=2) + "\n").encode())
 
 
 def read_scores(run: RunDatasets) -> dict[str, float]:
-    """Return mAP@100 after each stage; empty without a solution."""
+    """Return mAP@100 after each stage, of recognition GAP after each ingredient; empty without a solution."""
+    if run.recognised is not None:
+        return {} if "scores" not in run.recognised else _means(run.recognised["scores"], INGREDIENTS)
     if run.scores is None:
         return {}
-    rows = run.scores.read(0)
-    return {name: float(np.nanmean(rows.column(name).to_numpy())) for name in run.rankings}
+    return _means(run.scores, run.rankings)
+
+
+def read_accuracy(run: RunDatasets) -> dict[str, float]:
+    """Return the `accuracy` of recognition; empty for other workflows and without a solution."""
+    scored = run.recognised is not None and "scores" in run.recognised
+    return _means(run.recognised["scores"], ["accuracy"]) if scored and run.recognised else {}
+
+
+def score_rows(run: RunDatasets) -> pa.Table | None:
+    """Return every query's score after each stage or ingredient, and column `id`; None without scores."""
+    dataset = run.scores if run.recognised is None else run.recognised.get("scores")
+    if dataset is None:
+        return None
+    return dataset.read(0).select(["id", *(run.rankings if run.recognised is None else INGREDIENTS)])
+
+
+def _means(scores: Dataset, names: Iterable[str]) -> dict[str, float]:
+    rows = scores.read(0)
+    return {name: float(np.nanmean(rows.column(name).to_numpy())) for name in names}
 
 
 def read_notes(run: RunDatasets) -> list[str]:

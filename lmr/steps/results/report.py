@@ -28,9 +28,11 @@ from lmr.runtime.tasks import sources_note
 from lmr.steps.results.datasets import RunDatasets, store_datasets
 from lmr.steps.results.duplicates import store_duplicates
 from lmr.steps.results.files import Unusable, read_unusable, store_photos, store_scores, store_submission
+from lmr.steps.results.kept import keep_results
 from lmr.steps.results.lists import QueryLists, RunLists
 from lmr.steps.results.matches import store_matches
 from lmr.steps.results.pictures import Pictures, draw, pick
+from lmr.steps.results.recognition import store_recognition
 from lmr.storage.datasets import Dataset
 from lmr.storage.json_files import read_json
 
@@ -48,12 +50,16 @@ _DATA = re.compile(r"(data-[0-9a-f]{8})/.*")
 def finish_run(run: RunDatasets) -> None:
     """Write all that people read of a run into its folder: submission, scores, matches, report."""
     store_datasets(run)
-    store_submission(run)
+    if run.recognised is None:
+        store_submission(run)
     store_photos(run)
     store_scores(run)
     store_matches(run)
     store_duplicates(run)
     store_report(run)
+    if run.recognised is not None:
+        store_recognition(run, run.recognised)
+    keep_results(run)
 
 
 def store_report(run: RunDatasets, *, most_pictured: int | None = None) -> str:
@@ -89,6 +95,7 @@ def store_report(run: RunDatasets, *, most_pictured: int | None = None) -> str:
         stages=[run.label(name) for name in lists.stages],
         verified=run.verified in lists.stages,
         files=files,
+        more={"recognition.html": "Recognition"} if run.recognised is not None else {},
         scores=scores,
         confident_counts=confident,
         costs=[_cost(dataset, facts) for dataset, facts in made],

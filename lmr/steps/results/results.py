@@ -16,7 +16,9 @@ from lmr.runtime.steps import Role
 from lmr.steps.ranking import pair_keys, read_ranking
 from lmr.steps.results.datasets import RunDatasets, open_datasets
 from lmr.steps.results.files import read_scores, read_unusable
+from lmr.steps.results.kept import open_kept
 from lmr.steps.results.matches import match_tables
+from lmr.steps.results.recognition import read_names
 from lmr.steps.results.report import costs_of, store_report
 from lmr.storage.arrow import column
 from lmr.storage.mapped import stack
@@ -27,20 +29,23 @@ if TYPE_CHECKING:
 __all__ = ["Results", "open_run"]
 
 
-def open_run(url: str | os.PathLike[str]) -> "Results":
+def open_run(url: str | os.PathLike[str], *, kept: str | None = None) -> "Results":
     """Open the results of a finished run.
 
     Parameters
     ----------
     url
         The run's folder: a path, or any fsspec URL such as `s3://bucket/runs/first`.
+    kept
+        Open results of other settings: a name of a folder below `results/`; `lmr compare` tells them.
 
     Raises
     ------
     StorageError
         If there is no finished run.
     """
-    return Results(open_datasets(storage.absolute(os.fspath(url))))
+    root = storage.absolute(os.fspath(url))
+    return Results(open_datasets(root) if kept is None else open_kept(root, kept))
 
 
 class Results:
@@ -60,7 +65,7 @@ class Results:
 
     def __repr__(self) -> str:
         scores = "".join(
-            f"\n  {self.label(name)}: mAP@100 {score:.4f}" for name, score in self.scores.items()
+            f"\n  {self.label(name)}: {self.measure} {score:.4f}" for name, score in self.scores.items()
         )
         return f"Results of {self.root}{scores}"
 
@@ -83,9 +88,14 @@ class Results:
         """Return what people read in place of a stage's name."""
         return self.datasets.label(stage)
 
+    @property
+    def measure(self) -> str:
+        """What the scores are: mAP@100, or GAP of a workflow of recognition."""
+        return "mAP@100" if self.datasets.recognised is None else "GAP"
+
     @cached_property
     def scores(self) -> dict[str, float]:
-        """mAP@100 after each stage, by the stage's name; empty without a solution."""
+        """The `measure` after each stage or ingredient, by its name; empty without a solution."""
         return read_scores(self.datasets)
 
     def query_scores(self) -> "DataFrame":
@@ -175,6 +185,26 @@ class Results:
                 "tentative": tentative[order],
                 "confident": np.isin(pair_keys(query, photo), self._confident()),
             }
+        )
+
+    def landmarks(self) -> "DataFrame":
+        """Return the landmark of every query of a run of recognition, the surest first.
+
+        Returns
+        -------
+        frame
+            Columns `query`, `landmark` and `confidence`; None and -inf where nothing is named.
+
+        Raises
+        ------
+        LmrError
+            If the workflow names no landmarks.
+        """
+        names = read_names(self.datasets)
+        rows = [(query, *(named or (None, -np.inf))) for query, named in names.items()]
+        rows.sort(key=lambda row: (-row[2], row[0]))
+        return _frame(
+            {name: [row[i] for row in rows] for i, name in enumerate(("query", "landmark", "confidence"))}
         )
 
     def unusable(self) -> "DataFrame":
