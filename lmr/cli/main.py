@@ -60,6 +60,14 @@ COMMANDS = {
         "Write the report of a run anew; also of one that has not ended, with what there is.",
         ("lmr report run/", "lmr report s3://bucket/run --pictures 1000"),
     ),
+    "export": Command(
+        "lmr.cli.export:export",
+        "Write a run's results into files of other programs, with ids and paths in all.",
+        (
+            "lmr export run/ --what pairs --to parquet --out exported/",
+            "lmr export run/ --what features --to hloc --out outputs/",
+        ),
+    ),
     "info": Command(
         "lmr.cli.info:info",
         "Tell what a run's folder holds: workflow, photos, stages, scores, and the size of every dataset.",
