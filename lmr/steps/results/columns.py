@@ -26,7 +26,7 @@ _ANYWHERE = {
 
 _OF_STEP: Mapping[str, Mapping[str, str]] = {
     "ingest": {
-        "image": "The file's bytes, as JPEG where it had to be written anew; empty if it cannot be used.",
+        "image": "The file's bytes, as they are; empty if it cannot be used.",
         "width": "Width of the upright photo in pixels.",
         "height": "Height of the upright photo in pixels.",
         "note": "What is unusual about a photo that is used; empty for most.",
@@ -69,9 +69,7 @@ _OF_STEP: Mapping[str, Mapping[str, str]] = {
     "submit": {"id": "Id of the query.", "images": "Ids of its photos, best first, up to a hundred."},
     "evaluate": {
         "id": "Id of the query.",
-        **dict.fromkeys(
-            ("search", "verify", "rank", "expand", "diffuse"), "AP@100 of the query after this stage."
-        ),
+        **dict.fromkeys(("search", "verify", "rank", "expand", "diffuse"), "AP@100 after this stage."),
     },
 }
 
@@ -90,8 +88,11 @@ _FEATURE = _OF_STEP["extract_local"]
 
 EXPORTS: Mapping[str, Mapping[str, str]] = {
     "matches": {
-        **_PAIR,
+        "query": _PAIR["query"],
+        "query_path": _PAIR["query_path"],
         "rank": "Place in the query's final list, from 1.",
+        "photo": _PAIR["photo"],
+        "photo_path": _PAIR["photo_path"],
         "score": "Score after the last stage.",
         "inliers": "Inliers of the pair; 0 where it was not verified.",
         "confident": "Whether these are more than `verify.min_inliers`.",

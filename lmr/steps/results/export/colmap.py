@@ -1,7 +1,7 @@
 """A COLMAP database: images, cameras, features, and verified pairs with their inliers.
 
-An image is named `gallery/PATH` or `queries/PATH`, as for hloc. COLMAP counts pixels from the left edge of the
-first one, so its keypoints are ours plus one half.
+An image is named `gallery/PATH` or `queries/PATH`, as for hloc. COLMAP counts from the left edge of the first
+pixel, so its keypoints are ours plus one half.
 """
 
 from pathlib import Path
