@@ -29,6 +29,7 @@ __all__ = [
     "Undecoded",
     "render_report",
     "report_script",
+    "template_environment",
 ]
 
 
@@ -136,6 +137,8 @@ class Report:
         Step to its settings by name.
     facts
         How the run was made: command, folders, versions; label to text.
+    course
+        Whether the page of the run's course lies beside this one.
     """
 
     run: str
@@ -151,6 +154,7 @@ class Report:
     undecoded: Sequence[Undecoded] | None = None
     settings: Mapping[str, Mapping[str, Setting]] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
+    course: bool = False
 
 
 def render_report(report: Report) -> str:
@@ -162,7 +166,7 @@ def render_report(report: Report) -> str:
         If the stages were scored on different queries.
     """
     return (
-        _environment()
+        template_environment()
         .get_template("report.html")
         .render(
             report=report,
@@ -317,7 +321,8 @@ def _check_same_queries(scores: Sequence[Scores]) -> None:
             )
 
 
-def _environment() -> jinja2.Environment:
+def template_environment() -> jinja2.Environment:
+    """Return what makes pages of templates: text is shown as text, and figures as people write them."""
     templates = resources.files("lmr.evaluation") / "templates"
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: (templates / name).read_text(encoding="utf-8")),

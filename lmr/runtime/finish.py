@@ -14,6 +14,7 @@ from typing import Any
 from lmr import storage
 from lmr.errors import LmrError, one_line
 from lmr.runtime import attempts
+from lmr.runtime.course import course_of, store_course
 from lmr.runtime.tasks import Receipt, Summary, add_up
 from lmr.storage.json_files import read_json, write_json
 
@@ -92,6 +93,7 @@ def finish(run: str, root: str, finalizer: Finalizer | None, summaries: list[Sum
     """Close a run whose shards are all there, and report its end to the scheduler's plugin."""
     notices = tuple(attempts.tell_scheduler("lmr_notices", run=run) or ())
     report = RunReport(tuple(add_up(summaries)), notices=notices)
+    _keep_course(run, "finished" if report.whole else "failed")
     _remove_failures(root, report.summaries)
     if finalizer is not None and report.whole:
         _keep_notices(root, notices)
@@ -112,6 +114,14 @@ def _remove_failures(root: str, summaries: Iterable[Summary]) -> None:
             match = _FAILURE.fullmatch(name)
             if match and match[1] in steps and (match[1], int(match[2])) not in failed:
                 storage.delete(storage.join(root, "failures", name))
+
+
+def _keep_course(run: str, state: str) -> None:
+    """Leave the run's course in its folder, where a scheduler knows it; a run ends well without."""
+    text = attempts.tell_scheduler("lmr_course", run=run)
+    if text:
+        with suppress(LmrError, ValueError):
+            store_course(replace(course_of(text), state=state))
 
 
 def _keep_notices(root: str, notices: Iterable[str]) -> None:

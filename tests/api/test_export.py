@@ -63,7 +63,7 @@ def test_every_column_of_every_step_is_explained_and_the_page_is_current(finishe
 def test_duckdb_pandas_and_csv_agree_with_one_another(exported, what):
     path = exported["parquet", what].files[0]
     frame = pd.read_parquet(path)
-    assert duckdb.sql(f"SELECT count(*) FROM '{path}'").fetchone() == (len(frame),)
+    assert duckdb.sql(f"SELECT count(*) FROM '{path}'").fetchall() == [(len(frame),)]
     assert len(frame) == len(parquet(exported, what)) > 5
     if ("csv", what) in exported:
         with open(exported["csv", what].files[0], newline="") as file:
@@ -165,7 +165,7 @@ def test_a_shard_is_read_as_plain_lists(finished):
     assert [len(row) for row in frame["matches"]] == [len(found[i]) for i in range(len(found))]
     longest = int(frame["inliers"].idxmax())
     np.testing.assert_array_equal(np.stack(frame["matches"][longest]), found[longest])
-    assert duckdb.sql("SELECT max(len(matches)) FROM rows").fetchone() == (frame["inliers"].max(),)
+    assert duckdb.sql("SELECT max(len(matches)) FROM rows").fetchall() == [(frame["inliers"].max(),)]
     edges = next(one for one in finished.datasets.steps if one.step == "graph")
     table = lmr.read_shard(edges.shard_url(0)).to_pandas()
     assert all(len(a) == len(b) for a, b in zip(table["columns"], table["values"], strict=True))

@@ -30,6 +30,7 @@ from lmr.steps.results.files import Unusable, read_unusable, store_photos, store
 from lmr.steps.results.lists import QueryLists, RunLists
 from lmr.steps.results.matches import store_matches
 from lmr.steps.results.pictures import Pictures, draw, pick
+from lmr.steps.results.run_page import store_run_page
 from lmr.storage.datasets import Dataset
 from lmr.storage.json_files import read_json
 
@@ -75,6 +76,7 @@ def store_report(run: RunDatasets, *, most_pictured: int | None = None) -> str:
     put("report.js", report_script())
     files, confident, lost = _store_queries(run, lists, scores, put, data, most_pictured)
     page = Report(
+        course=store_run_page(run.root),
         run=run.root.rstrip("/").rsplit("/", 1)[-1],
         about="; ".join(
             [
