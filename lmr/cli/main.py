@@ -33,7 +33,10 @@ COMMANDS = {
     "watch": Command(
         "lmr.cli.runs:watch",
         "Follow a run to its end, from any machine, and show its results; leaving does not stop it.",
-        ("lmr watch NAME --scheduler tls://host:8786 --tls certs/",),
+        (
+            "lmr watch NAME --scheduler tls://host:8786 --tls certs/",
+            "lmr watch NAME --web --scheduler tls://host:8786 --tls certs/",
+        ),
     ),
     "status": Command(
         "lmr.cli.runs:status",

@@ -46,7 +46,7 @@ class StepRow:
     bar
         From its first task to its last; None while it waits.
     per_minute
-        Shards a minute, between the two.
+        Shards a minute, between the two; 0 where that says nothing.
     seconds, rows, n_bytes, peak_bytes
         What its shards took and hold.
     stated_bytes

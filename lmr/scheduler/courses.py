@@ -166,6 +166,10 @@ class Courses:
             return self.keepers[run].now(state, notes)
         return replace(self.ended[run], state=state, notes=notes) if run in self.ended else None
 
+    def going_on(self) -> list[Course]:
+        """Return the courses of the runs that have not ended."""
+        return [keeper.now() for keeper in self.keepers.values()]
+
     def close(self, run: str) -> None:
         """Keep the course of a run that has ended as it is, and forget that of one long ago."""
         if keeper := self.keepers.pop(run, None):

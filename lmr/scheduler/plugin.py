@@ -20,6 +20,7 @@ from lmr.runtime.estimate import Measured, Progress, StepWork, seconds_left
 from lmr.scheduler.admission import Admission
 from lmr.scheduler.backlog import WAITING
 from lmr.scheduler.courses import Courses
+from lmr.scheduler.metrics import RunMetrics
 from lmr.scheduler.pace import Pace
 from lmr.scheduler.speculation import Speculation
 
@@ -161,12 +162,15 @@ class RunsPlugin(distributed.SchedulerPlugin):  # type: ignore[misc]
             lmr_course=self.course_text,
             lmr_leave=self.speculation.leave,
         )
+        self.metrics = RunMetrics(self.courses.going_on)
+        self.metrics.register()
         self.looking = PeriodicCallback(self.speculation.look, LOOK_SECONDS * 1000)
         self.looking.start()
 
     async def close(self) -> None:
         """Leave with the scheduler."""
         self.looking.stop()
+        self.metrics.unregister()
         self.admission.close()
 
     # What clients ask for, through `Client.run_on_scheduler`.

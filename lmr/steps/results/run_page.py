@@ -7,13 +7,11 @@ from lmr import storage
 from lmr.errors import LmrError
 from lmr.evaluation.run_page import RunBar, RunPage, StepRow, WorkerRow, render_run_page
 from lmr.runtime.course import Course, StepCourse, read_course
+from lmr.runtime.finish import PERFORMANCE
 
 __all__ = ["PAGE", "PERFORMANCE", "run_page", "store_run_page"]
 
 PAGE = "run.html"
-
-PERFORMANCE = "dask-performance.html"
-"""Dask's own report of a run, beside the page; only of runs that took a minute or more."""
 
 
 def store_run_page(root: str) -> bool:
@@ -112,7 +110,7 @@ def _step(number: int, step: StepCourse, course: Course, began: float) -> StepRo
         made=step.made,
         shards=step.shards,
         bar=bar,
-        per_minute=step.made / minutes if minutes else 0.0,
+        per_minute=step.made / minutes if minutes and step.made > 1 else 0.0,  # one shard has no rate
         seconds=step.seconds,
         rows=step.rows,
         n_bytes=step.bytes,
