@@ -86,6 +86,11 @@ COMMANDS = {
         "List the settings of a workflow's steps, with their defaults and ranges.",
         ("lmr settings", "lmr settings verify", "lmr settings diffuse --preset paper"),
     ),
+    "graph": Command(
+        "lmr.cli.graph:graph",
+        "Draw the steps of a workflow and their datasets; no photos are needed.",
+        ("lmr graph retrieval -o graph.svg", "lmr graph retrieval --preset gem -o gem.svg"),
+    ),
     "evaluate": Command(
         "lmr.cli.evaluate:evaluate_command",
         "Score a submission by a protocol of the field.",

@@ -1,4 +1,4 @@
-"""The course of a run on a real cluster: live for a browser and for Prometheus, kept in the folder afterwards."""
+"""The course of a run on a real cluster: live for browser and Prometheus, kept in the folder afterwards."""
 
 import re
 import subprocess
