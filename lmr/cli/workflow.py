@@ -121,10 +121,13 @@ def with_workflow(command: Callable[..., None]) -> Callable[..., None]:
 
 def show_results(datasets: "RunDatasets", out: "Console") -> None:
     """Print what a finished run has for people to read."""
+    from rich.text import Text
+
     from lmr import storage
     from lmr.cli import tables
-    from lmr.cli.report import tell_answers
+    from lmr.cli.report import files_text, tell_answers
     from lmr.steps.results.files import read_notes, read_scores, read_unusable
+    from lmr.text import printable
 
     if unusable := read_unusable(datasets):
         out.print(tables.unusable_table(unusable))
@@ -133,13 +136,14 @@ def show_results(datasets: "RunDatasets", out: "Console") -> None:
     if scores := read_scores(datasets):
         out.print(tables.scores_table(scores, datasets.labels))
     tell_answers(datasets, out)
-    for name, file in (
-        ("submission", "submission.csv"),
-        ("matches", "matches.csv"),
-        ("report", "report/index.html"),
-    ):
-        if storage.exists(url := storage.join(datasets.root, file)):
-            out.print(f"{name:10} {url}", soft_wrap=True, markup=False)
+    files = {
+        "submission": storage.join(datasets.root, "submission.csv"),
+        "matches": files_text(datasets),
+        "report": storage.join(datasets.root, "report/index.html"),
+    }
+    for name, url in files.items():
+        if url and (name == "matches" or storage.exists(url)):
+            out.print(Text(printable(f"{name:10} {url}")), soft_wrap=True)
 
 
 def show_results_in(root: str, out: "Console") -> None:

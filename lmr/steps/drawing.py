@@ -98,7 +98,9 @@ def _graph(targets: Iterable[Step]) -> tuple[dict[str, _Node], dict[tuple[str, s
             else:
                 names = {part.name for part in source.step.parts}
             for name in names - {step.name}:
-                edges[name, step.name] = edges.get((name, step.name), False) or isinstance(source, Whole)
+                edges[name, step.name] = edges.get((name, step.name), False) or isinstance(
+                    source, Whole | Given
+                )
         nodes.setdefault(step.name, _Node(step.name, step.folder))
     return nodes, edges
 
