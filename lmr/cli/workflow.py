@@ -5,7 +5,7 @@ import inspect
 import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,51 +22,92 @@ if TYPE_CHECKING:
 __all__ = ["choose", "show_results", "show_results_in", "with_workflow"]
 
 
+_PHOTOS, _SETTINGS, _FEATURES = "Photos", "Settings", "Features and networks"
+"""Groups of options in the help."""
+
+
 def choose(
     workflow: Annotated[
         str, typer.Argument(help="The workflow's file, or its name: retrieval, or descriptors.")
     ],
     out_: Annotated[str, typer.Option("--out", help="Folder or URL of the run; run again to go on.")],
-    gallery: Annotated[str | None, typer.Option(help="Folder or URL of the gallery's photos.")] = None,
-    queries: Annotated[str | None, typer.Option(help="Folder or URL of the query photos.")] = None,
-    gallery_descriptors: Annotated[
-        str | None, typer.Option(help="Own descriptors in place of photos: .npy or Parquet.")
+    gallery: Annotated[
+        str | None, typer.Option(rich_help_panel=_PHOTOS, help="Folder or URL of the gallery's photos.")
     ] = None,
-    query_descriptors: Annotated[str | None, typer.Option(help="The same of the queries.")] = None,
+    queries: Annotated[
+        str | None, typer.Option(rich_help_panel=_PHOTOS, help="Folder or URL of the query photos.")
+    ] = None,
+    gallery_descriptors: Annotated[
+        str | None,
+        typer.Option(rich_help_panel=_PHOTOS, help="Own descriptors in place of photos: .npy or Parquet."),
+    ] = None,
+    query_descriptors: Annotated[
+        str | None, typer.Option(rich_help_panel=_PHOTOS, help="The same of the queries.")
+    ] = None,
     gallery_ids: Annotated[
         str | None,
-        typer.Option(help="Their ids: text, one a line, or Parquet; not needed in a Parquet file."),
+        typer.Option(
+            rich_help_panel=_PHOTOS,
+            help="Their ids: text, one a line, or Parquet; not needed in a Parquet file.",
+        ),
     ] = None,
-    query_ids: Annotated[str | None, typer.Option(help="The same of the queries.")] = None,
+    query_ids: Annotated[
+        str | None, typer.Option(rich_help_panel=_PHOTOS, help="The same of the queries.")
+    ] = None,
     solution: Annotated[
-        str | None, typer.Option(help="Kaggle's CSV of right photos (id,images), to score every stage.")
+        str | None,
+        typer.Option(
+            rich_help_panel=_PHOTOS, help="Kaggle's CSV of right photos (id,images), to score every stage."
+        ),
     ] = None,
-    config: Annotated[str | None, typer.Option(help="TOML file of settings, a table per step.")] = None,
+    config: Annotated[
+        str | None, typer.Option(rich_help_panel=_SETTINGS, help="TOML file of settings, a table per step.")
+    ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Named settings, such as paper; the run tells them.")
+        str | None,
+        typer.Option(rich_help_panel=_SETTINGS, help="Named settings, such as paper; the run tells them."),
     ] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="One setting, as step.field=value; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--set", rich_help_panel=_SETTINGS, help="One setting, as step.field=value; may be repeated."
+        ),
     ] = None,
     local: Annotated[
         str | None,
-        typer.Option(help=f"Local features: {', '.join(local_kinds())}, or your own FILE.py:CLASS."),
+        typer.Option(
+            rich_help_panel=_FEATURES,
+            help=f"Local features: {', '.join(local_kinds())}, or your own FILE.py:CLASS.",
+        ),
     ] = None,
     local_weights: Annotated[
-        str | None, typer.Option(help="Weights of the local features' network: a file or URL.")
+        str | None,
+        typer.Option(
+            rich_help_panel=_FEATURES, help="Weights of the local features' network: a file or URL."
+        ),
     ] = None,
     global_: Annotated[
         str | None,
         typer.Option(
-            "--global", help=f"Global descriptor: {', '.join(global_kinds())}, or your own FILE.py:CLASS."
+            "--global",
+            rich_help_panel=_FEATURES,
+            help=f"Global descriptor: {', '.join(global_kinds())}, or your own FILE.py:CLASS.",
         ),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="Weights of the global descriptor's network: a file or URL.")
+        str | None,
+        typer.Option(
+            rich_help_panel=_FEATURES, help="Weights of the global descriptor's network: a file or URL."
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="Where networks run: cpu or cuda.")] = "cpu",
+    device: Annotated[
+        str, typer.Option(rich_help_panel=_FEATURES, help="Where networks run: cpu or cuda.")
+    ] = "cpu",
     prune: Annotated[
-        int | None, typer.Option(min=1, help="Use the first N shards of photos only, as a smoke test.")
+        int | None,
+        typer.Option(
+            min=1, rich_help_panel=_PHOTOS, help="Use the first N shards of photos only, as a smoke test."
+        ),
     ] = None,
 ) -> "Prepared":
     """Read the options and prepare the workflow."""
@@ -102,6 +143,13 @@ def _command() -> str:
     return re.sub(r"(://[^/@\s:]*):[^/@\s]*@", r"\1:…@", shlex.join(["lmr", *sys.argv[1:]]))
 
 
+def _missing_photos(given: Mapping[str, Any]) -> list[str]:
+    """Name the options of photos that are missing; descriptors may take their place."""
+    if given.get("gallery_descriptors") or given.get("query_descriptors"):
+        return []
+    return [f"--{name}" for name in ("gallery", "queries") if not given.get(name)]
+
+
 def with_workflow(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command whose first parameter is a `Prepared` the options of `choose` in its place."""
     options = inspect.signature(choose).parameters
@@ -116,6 +164,7 @@ def with_workflow(command: Callable[..., None]) -> Callable[..., None]:
     wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
     wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+    wrapped.also_missing = _missing_photos  # type: ignore[attr-defined]
     return wrapped
 
 
