@@ -129,6 +129,8 @@ class Report:
         The stages in order, each scored on the same queries.
     confident_counts
         How many confident matches each query has.
+    inliers, recall
+        Label to a number of photos; label to a share of the right photos. Both empty where not known.
     costs
         The steps in order.
     undecoded
@@ -150,6 +152,8 @@ class Report:
     files: QueryFiles | None = None
     scores: Sequence[StepScore] = ()
     confident_counts: Sequence[int] = ()
+    inliers: Sequence[tuple[str, int]] = ()
+    recall: Sequence[tuple[str, float]] = ()
     costs: Sequence[StepCost] = ()
     undecoded: Sequence[Undecoded] | None = None
     settings: Mapping[str, Mapping[str, Setting]] = field(default_factory=dict)
@@ -175,6 +179,8 @@ def render_report(report: Report) -> str:
             score_bars=_score_bars(report.scores),
             score_spread=_spread(_last(report.scores)),
             confident_spread=_confident_spread(report.confident_counts),
+            inlier_spread=_counted(*zip(*report.inliers, strict=True)) if report.inliers else [],
+            recall_bars=[_Bar(label=k, value=f"{share:.3f}", length=share) for k, share in report.recall],
             cost_bars=_cost_bars(report.costs),
             total=_total(report.costs),
             reasons=Counter(photo.reason for photo in report.undecoded or ()).most_common(),
