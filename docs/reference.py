@@ -23,11 +23,14 @@ from lmr.api.workflows import load_workflow
 from lmr.cli.interrupts import INTERRUPTED
 from lmr.cli.main import COMMANDS
 from lmr.features.extractors import markdown_table
+from lmr.steps.results.columns import EXPORTS, meaning
 from lmr.steps.results.datasets import open_datasets
+from lmr.steps.results.export.export import FORMATS
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 BEGIN, END = "<!-- made by docs/reference.py -->", "<!-- end -->"
+EXPORTED = "<!-- exports, made by docs/reference.py -->"
 
 ENVIRONMENT = {
     "DASK_SCHEDULER_ADDRESS": "Address of the scheduler, in the place of `--scheduler`.",
@@ -288,7 +291,7 @@ def exit_codes_page() -> str:
 def columns_table(run: str) -> str:
     """Return which columns the shards of a finished run have, step by step."""
     datasets = open_datasets(run)
-    rows = ["| step | folder | columns |", "|---|---|---|"]
+    rows = ["| step | folder | column | stored as | means |", "|---|---|---|---|---|"]
     seen = set()
     for step in datasets.steps:
         folder = step.url[len(datasets.root.rstrip("/")) + 1 :].rpartition("/")[0]
@@ -296,9 +299,22 @@ def columns_table(run: str) -> str:
             continue
         seen.add(folder)
         files = sorted(Path(datasets.root, folder).rglob("*.parquet"))
-        names = pyarrow.parquet.read_schema(files[0])
-        columns = ", ".join(f"`{field.name}` {_arrow_type(field.type)}" for field in names)
-        rows.append(f"| {step.step} | `{folder}/` | {columns} |")
+        where = f"{step.step} | `{folder}/`"
+        for field in pyarrow.parquet.read_schema(files[0]):
+            says = meaning(step.step, field.name)
+            rows.append(f"| {where} | `{field.name}` | {_arrow_type(field.type)} | {says} |")
+            where = " | "
+    return "\n".join(rows)
+
+
+def exports_table() -> str:
+    """Return which columns `lmr export` writes."""
+    rows = ["| `--what` | formats | column | means |", "|---|---|---|---|"]
+    for what, columns in EXPORTS.items():
+        where = f"{what} | {', '.join(name for name, (kinds, _) in FORMATS.items() if what in kinds)}"
+        for name, says in columns.items():
+            rows.append(f"| {where} | `{name}` | {says} |")
+            where = " | "
     return "\n".join(rows)
 
 
@@ -307,21 +323,22 @@ def _arrow_type(kind: Any) -> str:
     return re.sub(r"fixed_size_binary\[\d+\]", "packed", text)
 
 
-def filled(page: str, text: str) -> str:
+def filled(page: str, text: str, begin: str = BEGIN) -> str:
     """Return a page with text between its marks."""
-    before, _, rest = page.partition(BEGIN)
-    return f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}"
+    before, _, rest = page.partition(begin)
+    return f"{before}{begin}\n\n{text}\n\n{END}{rest.partition(END)[2]}"
 
 
 def pages() -> Mapping[Path, str]:
     """Return every page that is made from the code alone."""
-    features = DOCS / "guides" / "features.md"
+    features, files = DOCS / "guides" / "features.md", DOCS / "reference" / "files.md"
     return {
         DOCS / "reference" / "command-line.md": command_line(),
         DOCS / "reference" / "settings.md": settings_page(),
         DOCS / "reference" / "environment.md": environment_page(),
         DOCS / "reference" / "exit-codes.md": exit_codes_page(),
         features: filled(features.read_text(), markdown_table()),
+        files: filled(files.read_text(), exports_table(), EXPORTED),
     }
 
 
@@ -333,7 +350,7 @@ def main() -> None:
     made = dict(pages())
     if given:
         files = DOCS / "reference" / "files.md"
-        made[files] = filled(files.read_text(), columns_table(given))
+        made[files] = filled(made[files], columns_table(given))
     for path, text in made.items():
         path.write_text(text)
 

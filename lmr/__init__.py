@@ -18,14 +18,16 @@ if TYPE_CHECKING:
     from lmr.api.retrieve import retrieve, run_workflow
     from lmr.errors import LmrError
     from lmr.steps.results.results import Results, open_run
+    from lmr.storage.plain import read_shard
 
-__all__ = ["LmrError", "Results", "open_run", "open_search", "retrieve", "run_workflow"]
+__all__ = ["LmrError", "Results", "open_run", "open_search", "read_shard", "retrieve", "run_workflow"]
 
 _PLACES = {
     "LmrError": "lmr.errors",
     "Results": "lmr.steps.results.results",
     "open_run": "lmr.steps.results.results",
     "open_search": "lmr.api.ask",
+    "read_shard": "lmr.storage.plain",
     "retrieve": "lmr.api.retrieve",
     "run_workflow": "lmr.api.retrieve",
 }

@@ -55,7 +55,9 @@ def test_tables_errors_and_pages_hold_no_control_character(name):
             assert character not in shown
 
 
-@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", 'a"b', "a,b", "plain"])
+@pytest.mark.parametrize(
+    "name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", 'a"b', '"a', '"a"b', "a,b", "plain"]
+)
 def test_cells_are_text_for_spreadsheets_and_parsers(name):
     ((cell,),) = csv.reader(io.StringIO(csv_cell(name)))
     assert cell.lstrip("'") == printable(name)

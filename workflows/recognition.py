@@ -25,6 +25,7 @@ from lmr.steps.local_search.asmk import AsmkSettings
 from lmr.steps.local_search.index import IndexSettings
 from lmr.steps.local_search.votes import SearchSettings, search
 from lmr.steps.photos.ingest import IngestSettings, ingest
+from lmr.steps.photos.web import WebSettings
 from lmr.steps.recognition.check import CheckSettings, check_labels
 from lmr.steps.recognition.distractors import BackgroundSettings, FrequencySettings, background, frequency
 from lmr.steps.recognition.recognise import Recognised, RecogniseSettings, recognise
@@ -42,6 +43,7 @@ class RecognitionSettings:
     """Settings of every step; those that `retrieval` has too are the same, and their shards are shared."""
 
     ingest: IngestSettings = field(default_factory=IngestSettings)
+    web: WebSettings = field(default_factory=WebSettings)
     local: LocalSettings = field(default_factory=LocalSettings)
     index: IndexSettings = field(default_factory=IndexSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
@@ -69,9 +71,9 @@ LABELS = {"search": "1 local search", "verify": "2 spatial verification", "rank"
 
 def build(inputs: Inputs, settings: RecognitionSettings) -> Workflow:
     """Declare the workflow; nothing runs before all of it is declared and checked."""
-    inputs = inputs.in_shards_of(settings.ingest.photos_per_shard)
+    inputs = inputs.in_shards_of(settings.ingest.photos_per_shard, settings.ingest.shard_bytes)
     labels = inputs.needed_labels()
-    images = inputs.photos.map(lambda photos: ingest(photos, settings.ingest))
+    images = inputs.photos.map(lambda photos: ingest(photos, settings.ingest, settings.web))
     local = images.map(lambda side: extract_local(side, settings.local, inputs))
     described = extract_global(images, local, settings.describe, inputs)
 

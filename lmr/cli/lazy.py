@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from lmr import need_place_for_compiled_code
 from lmr.text import one_of
@@ -42,8 +42,36 @@ class Command:
             group.epilog = examples_text(self.examples)
             return group
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
-        app.command(name, epilog=examples_text(self.examples))(found)
+        app.command(name, epilog=examples_text(self.examples), cls=_TellsAllMissing)(found)
         return typer.main.get_command(app)
+
+
+class _TellsAllMissing(TyperCommand):
+    """Tells all options that are missing at once, where the library tells the first one.
+
+    A function may have an attribute `also_missing`: it takes what was given, and names what else is missing.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the command line, unless more than one option is missing."""
+        if not ctx.resilient_parsing and not {"--help", "-h"} & set(args):
+            given, *_ = self.make_parser(ctx).parse_args(args=list(args))
+            missing = [
+                _shown(one)
+                for one in self.get_params(ctx)
+                if one.required and not given.get(one.name) and not one.value_from_envvar(ctx)
+            ]
+            also = getattr(self.callback, "also_missing", None)
+            if missing and also is not None:
+                missing += also(given)
+            if len(missing) > 1:
+                ctx.fail(f"Missing: {', '.join(missing)}")
+        return super().parse_args(ctx, args)
+
+
+def _shown(one: Any) -> str:
+    """Return what people call an option, or an argument."""
+    return str(max(one.opts, key=len)) if one.param_type_name == "option" else str(one.name).upper()
 
 
 def examples_text(examples: Sequence[str]) -> str | None:

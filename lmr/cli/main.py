@@ -39,7 +39,10 @@ COMMANDS = {
     "watch": Command(
         "lmr.cli.runs:watch",
         "Follow a run to its end, from any machine, and show its results; leaving does not stop it.",
-        ("lmr watch NAME --scheduler tls://host:8786 --tls certs/",),
+        (
+            "lmr watch NAME --scheduler tls://host:8786 --tls certs/",
+            "lmr watch NAME --web --scheduler tls://host:8786 --tls certs/",
+        ),
     ),
     "status": Command(
         "lmr.cli.runs:status",
@@ -81,6 +84,14 @@ COMMANDS = {
         "Write the report of a run anew; also of one that has not ended, with what there is.",
         ("lmr report run/", "lmr report s3://bucket/run --pictures 1000"),
     ),
+    "export": Command(
+        "lmr.cli.export:export",
+        "Write a run's results into files of other programs, with ids and paths in all.",
+        (
+            "lmr export run/ --what pairs --to parquet --out exported/",
+            "lmr export run/ --what features --to hloc --out outputs/",
+        ),
+    ),
     "info": Command(
         "lmr.cli.info:info",
         "Tell what a run's folder holds: workflow, photos, stages, scores, and the size of every dataset.",
@@ -95,6 +106,11 @@ COMMANDS = {
         "lmr.cli.settings:settings",
         "List the settings of a workflow's steps, with their defaults and ranges.",
         ("lmr settings", "lmr settings verify", "lmr settings diffuse --preset paper"),
+    ),
+    "graph": Command(
+        "lmr.cli.graph:graph",
+        "Draw the steps of a workflow and their datasets; no photos are needed.",
+        ("lmr graph retrieval -o graph.svg", "lmr graph retrieval --preset gem -o gem.svg"),
     ),
     "evaluate": Command(
         "lmr.cli.evaluate:evaluate_command",

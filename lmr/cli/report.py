@@ -13,7 +13,7 @@ from lmr.text import printable
 if TYPE_CHECKING:
     from lmr.steps.results.datasets import RunDatasets
 
-__all__ = ["Run", "copy", "matches", "report", "tell_answers", "tell_names"]
+__all__ = ["Run", "copy", "files_text", "matches", "report", "tell_answers", "tell_names"]
 
 Run = Annotated[str, typer.Argument(help="The run's folder or URL: what was --out.")]
 
@@ -61,7 +61,7 @@ def matches(
 
 def tell_answers(datasets: "RunDatasets", console: Console, most: int = SHOWN) -> None:
     """Print a sentence for each query, the first ones, and where the others are."""
-    from lmr.steps.results.matches import answers, files_of
+    from lmr.steps.results.matches import answers
 
     total = 0
     for answer in islice(answers(datasets), most):
@@ -69,11 +69,7 @@ def tell_answers(datasets: "RunDatasets", console: Console, most: int = SHOWN) -
         total += 1
     count = len(datasets.photos.queries.read(0, ["photo"]))
     if count > total:
-        where = (
-            " to ".join(dict.fromkeys(files[:: max(len(files) - 1, 1)]))
-            if (files := files_of(datasets))
-            else "the report"
-        )
+        where = files_text(datasets) or "the report"
         console.print(Text(printable(f"and {count - total:,} more in {where}")), soft_wrap=True)
 
 
@@ -87,6 +83,14 @@ def tell_names(datasets: "RunDatasets", console: Console, most: int = SHOWN) -> 
         console.print(Text(printable(f"{query}: {said}")), soft_wrap=True)
     if len(names) > most:
         console.print(f"and {len(names) - most:,} more in landmarks.csv", soft_wrap=True)
+
+
+def files_text(datasets: "RunDatasets") -> str:
+    """Name the files of matches, the first and the last where they are many; empty where there are none."""
+    from lmr.steps.results.matches import files_of
+
+    files = files_of(datasets)
+    return " to ".join(dict.fromkeys(files[:: max(len(files) - 1, 1)]))
 
 
 def copy(datasets: "RunDatasets", folder: str, console: Console, *, links: bool = False) -> None:

@@ -1,11 +1,14 @@
 """Runs on a scheduler: submit and leave, come back, look, stop."""
 
 import time
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from lmr import storage
 from lmr.api.prepare import Prepared
 from lmr.api.progress import progress_on
 from lmr.cli import tables
@@ -13,10 +16,20 @@ from lmr.cli.options import Scheduler, Tls, named
 from lmr.cli.workflow import show_results_in, with_workflow
 from lmr.cluster.client import Where, open_client
 from lmr.errors import ClusterError
+from lmr.runtime.estimate import left_text
 from lmr.runtime.finish import raise_if_failed
 from lmr.scheduler.plugin import RunStatus
 from lmr.scheduler.run import submit as submit_steps
-from lmr.scheduler.runs import cancel_run, choose_run, list_runs, report_of, wait_for
+from lmr.scheduler.runs import (
+    cancel_run,
+    choose_run,
+    course_of_run,
+    find_run,
+    list_runs,
+    report_of,
+    wait_for,
+)
+from lmr.steps.results.run_page import PAGE, run_page
 
 __all__ = ["cancel", "runs", "status", "submit", "watch"]
 
@@ -27,6 +40,9 @@ Run = Annotated[
 ]
 
 AGAIN = "run the same command again to go on: only what is missing is made"
+
+PAGE_SECONDS = 3
+"""How often a browser asks for the page of a run anew."""
 
 out = Console(highlight=False)
 
@@ -77,14 +93,26 @@ def status(run: Run = None, scheduler: Scheduler = None, tls: Tls = None) -> Non
     _show_end(found)
 
 
-def watch(run: Run = None, scheduler: Scheduler = None, tls: Tls = None) -> None:
+def watch(
+    run: Run = None,
+    scheduler: Scheduler = None,
+    tls: Tls = None,
+    web: Annotated[
+        bool, typer.Option("--web", help="Show its course as a page in the browser too, on this machine.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port of the page; 0: any free one.")] = 0,
+    worker_price: Annotated[
+        float | None, typer.Option(min=0, help="Dollars that a worker costs in an hour; the page adds up.")
+    ] = None,
+) -> None:
     """Follow a run to its end, from any machine, and show its results; leaving does not stop it."""
     where = Where(scheduler=named(scheduler), tls=tls)
     with open_client(where) as client:
         found = choose_run(client, run)
         name = found.record.name
         if found.active:
-            with progress_on(out) as listener:
+            page = _page(client, name, port, worker_price) if web else nullcontext()
+            with page, progress_on(out) as listener:
                 listener.planned(found.record.totals)
                 listener.connected(client.dashboard_link)
                 try:
@@ -93,11 +121,39 @@ def watch(run: Run = None, scheduler: Scheduler = None, tls: Tls = None) -> None
                     again = where.command("watch", name)
                     out.print(f"{name} goes on; to look at it: {again}", soft_wrap=True, markup=False)
                     raise
+        elif web:
+            kept = storage.join(found.record.root, "report", PAGE)
+            out.print(f"it has ended; its page is kept: {kept}", soft_wrap=True, markup=False)
     _tell_notes(found)
     if found.state == "cancelled":
         out.print(tables.run_table(found))
         raise ClusterError(f"{name} was cancelled", got=_made_text(found), fix=AGAIN)
     _show_end(found)
+
+
+@contextmanager
+def _page(client: Any, name: str, port: int, usd_per_hour: float | None) -> Iterator[None]:
+    """Serve the page of a run's course while the block runs."""
+    from lmr.cli.web import served
+
+    dashboard = [("Dask's dashboard", client.dashboard_link)] if client.dashboard_link else []
+
+    def page() -> str:
+        course = course_of_run(client, name)
+        if course is None:
+            return "<p>The scheduler keeps the course of this run no more.</p>"
+        left = find_run(client, name).progress.left
+        return run_page(
+            course,
+            left=left_text(left) if left is not None and course.state == "running" else "",
+            links=dashboard,
+            usd_per_hour=usd_per_hour,
+            refresh_seconds=PAGE_SECONDS,
+        )
+
+    with served(page, port) as url:
+        out.print(f"page       {url}", soft_wrap=True)
+        yield
 
 
 def cancel(

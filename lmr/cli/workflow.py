@@ -5,7 +5,7 @@ import inspect
 import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,69 +22,112 @@ if TYPE_CHECKING:
 __all__ = ["choose", "show_results", "show_results_in", "with_workflow"]
 
 
+_PHOTOS, _SETTINGS, _FEATURES = "Photos", "Settings", "Features and networks"
+"""Groups of options in the help."""
+
+
 def choose(
     workflow: Annotated[
         str,
         typer.Argument(help="The workflow's file, or its name: retrieval, recognition, or descriptors."),
     ],
     out_: Annotated[str, typer.Option("--out", help="Folder or URL of the run; run again to go on.")],
-    gallery: Annotated[str | None, typer.Option(help="Folder or URL of the gallery's photos.")] = None,
-    queries: Annotated[str | None, typer.Option(help="Folder or URL of the query photos.")] = None,
+    gallery: Annotated[
+        str | None, typer.Option(rich_help_panel=_PHOTOS, help="Folder or URL of the gallery's photos.")
+    ] = None,
+    queries: Annotated[
+        str | None, typer.Option(rich_help_panel=_PHOTOS, help="Folder or URL of the query photos.")
+    ] = None,
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="In place of --gallery, --queries and --solution: see `lmr dataset list`, or a folder."
+            rich_help_panel=_PHOTOS,
+            help="In place of --gallery, --queries and --solution: see `lmr dataset list`, or a folder.",
         ),
     ] = None,
-    data: Annotated[str, typer.Option(help="Folder that data sets lie in.")] = "data",
+    data: Annotated[
+        str, typer.Option(rich_help_panel=_PHOTOS, help="Folder that data sets lie in.")
+    ] = "data",
     gallery_descriptors: Annotated[
-        str | None, typer.Option(help="Own descriptors in place of photos: .npy or Parquet.")
+        str | None,
+        typer.Option(rich_help_panel=_PHOTOS, help="Own descriptors in place of photos: .npy or Parquet."),
     ] = None,
-    query_descriptors: Annotated[str | None, typer.Option(help="The same of the queries.")] = None,
+    query_descriptors: Annotated[
+        str | None, typer.Option(rich_help_panel=_PHOTOS, help="The same of the queries.")
+    ] = None,
     gallery_ids: Annotated[
         str | None,
-        typer.Option(help="Their ids: text, one a line, or Parquet; not needed in a Parquet file."),
+        typer.Option(
+            rich_help_panel=_PHOTOS,
+            help="Their ids: text, one a line, or Parquet; not needed in a Parquet file.",
+        ),
     ] = None,
-    query_ids: Annotated[str | None, typer.Option(help="The same of the queries.")] = None,
+    query_ids: Annotated[
+        str | None, typer.Option(rich_help_panel=_PHOTOS, help="The same of the queries.")
+    ] = None,
     solution: Annotated[
         str | None,
         typer.Option(
-            help="Kaggle's CSV of right photos (id,images), or of right landmarks (id,landmark), to score it."
+            rich_help_panel=_PHOTOS,
+            help="Kaggle's CSV of right photos (id,images), or of right landmarks (id,landmark), to score it.",
         ),
     ] = None,
     labels: Annotated[
         str | None,
         typer.Option(
+            rich_help_panel=_PHOTOS,
             help="Landmarks of the gallery, for recognition: CSV or Parquet with columns id and landmark. "
-            "Without it, a photo's folder names its landmark."
+            "Without it, a photo's folder names its landmark.",
         ),
     ] = None,
-    config: Annotated[str | None, typer.Option(help="TOML file of settings, a table per step.")] = None,
+    config: Annotated[
+        str | None, typer.Option(rich_help_panel=_SETTINGS, help="TOML file of settings, a table per step.")
+    ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Named settings, such as paper; the run tells them.")
+        str | None,
+        typer.Option(rich_help_panel=_SETTINGS, help="Named settings, such as paper; the run tells them."),
     ] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="One setting, as step.field=value; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--set", rich_help_panel=_SETTINGS, help="One setting, as step.field=value; may be repeated."
+        ),
     ] = None,
     local: Annotated[
         str | None,
-        typer.Option(help=f"Local features: {', '.join(local_kinds())}, or your own FILE.py:CLASS."),
+        typer.Option(
+            rich_help_panel=_FEATURES,
+            help=f"Local features: {', '.join(local_kinds())}, or your own FILE.py:CLASS.",
+        ),
     ] = None,
     local_weights: Annotated[
-        str | None, typer.Option(help="Weights of the local features' network: a file or URL.")
+        str | None,
+        typer.Option(
+            rich_help_panel=_FEATURES, help="Weights of the local features' network: a file or URL."
+        ),
     ] = None,
     global_: Annotated[
         str | None,
         typer.Option(
-            "--global", help=f"Global descriptor: {', '.join(global_kinds())}, or your own FILE.py:CLASS."
+            "--global",
+            rich_help_panel=_FEATURES,
+            help=f"Global descriptor: {', '.join(global_kinds())}, or your own FILE.py:CLASS.",
         ),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="Weights of the global descriptor's network: a file or URL.")
+        str | None,
+        typer.Option(
+            rich_help_panel=_FEATURES, help="Weights of the global descriptor's network: a file or URL."
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="Where networks run: cpu or cuda.")] = "cpu",
+    device: Annotated[
+        str, typer.Option(rich_help_panel=_FEATURES, help="Where networks run: cpu or cuda.")
+    ] = "cpu",
     prune: Annotated[
-        int | None, typer.Option(min=1, help="Use the first N shards of photos only, as a smoke test.")
+        int | None,
+        typer.Option(
+            min=1, rich_help_panel=_PHOTOS, help="Use the first N shards of photos only, as a smoke test."
+        ),
     ] = None,
 ) -> "Prepared":
     """Read the options and prepare the workflow."""
@@ -140,6 +183,13 @@ def _command() -> str:
     return re.sub(r"(://[^/@\s:]*):[^/@\s]*@", r"\1:…@", shlex.join(["lmr", *sys.argv[1:]]))
 
 
+def _missing_photos(given: Mapping[str, Any]) -> list[str]:
+    """Name the options of photos that are missing; descriptors may take their place."""
+    if given.get("gallery_descriptors") or given.get("query_descriptors"):
+        return []
+    return [f"--{name}" for name in ("gallery", "queries") if not given.get(name)]
+
+
 def with_workflow(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command whose first parameter is a `Prepared` the options of `choose` in its place."""
     options = inspect.signature(choose).parameters
@@ -154,15 +204,19 @@ def with_workflow(command: Callable[..., None]) -> Callable[..., None]:
     wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
     wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+    wrapped.also_missing = _missing_photos  # type: ignore[attr-defined]
     return wrapped
 
 
 def show_results(datasets: "RunDatasets", out: "Console") -> None:
     """Print what a finished run has for people to read."""
+    from rich.text import Text
+
     from lmr import storage
     from lmr.cli import tables
-    from lmr.cli.report import tell_answers, tell_names
+    from lmr.cli.report import files_text, tell_answers, tell_names
     from lmr.steps.results.files import read_accuracy, read_notes, read_scores, read_unusable
+    from lmr.text import printable
 
     if unusable := read_unusable(datasets):
         out.print(tables.unusable_table(unusable))
@@ -177,14 +231,15 @@ def show_results(datasets: "RunDatasets", out: "Console") -> None:
         tell_answers(datasets, out)
     else:
         tell_names(datasets, out)
-    for name, file in (
-        ("submission", "submission.csv"),
-        ("matches", "matches.csv"),
-        ("report", "report/index.html"),
-        ("landmarks", "report/recognition.html"),
-    ):
-        if storage.exists(url := storage.join(datasets.root, file)):
-            out.print(f"{name:10} {url}", soft_wrap=True, markup=False)
+    files = {
+        "submission": storage.join(datasets.root, "submission.csv"),
+        "matches": files_text(datasets),
+        "report": storage.join(datasets.root, "report/index.html"),
+        "landmarks": storage.join(datasets.root, "report/recognition.html"),
+    }
+    for name, url in files.items():
+        if url and (name == "matches" or storage.exists(url)):
+            out.print(Text(printable(f"{name:10} {url}")), soft_wrap=True)
 
 
 def show_results_in(root: str, out: "Console") -> None:

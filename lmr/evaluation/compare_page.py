@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lmr.evaluation.recognition_page import Photo
-from lmr.evaluation.report import environment
+from lmr.evaluation.report import template_environment
 from lmr.evaluation.statistics import Comparison
 
 __all__ = ["Changed", "ComparisonPage", "Difference", "Side", "render_comparison"]
@@ -104,4 +104,4 @@ class ComparisonPage:
 
 def render_comparison(page: ComparisonPage) -> str:
     """Return the page: HTML with its style and pictures inside."""
-    return environment().get_template("compare.html").render(page=page)
+    return template_environment().get_template("compare.html").render(page=page)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from lmr.evaluation.report import environment, score_bars
+from lmr.evaluation.report import score_bars, template_environment
 from lmr.text import printable
 
 __all__ = [
@@ -128,7 +128,7 @@ def render_recognition(page: RecognitionPage) -> str:
     of_right = page.confidence[page.right]
     above = int((plain > np.median(of_right)).sum()) if len(of_right) else 0
     return (
-        environment()
+        template_environment()
         .get_template("recognition.html")
         .render(
             page=page,

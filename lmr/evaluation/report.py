@@ -27,10 +27,10 @@ __all__ = [
     "StepCost",
     "StepScore",
     "Undecoded",
-    "environment",
     "render_report",
     "report_script",
     "score_bars",
+    "template_environment",
 ]
 
 
@@ -132,6 +132,8 @@ class Report:
         The stages in order, each scored on the same queries.
     confident_counts
         How many confident matches each query has.
+    inliers, recall
+        Label to a number of photos; label to a share of the right photos. Both empty where not known.
     costs
         The steps in order.
     undecoded
@@ -140,6 +142,8 @@ class Report:
         Step to its settings by name.
     facts
         How the run was made: command, folders, versions; label to text.
+    course
+        Whether the page of the run's course lies beside this one.
     """
 
     run: str
@@ -152,10 +156,13 @@ class Report:
     more: Mapping[str, str] = field(default_factory=dict)
     scores: Sequence[StepScore] = ()
     confident_counts: Sequence[int] = ()
+    inliers: Sequence[tuple[str, int]] = ()
+    recall: Sequence[tuple[str, float]] = ()
     costs: Sequence[StepCost] = ()
     undecoded: Sequence[Undecoded] | None = None
     settings: Mapping[str, Mapping[str, Setting]] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
+    course: bool = False
 
 
 def render_report(report: Report) -> str:
@@ -167,7 +174,7 @@ def render_report(report: Report) -> str:
         If the stages were scored on different queries.
     """
     return (
-        environment()
+        template_environment()
         .get_template("report.html")
         .render(
             report=report,
@@ -176,6 +183,8 @@ def render_report(report: Report) -> str:
             score_bars=score_bars({step.step: step.scores.mean for step in report.scores}),
             score_spread=_spread(_last(report.scores)),
             confident_spread=_confident_spread(report.confident_counts),
+            inlier_spread=_counted(*zip(*report.inliers, strict=True)) if report.inliers else [],
+            recall_bars=[_Bar(label=k, value=f"{share:.3f}", length=share) for k, share in report.recall],
             cost_bars=_cost_bars(report.costs),
             total=_total(report.costs),
             reasons=Counter(photo.reason for photo in report.undecoded or ()).most_common(),
@@ -323,8 +332,8 @@ def _check_same_queries(scores: Sequence[Scores]) -> None:
             )
 
 
-def environment() -> jinja2.Environment:
-    """Return what pages are rendered by: names of files stand on them as text."""
+def template_environment() -> jinja2.Environment:
+    """Return what makes pages of templates: text is shown as text, and figures as people write them."""
     templates = resources.files("lmr.evaluation") / "templates"
     made = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: (templates / name).read_text(encoding="utf-8")),

@@ -26,11 +26,12 @@ _AT_WORK = (Status.running, Status.paused, Status.closing_gracefully)
 
 
 @contextmanager
-def attempt(what: str) -> Iterator[None]:
+def attempt(what: str) -> Iterator[dict[str, int]]:
     """Hold this block to be one attempt at the running task; nothing happens outside of a cluster.
 
     A worker with several threads makes one attempt at a time: a process that dies then has one culprit, and
-    thread pools and peak memory, which belong to the process, belong to one shard.
+    thread pools and peak memory, which belong to the process, belong to one shard. The scheduler is told what
+    the block writes into the dictionary that it is given: rows, bytes, peak memory.
 
     Raises
     ------
@@ -38,8 +39,9 @@ def attempt(what: str) -> Iterator[None]:
         If the task has killed `MAX_DEATHS` workers before.
     """
     worker = _worker()
+    facts: dict[str, int] = {}
     if worker is None:
-        yield
+        yield facts
         return
     key, address = worker.get_current_task(), worker.contact_address or worker.address
     with _turn(worker):
@@ -53,11 +55,11 @@ def attempt(what: str) -> Iterator[None]:
         started = time.perf_counter()
         made = False
         try:
-            yield
+            yield facts
             made = True
         finally:
             seconds = time.perf_counter() - started
-            _note("lmr_end", key=key, worker=address, seconds=seconds, made=made)
+            _note("lmr_end", key=key, worker=address, seconds=seconds, made=made, facts=facts)
 
 
 def is_leaving() -> bool:

@@ -27,6 +27,8 @@ class StepWork:
         What a worker must have for it: "CPU", "GPU".
     known_rate
         Seconds per unit that an earlier run's shards took; None where there are none.
+    peak_bytes
+        Memory of a worker that the step states; 0 where it is not known.
     """
 
     shards: int
@@ -34,6 +36,7 @@ class StepWork:
     kind: str
     resources: tuple[str, ...] = ()
     known_rate: float | None = None
+    peak_bytes: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

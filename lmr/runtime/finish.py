@@ -14,10 +14,17 @@ from typing import Any
 from lmr import storage
 from lmr.errors import LmrError, one_line
 from lmr.runtime import attempts
+from lmr.runtime.course import Course, course_of, store_course
 from lmr.runtime.tasks import Receipt, Summary, add_up
 from lmr.storage.json_files import read_json, write_json
 
-__all__ = ["Finalizer", "RunReport", "RunFailed", "finish", "raise_if_failed"]
+__all__ = ["PERFORMANCE", "Finalizer", "RunReport", "RunFailed", "finish", "raise_if_failed"]
+
+PERFORMANCE = "dask-performance.html"
+"""Dask's own report of a run, below the folder `report`."""
+
+PERFORMANCE_SECONDS = 60.0
+"""A run that took less has none: it takes seconds to write, and megabytes."""
 
 _FAILURE = re.compile(r"(.+)-(\d{5,})\.txt")  # as `failure_name` makes them
 
@@ -92,6 +99,7 @@ def finish(run: str, root: str, finalizer: Finalizer | None, summaries: list[Sum
     """Close a run whose shards are all there, and report its end to the scheduler's plugin."""
     notices = tuple(attempts.tell_scheduler("lmr_notices", run=run) or ())
     report = RunReport(tuple(add_up(summaries)), notices=notices)
+    _keep_course(run, root, "finished" if report.whole else "failed")
     _remove_failures(root, report.summaries)
     if finalizer is not None and report.whole:
         _keep_notices(root, notices)
@@ -112,6 +120,29 @@ def _remove_failures(root: str, summaries: Iterable[Summary]) -> None:
             match = _FAILURE.fullmatch(name)
             if match and match[1] in steps and (match[1], int(match[2])) not in failed:
                 storage.delete(storage.join(root, "failures", name))
+
+
+def _keep_course(run: str, root: str, state: str) -> None:
+    """Leave the run's course in its folder, where a scheduler knows it; a run ends well without.
+
+    Dask's own report lies beside the report's page; that of a short run would say less than it costs.
+    """
+    text = attempts.tell_scheduler("lmr_course", run=run)
+    if text:
+        with suppress(LmrError, ValueError):
+            course = course_of(text)
+            store_course(replace(course, state=state))
+            if course.now - course.since >= PERFORMANCE_SECONDS:
+                _keep_performance(course)
+
+
+def _keep_performance(course: Course) -> None:
+    # Whatever goes wrong in it, it is no part of the run.
+    with suppress(Exception):
+        page = attempts.tell_scheduler(
+            "performance_report", start=course.since, last_count=0, code=course.run, mode="inline"
+        )
+        storage.put(storage.join(course.root, "report", PERFORMANCE), page.encode())
 
 
 def _keep_notices(root: str, notices: Iterable[str]) -> None:

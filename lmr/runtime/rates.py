@@ -46,6 +46,7 @@ def _work(root: str, needs: list[StepPlan], before: Dataset | None) -> StepWork:
         work=missing or float(shards),
         kind=f"{first.make.__module__}.{first.make.__qualname__}",
         resources=tuple(first.resources),
+        peak_bytes=max(need.step.cost.peak_bytes for need in needs),
         known_rate=_rate([*begun, *([before] if before else [])], work / rows if rows else 0.0),
     )
 

@@ -183,11 +183,12 @@ def make_shard(task: ShardTask, shard: int, *upstream: Receipt | Summary) -> Rec
                 name: facts[name] for name in ("seconds", "peak_bytes", "note", "source") if name in facts
             }
             return receipt(state="found", rows=int(facts["rows"]), **known)
-        with attempts.attempt(f"shard {output.step}/{shard:05d}"), _measured() as measure:
+        with attempts.attempt(f"shard {output.step}/{shard:05d}") as told, _measured() as measure:
             rows = task.make(shard, task.settings, **task.inputs, **task.arguments)
             facts = measure() | ({"note": note} if (note := note_of(rows)) else {})
             facts["source"] = source_digest()
             size = output.write(shard, rows, **facts)
+            told.update(rows=rows.num_rows, bytes=size, peak_bytes=facts["peak_bytes"])
         return receipt(state="made", rows=rows.num_rows, bytes=size, **facts)
     except LmrError as error:
         return receipt(state="failed", error=str(error))

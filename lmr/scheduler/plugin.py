@@ -15,9 +15,12 @@ from distributed.scheduler import Scheduler
 from tornado.ioloop import PeriodicCallback
 
 from lmr.cluster.admission import is_grant
+from lmr.runtime.course import Course, course_text
 from lmr.runtime.estimate import Measured, Progress, StepWork, seconds_left
 from lmr.scheduler.admission import Admission
 from lmr.scheduler.backlog import WAITING
+from lmr.scheduler.courses import Courses
+from lmr.scheduler.metrics import RunMetrics
 from lmr.scheduler.pace import Pace
 from lmr.scheduler.speculation import Speculation
 
@@ -140,6 +143,7 @@ class RunsPlugin(distributed.SchedulerPlugin):  # type: ignore[misc]
         self.deaths: dict[Any, int] = {}
         self.names: dict[str, set[str]] = {}
         self.pace = Pace()
+        self.courses = Courses()
 
     async def start(self, scheduler: Scheduler) -> None:
         """Take the place on a scheduler."""
@@ -148,21 +152,25 @@ class RunsPlugin(distributed.SchedulerPlugin):  # type: ignore[misc]
         # plugin counts it against the one that was running.
         scheduler.allowed_failures = max(scheduler.allowed_failures, _LIVES)
         self.admission = Admission(scheduler)
-        self.speculation = Speculation(scheduler, self.admission.examine)
+        self.speculation = Speculation(scheduler, self.admission.examine, self.courses.copied)
         scheduler.handlers.update(
             lmr_hello=self.hello,
             lmr_begin=self.begin,
             lmr_end=self.end,
             lmr_finish=self.finish,
             lmr_notices=self.notices,
+            lmr_course=self.course_text,
             lmr_leave=self.speculation.leave,
         )
+        self.metrics = RunMetrics(self.courses.going_on)
+        self.metrics.register()
         self.looking = PeriodicCallback(self.speculation.look, LOOK_SECONDS * 1000)
         self.looking.start()
 
     async def close(self) -> None:
         """Leave with the scheduler."""
         self.looking.stop()
+        self.metrics.unregister()
         self.admission.close()
 
     # What clients ask for, through `Client.run_on_scheduler`.
@@ -182,6 +190,7 @@ class RunsPlugin(distributed.SchedulerPlugin):  # type: ignore[misc]
     def amend(self, record: RunRecord) -> None:
         """Complete a claimed run's record before its graph is sent."""
         self.runs[record.name] = replace(self.runs[record.name], record=record)
+        self.courses.open(record, self.scheduler.workers)
 
     def expect(self, name: str, expected: bytes) -> None:
         """Judge every worker, now and when it joins, by what a run expects (a pickled `Expectations`)."""
@@ -197,6 +206,7 @@ class RunsPlugin(distributed.SchedulerPlugin):  # type: ignore[misc]
         """Forget a run that was claimed and never began."""
         if name in self.claimed_by:
             del self.claimed_by[name], self.runs[name]
+            self.courses.drop(name)
             self.admission.forget(name)
 
     def status(self, name: str) -> RunStatus | None:
@@ -222,6 +232,18 @@ class RunsPlugin(distributed.SchedulerPlugin):  # type: ignore[misc]
         self._close(name, state="cancelled")
         self._release(status.record, force=True)
 
+    def course(self, run: str) -> Course | None:
+        """Return the course of a run; None where it is kept no more."""
+        if run not in self.runs:
+            return None
+        status = self.runs[run]
+        return self.courses.of(run, status.state, status.notices if status.ended else self.notices(run))
+
+    def course_text(self, run: str) -> str:
+        """Return the course of a run as JSON, for its last task; empty where it is kept no more."""
+        course = self.course(run)
+        return course_text(course) if course else ""
+
     def notices(self, run: str) -> tuple[str, ...]:
         """Return what was noticed of workers since a run began."""
         return self.admission.notices(run)
@@ -243,11 +265,15 @@ class RunsPlugin(distributed.SchedulerPlugin):  # type: ignore[misc]
     def begin(self, key: Any, worker: str) -> int:
         """Note that a worker begins a task; return how many workers died of it."""
         self.speculation.begin(key, worker)
+        self.courses.begin(key, worker)
         self.pace.begin(key[0])
         return self.deaths.get(key, 0)
 
-    def end(self, key: Any, worker: str, seconds: float, made: bool) -> None:
+    def end(
+        self, key: Any, worker: str, seconds: float, made: bool, facts: Mapping[str, int] | None = None
+    ) -> None:
         """Note that a worker is done with a task; `made` tells whether its shard is in storage now."""
+        self.courses.end(key, worker, seconds, made, facts or {})
         self.speculation.end(key, worker, seconds, made)
         self.pace.end(key[0], seconds, self.speculation.measured_speed(worker), made=made)
 
@@ -282,11 +308,13 @@ class RunsPlugin(distributed.SchedulerPlugin):  # type: ignore[misc]
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
         """Wait for a worker to say what it runs."""
+        self.courses.joined(worker)
         self.admission.joined(worker)
 
     def remove_worker(self, scheduler: Scheduler, worker: str, **_: Any) -> None:
         """Count a worker's death against the task that it had in hand."""
         self.admission.lost(worker)
+        self.courses.left(worker)
         key = self.speculation.lost(worker)
         task = scheduler.tasks.get(key)
         if task is not None and task.state != "memory":
@@ -338,6 +366,7 @@ class RunsPlugin(distributed.SchedulerPlugin):  # type: ignore[misc]
         mine = [key for key in self.deaths if key[0] in groups]
         self.speculation.forget(groups)
         self.pace.forget(groups)
+        self.courses.close(name)
         self.runs[name] = replace(
             status,
             state=state,

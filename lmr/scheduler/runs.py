@@ -23,6 +23,7 @@ from lmr.cluster.admission import expectations_of, grant_of
 from lmr.cluster.client import Where, workers_of
 from lmr.cluster.worker import WorkerSetup
 from lmr.errors import ClusterError, one_line
+from lmr.runtime.course import Course
 from lmr.runtime.estimate import Progress
 from lmr.runtime.finish import RunReport
 from lmr.runtime.graph import Plan, dask_graph
@@ -31,7 +32,17 @@ from lmr.runtime.settings import digest
 from lmr.scheduler.plugin import RunRecord, RunsPlugin, RunStatus
 from lmr.storage.json_files import write_json
 
-__all__ = ["cancel_run", "choose_run", "find_run", "follow", "list_runs", "report_of", "send", "wait_for"]
+__all__ = [
+    "cancel_run",
+    "choose_run",
+    "course_of_run",
+    "find_run",
+    "follow",
+    "list_runs",
+    "report_of",
+    "send",
+    "wait_for",
+]
 
 _POLL_SECONDS = 0.5
 _SENT_SECONDS = 600
@@ -193,6 +204,12 @@ def find_run(client: distributed.Client, name: str) -> RunStatus:
     if status is None:
         raise _unknown(name, list_runs(client))
     return status
+
+
+def course_of_run(client: distributed.Client, name: str) -> Course | None:
+    """Return the course of a run; None where the scheduler keeps it no more."""
+    course: Course | None = _ask(client, "course", run=name)
+    return course
 
 
 def _unknown(name: str, known: Sequence[RunStatus]) -> ClusterError:

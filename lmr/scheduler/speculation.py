@@ -32,8 +32,14 @@ _POLL_SECONDS = 0.2
 class Speculation:
     """What is known of workers and of the shards that they have in hand."""
 
-    def __init__(self, scheduler: Scheduler, examine: Callable[[str, Iterable[str]], None]) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        examine: Callable[[str, Iterable[str]], None],
+        copied: Callable[[Any], None] = lambda key: None,
+    ) -> None:
         self.scheduler = scheduler
+        self.copied = copied
         self.examine = examine
         self.quiet_since: dict[str, float] = {}
         self.cpus: dict[str, str] = {}
@@ -116,6 +122,7 @@ class Speculation:
             there = self._best(task, idle)
             if there and (silent or self._late(key, since, worker, there)):
                 self.started_again.add(key)
+                self.copied(key)
                 self._move(task, there)
                 del idle[there]
 

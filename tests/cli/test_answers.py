@@ -1,12 +1,16 @@
 """`lmr report`, `lmr matches`, `lmr info` and `lmr clean` on a run written by hand."""
 
+import io
 import re
 import shutil
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from lmr.cli.workflow import show_results
 from lmr.errors import LmrError, StorageError
+from lmr.steps.results.matches import store_matches
 from lmr.storage.datasets import Dataset
 from tests.support.small_run import small_run
 from tests.support.world import lmr
@@ -72,3 +76,11 @@ def test_clean_shows_asks_and_deletes(run):
     assert not old.exists()
     assert foreign.exists()
     assert run.rankings["diffuse"].present()
+
+
+def test_the_end_of_a_run_names_the_files_of_matches_however_many(run):
+    store_matches(run, most_rows=3)
+    console = Console(file=io.StringIO(), width=200)
+    show_results(run, console)
+    told = f"matches    {run.root}/matches-00000.csv to {run.root}/matches-00001.csv\n"
+    assert told in console.file.getvalue()

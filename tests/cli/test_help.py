@@ -55,6 +55,22 @@ def test_help_ends_with_examples_and_fits_80_columns():
     assert examples_text(()) is None
 
 
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        (("run",), "WORKFLOW, --out, --gallery, --queries"),
+        (("run", "retrieval", "--gallery", "photos"), "--out, --queries"),
+        (("run", "retrieval", "--workers", "2"), "--out, --gallery, --queries"),
+        (("run", "descriptors", "--gallery-descriptors", "g.npy"), None),
+        (("export", "run/"), "--what, --to, --out"),
+        (("evaluate",), "SUBMISSION, --solution"),
+    ],
+)
+def test_all_that_is_missing_is_told_at_once(arguments, missing):
+    text = " ".join(printed(*arguments, code=2).replace("│", " ").split())
+    assert (f"Missing: {missing}" if missing else "Missing option '--out'") in text
+
+
 def test_a_command_that_was_mistyped_is_guessed():
     text = " ".join(printed("reprot", code=2).replace("│", " ").split())
     assert "No such command 'reprot'; did you mean report?" in text

@@ -1,6 +1,7 @@
 """What a run leaves for people: matches as tables and sentences, copies, a report, its contents."""
 
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from lmr.steps.results.matches import answers, files_of, store_matches
 from lmr.steps.results.report import store_report
 from lmr.steps.results.results import Results
 from lmr.storage.datasets import Dataset
+from lmr.storage.json_files import write_json
 from tests.support.small_run import GALLERY, small_run
 
 
@@ -166,6 +168,47 @@ def test_no_file_of_others_is_overwritten(run, tmp_path):
     with pytest.raises(LmrError, match="were changed since"):
         copy_matches(run, str(tmp_path / "new"))
     assert edited.read_text() == "edited"
+
+
+def test_a_copy_that_was_cut_off_is_made_again_and_what_was_changed_meanwhile_stays(
+    run, tmp_path, monkeypatch
+):
+    folder = tmp_path / "copies"
+    put, written = storage.put, []
+
+    def put_and_fail(url, content):
+        if url.endswith(".jpg") and written:
+            raise KeyboardInterrupt
+        written.append(url)
+        put(url, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "put", put_and_fail)
+        with pytest.raises(KeyboardInterrupt):
+            copy_matches(run, str(folder))
+    first, second = folder / "=q0" / "001_g3.jpg", folder / "=q0" / "002_=cmd().jpg"
+    assert first.is_file()
+    assert not second.exists()
+    record = json.loads((folder / RECORD).read_text())["files"]
+    assert record["=q0/001_g3.jpg"]
+    assert record["=q0/002_=cmd().jpg"] == ""
+    # As a killed process leaves it: named, and not told what was written.
+    write_json(str(folder / RECORD), {"files": dict.fromkeys(record, "")})
+    second.write_bytes(b"a user's own")
+    with pytest.raises(LmrError, match=r"holds 1 file\(s\) that are not copies"):
+        copy_matches(run, str(folder))
+    assert second.read_bytes() == b"a user's own"
+    second.unlink()
+    assert copy_matches(run, str(folder)).photos == 2
+    # What is not wanted any more is removed where it is known to be ours, and only there.
+    old, edited = folder / "=q0" / "003_old.jpg", folder / "=q0" / "004_edited.jpg"
+    old.write_bytes(b"old")
+    edited.write_bytes(b"edited")
+    record = json.loads((folder / RECORD).read_text())["files"]
+    known = {"=q0/003_old.jpg": hashlib.sha256(b"old").hexdigest(), "=q0/004_edited.jpg": ""}
+    write_json(str(folder / RECORD), {"files": {**record, **known}})
+    assert copy_matches(run, str(folder)).removed == 1
+    assert (old.exists(), edited.exists()) == (False, True)
 
 
 def test_links_lead_to_the_gallery_or_are_refused(tmp_path):

@@ -12,6 +12,7 @@ from lmr import storage
 from lmr.errors import LmrError
 from lmr.steps.results.datasets import RunDatasets
 from lmr.steps.results.lists import RunLists
+from lmr.steps.results.matches import files_of
 from lmr.storage.json_files import read_json, write_json
 from lmr.text import printable
 
@@ -65,39 +66,49 @@ def copy_matches(run: RunDatasets, folder: str, *, links: bool = False) -> Copie
         raise LmrError(
             "this run has no confident matches to copy",
             got="a workflow without verification",
-            fix="see matches.csv in the run's folder",
+            fix=f"see {_files_text(run)}",
         )
     if not storage.is_local(folder):
         raise LmrError("matches are copied to folders of this machine", got=folder, fix="give a path")
     root = Path(storage.absolute(folder))
     gallery = _gallery_folder(run) if links else None
     known, wanted = _read_record(root), _wanted(run)
-    foreign = [name for name in wanted if os.path.lexists(root / name)]
-    foreign = [name for name in foreign if name not in known or not _is_ours(root / name, known[name])]
+    there = [name for name in wanted if os.path.lexists(root / name)]
+    foreign = {name: wanted[name] for name in there if not _is_ours(root / name, known.get(name, ""))}
+    # Of a call that was cut off, the record may not tell what it has written: that is what is wanted again.
+    begun = {name: row for name, row in foreign.items() if name in known}
+    for name, content in _photos(run, begun, gallery):
+        if _holds(root / name, content):
+            del foreign[name]
     if foreign:
         raise LmrError(
             f"the folder holds {len(foreign)} file(s) that are not copies of matches, or were changed since",
-            got=str(root / foreign[0]),
+            got=str(root / next(iter(foreign))),
             fix="give a new or an empty folder",
         )
     removed = sum(_remove(root / name, written) for name, written in known.items() if name not in wanted)
-    # Named before they are written: what is cut off half-way is known as ours.
-    written = dict.fromkeys(wanted, "")
+    # Named before they are written, with what they hold until then: a call that is cut off can be made again.
+    written = {name: known.get(name, "") for name in wanted}
     _store_record(root, written)
-    for name, content in _photos(run, wanted, gallery):
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, Path):
-            path.unlink(missing_ok=True)
-            path.symlink_to(content)
-            written[name] = f"link {content}"
-        else:
-            if path.is_symlink():
-                path.unlink()
-            storage.put(str(path), content)
-            written[name] = hashlib.sha256(content).hexdigest()
-    _store_record(root, written)
+    try:
+        for name, content in _photos(run, wanted, gallery):
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, Path):
+                path.unlink(missing_ok=True)
+                path.symlink_to(content)
+            else:
+                if path.is_symlink():
+                    path.unlink()
+                storage.put(str(path), content)
+            written[name] = _mark(content)
+    finally:
+        _store_record(root, written)
     return Copied(photos=len(written), queries=len({Path(n).parent for n in written}), removed=removed)
+
+
+def _files_text(run: RunDatasets) -> str:
+    return ", ".join(files_of(run)[:3]) or "lmr matches RUN, which tells what was found"
 
 
 def _wanted(run: RunDatasets) -> dict[str, int]:
@@ -172,13 +183,21 @@ def _gallery_folder(run: RunDatasets) -> Path:
     return Path(storage.absolute(url))
 
 
+def _mark(content: bytes | Path) -> str:
+    """Return what the record keeps of a file: its digest, or where a link leads."""
+    return f"link {content}" if isinstance(content, Path) else hashlib.sha256(content).hexdigest()
+
+
 def _is_ours(path: Path, written: str) -> bool:
-    """Tell whether a file is still what was written; one whose writing was cut off is ours too."""
-    if not written:
-        return True
+    """Tell whether a file is still what was written; of what the record does not tell, it is not known."""
     if path.is_symlink():
-        return f"link {os.readlink(path)}" == written
-    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == written
+        return _mark(Path(os.readlink(path))) == written
+    return bool(written) and path.is_file() and _mark(path.read_bytes()) == written
+
+
+def _holds(path: Path, content: bytes | Path) -> bool:
+    """Tell whether a file is already what is to be written."""
+    return _is_ours(path, _mark(content))
 
 
 def _remove(path: Path, written: str) -> bool:

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from lmr import storage
 from lmr.runtime.steps import Role
+from lmr.steps.results.csv_rows import csv_header, csv_lines
 from lmr.steps.results.datasets import RunDatasets
 from lmr.steps.results.files import read_unusable
 from lmr.steps.results.lists import QueryLists, RunLists
-from lmr.text import csv_cell
 
 __all__ = ["MOST_ROWS", "Answer", "answers", "files_of", "match_tables", "store_matches"]
 
@@ -152,25 +152,9 @@ def _block(lists: RunLists, part: QueryLists, some: slice) -> pa.Table:
 
 def _write(root: str, number: str, blocks: list[pa.Table]) -> list[str]:
     names = [f"matches{number}.{kind}" for kind in ("csv", "parquet")]
-    text = ",".join(blocks[0].column_names) + "\n" + "".join(map(_csv, blocks))
+    text = csv_header(blocks[0]) + "".join(map(csv_lines, blocks))
     storage.put(storage.join(root, names[0]), text.encode())
     sink = pa.BufferOutputStream()
     pq.write_table(pa.concat_tables(blocks), sink, compression="zstd")
     storage.put(storage.join(root, names[1]), memoryview(sink.getvalue()))
     return names
-
-
-def _csv(rows: pa.Table) -> str:
-    """Return rows as lines of CSV in which a spreadsheet finds nothing to compute."""
-    columns = []
-    for name in rows.column_names:
-        values = rows.column(name)
-        if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-            coded = values.combine_chunks().dictionary_encode()
-            cells = [csv_cell(text) for text in coded.dictionary.to_pylist()]
-            columns.append([cells[i] for i in coded.indices.to_pylist()])
-        elif pa.types.is_boolean(values.type):
-            columns.append(["true" if value else "false" for value in values.to_pylist()])
-        else:
-            columns.append([f"{value:.7g}" for value in values.to_pylist()])
-    return "".join(f"{','.join(line)}\n" for line in zip(*columns, strict=True))

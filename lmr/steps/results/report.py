@@ -33,6 +33,8 @@ from lmr.steps.results.lists import QueryLists, RunLists
 from lmr.steps.results.matches import store_matches
 from lmr.steps.results.pictures import Pictures, draw, pick
 from lmr.steps.results.recognition import store_recognition
+from lmr.steps.results.run_page import store_run_page
+from lmr.steps.results.spreads import Spreads
 from lmr.storage.datasets import Dataset
 from lmr.storage.json_files import read_json
 
@@ -81,8 +83,9 @@ def store_report(run: RunDatasets, *, most_pictured: int | None = None) -> str:
     made = _facts_of(run.steps)
     put = partial(_put, storage.join(report, data))
     put("report.js", report_script())
-    files, confident, lost = _store_queries(run, lists, scores, put, data, most_pictured)
+    files, confident, lost, spreads = _store_queries(run, lists, scores, put, data, most_pictured)
     page = Report(
+        course=store_run_page(run.root),
         run=run.root.rstrip("/").rsplit("/", 1)[-1],
         about="; ".join(
             [
@@ -98,6 +101,8 @@ def store_report(run: RunDatasets, *, most_pictured: int | None = None) -> str:
         more={"recognition.html": "Recognition"} if run.recognised is not None else {},
         scores=scores,
         confident_counts=confident,
+        inliers=spreads.inliers,
+        recall=spreads.recall,
         costs=[_cost(dataset, facts) for dataset, facts in made],
         undecoded=_undecoded(run),
         settings=_settings(run),
@@ -124,8 +129,8 @@ def _store_queries(
     put: Any,
     folder: str,
     most_pictured: int | None,
-) -> tuple[QueryFiles, list[int], list[str]]:
-    """Write the files of queries; return what they are, each query's confident matches, and lost shards."""
+) -> tuple[QueryFiles, list[int], list[str], Spreads]:
+    """Write the files of queries; return them, each query's confident matches, lost shards, and spreads."""
     ids, paths = (lists.photos.gallery.column(name) for name in ("id", "path"))
     data = ReportData(put, lambda row: (ids[row].as_py(), paths[row].as_py() or ids[row].as_py()))
     entries = _Entries(run, lists, scores)
@@ -133,8 +138,10 @@ def _store_queries(
     chosen = pick(run, lists, final, entries.wanted, most_pictured)
     pictures = draw(run, chosen, data)
     confident: list[int] = []
+    spreads = Spreads(entries.ids, entries.right)
     seen = 0
     for part in lists:
+        spreads.add(part)
         for i, row in enumerate(part.queries.tolist()):
             while seen < row:  # a shard that is not there yet
                 data.add(entries.unsearched(seen), {})
@@ -155,7 +162,7 @@ def _store_queries(
         unreadable=data.unreadable,
         without_confident=data.without_confident,
     )
-    return files, confident, list(pictures.lost)
+    return files, confident, list(pictures.lost), spreads
 
 
 class _Entries:
@@ -351,11 +358,22 @@ def _settings(run: RunDatasets) -> dict[str, dict[str, Setting]]:
     preset = run.about.get("preset_settings") or {}
     return {
         step: {
-            name: Setting(value=_text(value), preset=_of_preset(preset.get(step, {}), name, value))
-            for name, value in values.items()
+            name: Setting(value=_text(value), preset=_of_preset(_flat(preset.get(step, {})), name, value))
+            for name, value in _flat(values).items()
         }
         for step, values in run.settings.items()
     }
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with those of a group within them, such as a network's, under names of two parts."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{inner}": one for inner, one in value.items()}
+        else:
+            flat[name] = value
+    return flat
 
 
 def _of_preset(preset: Mapping[str, Any], name: str, value: Any) -> str | None:

@@ -15,12 +15,12 @@ from lmr.errors import LmrError, ShardError
 from lmr.runtime.steps import Role
 from lmr.steps.ranking import pair_keys, read_ranking
 from lmr.steps.results.datasets import RunDatasets, open_datasets
+from lmr.steps.results.export.tables import confident_pairs
 from lmr.steps.results.files import read_scores, read_unusable
 from lmr.steps.results.kept import open_kept
 from lmr.steps.results.matches import match_tables
 from lmr.steps.results.recognition import read_names
 from lmr.steps.results.report import costs_of, store_report
-from lmr.storage.arrow import column
 from lmr.storage.mapped import stack
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class Results:
                 **self._named(query, photo),
                 "inliers": inliers[order],
                 "tentative": tentative[order],
-                "confident": np.isin(pair_keys(query, photo), self._confident()),
+                "confident": np.isin(pair_keys(query, photo), confident_pairs(self.datasets)),
             }
         )
 
@@ -289,18 +289,6 @@ class Results:
             found.append((part.queries[row], rank, part.photos[row, rank], part.scores[row, rank]))
         query, rank, photo, score = (np.concatenate(one) for one in zip(*found, strict=True))
         return query, rank, photo, score
-
-    def _confident(self) -> NDArray[np.int64]:
-        """Return the keys of the pairs that are confident matches."""
-        sure: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
-        if self.datasets.verified is not None:
-            ranking = self.datasets.rankings[self.datasets.verified]
-            for shard in range(ranking.shards):
-                part = read_ranking(ranking, shard)
-                count = column(ranking.read(shard, ["confident"]), "confident")
-                row, rank = np.nonzero(np.arange(part.photos.shape[1]) < count[:, None])
-                sure.append(pair_keys(part.queries[row], part.photos[row, rank]))
-        return np.concatenate(sure)
 
 
 def _frame(columns: Mapping[str, Any] | pa.Table) -> "DataFrame":
