@@ -15,11 +15,12 @@ import json
 import math
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,17 @@ from lmr.storage.locks import locked
 
 Opened = TypeVar("Opened")
 
-__all__ = ["cache_folder", "map_rows", "named_arrays", "stack", "stack_ragged", "unpack", "write_rows"]
+__all__ = [
+    "cache_folder",
+    "map_rows",
+    "named_arrays",
+    "spilled",
+    "spilled_rows",
+    "stack",
+    "stack_ragged",
+    "unpack",
+    "write_rows",
+]
 
 
 def cache_folder() -> Path:
@@ -60,6 +71,47 @@ def stack_ragged(dataset: Dataset, name: str) -> Ragged:
 def named_arrays(dataset: Dataset) -> dict[str, NDArray[Any]]:
     """Return the arrays that a one-shard dataset holds (a codebook, a projection), read once per call."""
     return arrays_of(dataset.read(0))
+
+
+def spilled(write: Callable[[IO[bytes]], None]) -> NDArray[np.uint8]:
+    """Return the bytes that `write` makes, mapped from a file of this machine's disk that has no name.
+
+    For what is made in one piece and would be held twice otherwise. The file ends with the last array that
+    maps it, or with the process, however that ends.
+    """
+    root = cache_folder()
+    try:
+        with tempfile.TemporaryFile(dir=root) as file:
+            write(file)
+            file.flush()
+            if not file.tell():
+                return np.empty(0, np.uint8)
+            return np.memmap(file, np.uint8, mode="r")
+    except OSError as error:
+        raise StorageError(
+            "there is no room for a temporary file on this machine",
+            got=str(error),
+            fix=f"free space under {root}, or set LMR_CACHE to a larger disk",
+        ) from error
+
+
+def spilled_rows(arrays: Iterable[NDArray[Any]]) -> NDArray[Any]:
+    """Return arrays one after another as one array, mapped as by `spilled`; one of them is held at a time."""
+    widths: dict[str, Any] = {"width": None, "dtype": None}
+
+    def write(file: IO[bytes]) -> None:
+        for array in arrays:
+            # An empty shard does not know its width.
+            if len(array) or widths["width"] is None:
+                widths.update(width=array.shape[1:], dtype=array.dtype)
+            file.write(np.ascontiguousarray(array).data)
+
+    found = spilled(write)
+    return (
+        found.view(widths["dtype"]).reshape(-1, *widths["width"])
+        if len(found)
+        else np.empty((0, *widths["width"]), widths["dtype"])
+    )
 
 
 def unpack(
