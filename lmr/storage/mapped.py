@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from lmr.errors import LmrError, StorageError
@@ -159,6 +160,7 @@ def _make(root: Path, name: str, write: Callable[[Path], None]) -> None:
     try:
         (root / temporary).mkdir()
         write(root / temporary)
+        pa.default_memory_pool().release_unused()  # what was read is not needed again
         seal(root / temporary)
         os.replace(root / temporary, root / name)
         sync(root)

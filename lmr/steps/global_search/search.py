@@ -1,8 +1,9 @@
 """How steps find nearest neighbours: exactly below a size, by an index above it, whose recall is measured.
 
-The index is a step of one shard, or of several where one would be too large for a task. It is trained, filled and asked to look into as many lists as the recall
-target needs on a sample of the gallery; what it reaches there is printed and stands in the report. What it
-finds is scored again exactly, so that ties are broken by row and similarities are those of the exact search.
+The index is a step of one shard, or of several where one would be too large for a task. It is trained, filled
+and asked to look into as many lists as the recall target needs on a sample of the gallery; what it reaches
+there is printed and stands in the report. What it finds is scored again exactly, so that ties are broken by
+row and similarities are those of the exact search.
 """
 
 import json

@@ -141,14 +141,16 @@ def index_local(local: Extracted, settings: IndexSettings) -> LocalIndex:
 def training_bytes(local: Extracted, sample: int, centroids: int) -> float:
     """Return what training so many centroids on so large a sample holds; see `train_centroids`.
 
-    First that is a shard as fetched, as stored and as it was before. Then it is the part of the sample that
-    is held as floats, with what is left of some rows for their code; the number and the cell of each row;
-    the centroids as found, joined, indexed and stored.
+    That is a shard as fetched, as stored and as it was before; the part of the sample that is held as floats,
+    with what is left of some rows for their code; the number and the cell of each row; the centroids as
+    found, joined, indexed and stored.
     """
     held = min(sample, SAMPLE_HELD)
-    return max(
-        3.0 * local.per_shard * local.dimension * local.itemsize,
-        held * local.dimension * (local.itemsize + 8.0) + 20.0 * sample + 16.0 * centroids * local.dimension,
+    return (
+        3.0 * local.per_shard * local.dimension * local.itemsize
+        + held * local.dimension * (local.itemsize + 8.0)
+        + 20.0 * sample
+        + 16.0 * centroids * local.dimension
     )
 
 
