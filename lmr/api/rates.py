@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from lmr import storage
 from lmr.errors import LmrError
+from lmr.runtime.forecast import work_of_step
 from lmr.runtime.steps import Step
 from lmr.storage.json_files import read_json, write_json
 from lmr.versions import line
@@ -85,7 +86,7 @@ def measured_rates(steps: Iterable[Step], root: str, **about: str | int) -> Rate
             facts = dataset.facts(shard)
             if "seconds" in facts:
                 total.seconds += float(facts["seconds"])
-                total.work += step.cost.work / step.shards
+                total.work += work_of_step(step) / step.shards
                 total.tasks += 1
     rates = {
         name: Rate(seconds_per_unit=one.seconds / one.work, unit=one.unit, work=one.work, tasks=one.tasks)

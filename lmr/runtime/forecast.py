@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from lmr.errors import ClusterError
 from lmr.runtime.steps import Each, Source, Step, Whole, grouped
 
-__all__ = ["Forecast", "MachineGroup", "StepForecast", "check_fits", "forecast", "rate_of", "warnings_of"]
+__all__ = [
+    "Forecast",
+    "MachineGroup",
+    "StepForecast",
+    "check_fits",
+    "forecast",
+    "rate_of",
+    "warnings_of",
+    "work_of_step",
+]
 
 DISK_SHARE = 0.5
 """Of a machine's disk that unpacked files may take; see `lmr.storage.mapped`."""
@@ -172,6 +181,11 @@ def rate_of(name: str, rates: Mapping[str, float]) -> float | None:
     return rates.get(name, rates.get(name.removesuffix("_queries")))
 
 
+def work_of_step(step: Step) -> float:
+    """Return how many units a step works through: what it states, else its shards."""
+    return step.cost.work or float(step.shards)
+
+
 def check_fits(steps: Iterable[Step], groups: Sequence[MachineGroup]) -> None:
     """Refuse machines of which none can make a task of some step.
 
@@ -247,7 +261,7 @@ def _of_step(
     source: Source, rates: Mapping[str, float], groups: Sequence[MachineGroup], speed: float
 ) -> StepForecast:
     first = max(source.parts, key=lambda step: step.cost.peak_bytes)
-    work = sum(step.cost.work for step in source.parts)
+    work = sum(work_of_step(step) for step in source.parts)
     each = {group.name: group.workers(first) for group in groups}
     workers = sum(each[group.name] * group.count for group in groups)
     rate = rate_of(first.name, rates)
