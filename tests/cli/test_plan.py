@@ -67,14 +67,14 @@ def test_what_a_machine_cannot_hold_is_refused(tmp_path):
         'region = "r"\nchecked = "2026-11-28"\ndisk_gb_month = 0\naddress_hour = 0\n'
         "[machines]\ntiny = { usd_per_hour = 1, vcpus = 1, memory_gib = 0.5, spot_usd_per_hour = 0.25 }\n"
     )
-    with pytest.raises(ClusterError, match="does not fit any of these machines"):
+    with pytest.raises(ClusterError, match=r"does not fit any of these machines"):
         lmr("plan", "retrieval", *SIZES, "--machines", "tiny", "--prices", prices)
     (group,) = machines_of("3 x tiny", read_prices(str(prices)), True, 100)
     assert (group.count, group.usd_per_hour) == (3, 0.25)
 
 
 def test_spot_prices_are_the_users_own():
-    with pytest.raises(CloudError, match="no spot price of m5.24xlarge"):
+    with pytest.raises(CloudError, match=r"no spot price of m5\.24xlarge"):
         machines_of("2 x m5.24xlarge", read_prices(), True, 100)
 
 
