@@ -31,6 +31,9 @@ out = Console(highlight=False)
 
 _GROUP = re.compile(r"(?:(\d{1,6})\s*[x×*]\s*)?([a-z0-9][a-z0-9.-]{0,40})", re.IGNORECASE)
 _MEASURED_WORLD = replace(World(), landmarks=20, queries=30, distractors=200, long_side_px=512)
+DISK_GB = 200.0
+"""Of a machine, as `lmr cluster up` gives it."""
+
 FAR_LARGER = 20
 """A plan for so many times more photos than were measured says so: steps grow faster than their work."""
 
@@ -58,7 +61,7 @@ def plan(
     rates: RatesFile = None,
     spot: Spot = False,
     prices_file: Annotated[str | None, typer.Option("--prices", help="Your price table, TOML.")] = None,
-    disk_gb: Disk = 200.0,
+    disk_gb: Disk = DISK_GB,
     storage_gb_s: StorageRate = None,
     speed: Annotated[
         float, typer.Option(min=0.01, help="Of a worker there, where one that was measured has 1.")

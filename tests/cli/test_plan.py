@@ -100,6 +100,16 @@ def test_rates_are_those_of_the_shards(tmp_path):
         read_rates(str(tmp_path / "none.json"))
 
 
+def test_a_plan_of_a_run_counts_what_is_still_to_be_made(tmp_path):
+    world = worlds.make(tmp_path / "photos")
+    own = ("--gallery", world / "gallery", "--queries", world / "queries", "--out", tmp_path / "run")
+    rates = rates_file(tmp_path, verify=10.0)
+    said = lmr("run", "retrieval", *own, "--plan", "--machines", "2 x m5.12xlarge", "--rates", rates)
+    assert re.search(r"2 x m5.12xlarge: 4\.\d\d USD per hour", said)
+    assert "bottleneck: verify" in said
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 def test_rates_are_measured_on_ones_own_photos_and_taken_by_a_plan(tmp_path):
     world = worlds.make(tmp_path / "photos")
