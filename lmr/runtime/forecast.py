@@ -75,8 +75,10 @@ class StepForecast:
     core_hours, hours
         Of all tasks together, and until the last one ends; None where the step's rate is not known.
     task_bytes, machine_bytes
-        Memory of a worker at its peak; and of the machine that holds most, with all its workers, without
-        mapped files.
+        Memory of a worker at its peak; and of the machine whose workers hold most, without mapped files.
+    memory_share
+        What workers and mapped files take of a machine's memory, where it is tightest; above 1, mapped files
+        do not stay in memory.
     mapped_bytes
         Files that each machine unpacks on its disk.
     read_bytes, written_bytes
@@ -94,6 +96,7 @@ class StepForecast:
     hours: float | None
     task_bytes: float
     machine_bytes: float
+    memory_share: float
     mapped_bytes: float
     read_bytes: float
     written_bytes: float
@@ -240,11 +243,11 @@ def warnings_of(found: Forecast, *, storage_bytes_per_second: float | None = Non
             "which costs no time unless a step is made again"
         )
     for step in found.steps:
-        memory = min((g.memory_bytes for g in found.groups if g.count), default=math.inf)
-        if step.mapped_bytes and step.machine_bytes + step.mapped_bytes > memory:
+        if step.mapped_bytes and step.memory_share > 1:
             told.append(
                 f"{step.name} maps {step.mapped_bytes / 1e9:.0f} GB beside {step.machine_bytes / 1e9:.0f} GB "
-                f"of its workers, and a machine has {memory / 1e9:.0f} GB: parts are read from the disk again"
+                f"of its workers, which is {step.memory_share:.1f} times a machine's memory: parts of the "
+                "files are read from the disk again"
             )
         if storage_bytes_per_second and step.hours:
             asked = (step.read_bytes + step.written_bytes) / (step.hours * 3600)
@@ -270,7 +273,10 @@ def _of_step(
     if seconds is not None and workers:
         rounds = math.ceil(source.shards / workers)
         hours = rounds * seconds / source.shards / 3600
-    machines = sum(group.count for group in groups if group.workers(first))
+    mapped = max(step.cost.mapped_bytes for step in source.parts)
+    able = [(g, each[g.name]) for g in groups if g.count and each[g.name]]
+    busy = [(g, min(workers_, source.shards) * first.cost.peak_bytes) for g, workers_ in able]
+    machines = sum(group.count for group, _ in able)
     return StepForecast(
         name=first.name,
         tasks=source.shards,
@@ -280,8 +286,9 @@ def _of_step(
         core_hours=None if seconds is None else seconds / 3600,
         hours=hours,
         task_bytes=first.cost.peak_bytes,
-        machine_bytes=max((each[g.name] for g in groups), default=0) * first.cost.peak_bytes,
-        mapped_bytes=max(step.cost.mapped_bytes for step in source.parts),
+        machine_bytes=max((held for _, held in busy), default=0.0),
+        memory_share=max(((held + mapped) / g.memory_bytes for g, held in busy), default=0.0),
+        mapped_bytes=mapped,
         read_bytes=sum(_read_bytes(step, min(machines, step.shards)) for step in source.parts),
         written_bytes=source.rows * source.bytes_per_row,
         limit=_limit(source, first, groups, workers),

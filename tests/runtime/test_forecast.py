@@ -114,7 +114,10 @@ def test_small_disks_memory_and_slow_storage_are_warned_of():
     big = forecast([step(mapped=120 * GB)], rates, [machines()])
     disk, memory = warnings_of(big)
     assert "unpacks 120 GB on each machine" in disk
-    assert "maps 120 GB beside 10 GB" in memory
+    assert "maps 120 GB beside 10 GB of its workers, which is 1.3 times a machine's memory" in memory
+    # A machine that makes no task of the step is not asked.
+    idle = forecast([step()], rates, [machines(), machines(count=1, memory=1, gpus=1, name="g5")])
+    assert warnings_of(idle) == []
     slow = warnings_of(easy, storage_bytes_per_second=1e5)
     assert [text.split(" asks")[0] for text in slow] == ["search", "verify"]
     assert warnings_of(easy, storage_bytes_per_second=1e9) == []
