@@ -20,10 +20,11 @@ from lmr.errors import SettingsError
 from lmr.features.extractors import is_own, recommended, without_weights
 from lmr.runtime.finish import Finalizer
 from lmr.runtime.settings import differences, layer, parse_overrides, read_toml
-from lmr.runtime.steps import Given, closure
+from lmr.runtime.steps import Given, Role, closure
 from lmr.steps.both import Both
 from lmr.steps.features.own_files import Vectors, check_dimensions, read_vectors
 from lmr.steps.photos.generations import Recalled, recall, remember
+from lmr.steps.photos.imagined import imagined
 from lmr.steps.photos.listing import PHOTOS_PER_SHARD, Photos, list_photos
 from lmr.steps.recognition.labels import Labels, read_labels, truth_of
 from lmr.steps.results.datasets import STARTED, RunDatasets, store_datasets
@@ -36,6 +37,7 @@ from lmr.versions import line
 __all__ = ["Choices", "Prepared", "prepare"]
 
 _DEVICE = re.compile(r"cpu|cuda(:\d{1,3})?")
+_MOST_PHOTOS = 100_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +75,8 @@ class Choices:
         Where networks run: "cpu" or "cuda".
     prune
         First shards of everything only: a smoke test.
+    planned
+        Whether `gallery` and `queries` may be numbers of photos, and nothing is to be run.
     """
 
     out: str
@@ -94,6 +98,7 @@ class Choices:
     weights: str | None = None
     device: str = "cpu"
     prune: int | None = None
+    planned: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,11 +289,27 @@ def _photos(choices: Choices, root: str) -> tuple[Both[Photos], tuple[str, ...]]
             got=f"the {given[0]} only" if given else "neither photos nor descriptors",
             fix="give --gallery and --queries, or --gallery-descriptors and --query-descriptors",
         )
+    if choices.planned:
+        return Both(_counted("gallery", choices.gallery), _counted("queries", choices.queries)), ()
     urls = Both(choices.gallery, choices.queries).map(storage.absolute)
     known = Both(
         recall(list_photos("gallery", urls.gallery), root), recall(list_photos("queries", urls.queries), root)
     )
     return known.map(lambda recalled: recalled.photos), _news(known)
+
+
+def _counted(role: Role, given: str) -> Photos:
+    """Return photos to plan with: so many that are imagined, or those of a folder."""
+    count = given.replace("_", "").replace(",", "")
+    if not (count.isascii() and count.isdecimal()):
+        return list_photos(role, storage.absolute(given))
+    if not 0 < int(count) <= _MOST_PHOTOS:
+        raise SettingsError(
+            f"--{role} is no number of photos to plan with",
+            got=given,
+            fix=f"give 1 to {_MOST_PHOTOS:,}, or a folder",
+        )
+    return imagined(role, int(count))
 
 
 def _vectors(choices: Choices) -> Both[Vectors] | None:

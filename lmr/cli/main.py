@@ -28,6 +28,19 @@ COMMANDS = {
         "Try again what failed for a reason that may pass, and make again only what depends on it.",
         ("lmr retry run/",),
     ),
+    "plan": Command(
+        "lmr.cli.plan:plan",
+        "Tell what a workflow will take and cost on some machines, before anything is started.",
+        (
+            "lmr plan retrieval --gallery 1000000 --queries 100000 --rates rates.json",
+            'lmr plan retrieval --gallery photos/ --queries queries/ --machines "1 x m5.24xlarge"',
+        ),
+    ),
+    "measure": Command(
+        "lmr.cli.plan:measure",
+        "Measure what each step takes on this machine or cluster, for `lmr plan`; some two minutes.",
+        ("lmr measure rates.json",),
+    ),
     "submit": Command(
         "lmr.cli.runs:submit",
         "Send a workflow to a scheduler and return at once: it goes on without this machine.",

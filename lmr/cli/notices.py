@@ -5,7 +5,9 @@ from pathlib import PurePosixPath
 
 from rich.console import Console
 
+from lmr.api.rates import read_rates
 from lmr.cli.tables import bytes_text
+from lmr.cloud.prices import read_prices
 from lmr.errors import StorageError
 from lmr.features.weights.fetch import recognise
 from lmr.runtime.estimate import StepWork, seconds_left, span_text
@@ -16,7 +18,14 @@ from lmr.steps.results.datasets import open_datasets
 from lmr.steps.workflow import Workflow
 from lmr.storage.datasets import Dataset
 
-__all__ = ["estimate_text", "memory_text", "tell_of_networks", "tell_of_time", "time_text"]
+__all__ = [
+    "estimate_text",
+    "memory_text",
+    "tell_of_machines",
+    "tell_of_networks",
+    "tell_of_time",
+    "time_text",
+]
 
 
 def tell_of_networks(flow: Workflow, root: str, workers: int | None, out: Console) -> None:
@@ -58,6 +67,16 @@ def tell_of_time(plan: Plan, workers: int | None, out: Console) -> None:
     """
     if plan.totals:
         out.print(time_text(work_of(plan, _last_run(plan.root)), workers), soft_wrap=True)
+
+
+def tell_of_machines(plan: Plan, machines: str, rates: str | None, photos: int, out: Console) -> None:
+    """Print what the steps of a plan that are not whole take on some machines, as `lmr plan` does."""
+    from lmr.cli import plan as planning
+
+    groups = planning.machines_of(machines, read_prices(), False, planning.DISK_GB)
+    steps = [need.step for need in plan if need.missing]
+    if steps:
+        planning.show_forecast(steps, read_rates(rates) if rates else None, groups, photos, 1.0, None, out)
 
 
 def time_text(work: Mapping[str, StepWork], workers: int | None) -> str:

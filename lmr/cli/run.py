@@ -11,7 +11,7 @@ from lmr.api.prepare import Prepared
 from lmr.api.progress import progress_on
 from lmr.api.retrieve import place_of
 from lmr.cli import tables
-from lmr.cli.notices import memory_text, tell_of_networks, tell_of_time
+from lmr.cli.notices import memory_text, tell_of_machines, tell_of_networks, tell_of_time
 from lmr.cli.options import Scheduler, Tls
 from lmr.cli.report import copy
 from lmr.cli.workflow import show_results, with_workflow
@@ -39,6 +39,11 @@ def run(
         bool,
         typer.Option("--plan", help="Print steps, shards and sizes, why a step is made again, and stop."),
     ] = False,
+    machines: Annotated[
+        str | None,
+        typer.Option(help='With --plan: hours and price on these machines, such as "10 x m5.24xlarge".'),
+    ] = None,
+    rates: Annotated[str | None, typer.Option(help="With --machines: what `lmr measure` wrote.")] = None,
     copy_matches: Annotated[
         str | None,
         typer.Option(
@@ -59,6 +64,8 @@ def run(
         for reason in reasons(todo):
             out.print(Text(printable(reason)), soft_wrap=True)
         tell_of_time(todo, processes, out)
+        if machines:
+            tell_of_machines(todo, machines, rates, len(flow.inputs.photos.gallery), out)
     else:
         prepared.remember()
     tell_of_networks(flow, root, processes, out)

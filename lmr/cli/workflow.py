@@ -69,7 +69,7 @@ def choose(
         str | None,
         typer.Option(
             rich_help_panel=_PHOTOS,
-            help="Kaggle's CSV of right photos (id,images), or of right landmarks (id,landmark), to score it.",
+            help="CSV of right photos (id,images), or of right landmarks (id,landmark), to score the run.",
         ),
     ] = None,
     labels: Annotated[

@@ -32,12 +32,13 @@ HOURS_PER_MONTH = 730.0
 
 @dataclass(frozen=True)
 class Machine:
-    """A type of machine and its on-demand price."""
+    """A type of machine, its on-demand price, and that of a spot machine where the table has it."""
 
     usd_per_hour: float
     vcpus: int
     memory_gib: float
     gpus: int = 0
+    spot_usd_per_hour: float | None = None
 
 
 @dataclass(frozen=True)

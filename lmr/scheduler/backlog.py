@@ -14,6 +14,7 @@ import distributed
 from lmr.cluster.admission import is_grant
 from lmr.cluster.client import workers_of
 from lmr.cluster.worker import GRACE_SECONDS
+from lmr.runtime.forecast import rate_of
 
 __all__ = ["WAITING", "Backlog", "Pending", "read_backlog", "retire_hosts"]
 
@@ -35,12 +36,32 @@ class Pending:
         How many are not done.
     task_seconds
         Mean of those that are done, measured by the scheduler; None before the first.
+    task_work
+        Units of work of one task, as its run has told; None where no run of lmr's has.
+    known_rate
+        Seconds per unit of work that an earlier run's shards took; None where there are none.
     """
 
     step: str
     resource: str
     tasks: int
     task_seconds: float | None
+    task_work: float | None = None
+    known_rate: float | None = None
+
+    def seconds_each(self, rates: Mapping[str, float]) -> float | None:
+        """Return what a task takes: as measured here, else by a rate that was measured before; None: unknown.
+
+        Parameters
+        ----------
+        rates
+            Seconds per unit of work by step, from `lmr measure`.
+        """
+        if self.task_seconds is not None or self.task_work is None:
+            return self.task_seconds
+        rate = rate_of(self.step, rates)
+        rate = self.known_rate if rate is None else rate
+        return None if rate is None else rate * self.task_work
 
 
 @dataclass(frozen=True)
@@ -66,16 +87,23 @@ class Backlog:
         """How many tasks all workers run at a time."""
         return int(sum(sum(host.values()) for host in self.slots.values()))
 
-    def of(self, resource: str) -> tuple[int, float, int]:
+    def of(self, resource: str, rates: Mapping[str, float] | None = None) -> tuple[int, float, int]:
         """Return how many tasks ask for a resource, their seconds in all, and how many are unmeasured.
 
-        A step without a finished task yet is counted with the mean of the others of its resource; if none
-        has been measured, the seconds are 0.
+        A step without a finished task yet is counted by its rate where one is known, else with the mean of
+        the others of its resource; if nothing is known of any, the seconds are 0.
+
+        Parameters
+        ----------
+        resource
+            `CPU` or `GPU`.
+        rates
+            Seconds per unit of work by step, from `lmr measure`.
         """
         asked = [p for p in self.pending if p.resource == resource]
-        known = [p for p in asked if p.task_seconds is not None]
-        counted = sum(p.tasks for p in known)
-        seconds = sum(p.tasks * (p.task_seconds or 0.0) for p in known)
+        each = [(p.tasks, p.seconds_each(rates or {})) for p in asked]
+        counted = sum(tasks for tasks, one in each if one is not None)
+        seconds = sum(tasks * one for tasks, one in each if one is not None)
         total = sum(p.tasks for p in asked)
         if counted:
             seconds *= total / counted
@@ -94,8 +122,11 @@ def _read(dask_scheduler: Any) -> Backlog:
         if task.state in WAITING and not _bookkeeping(task.prefix.name):
             key = task.prefix.name, _resource(task)
             counts[key] = counts.get(key, 0) + 1
+    work = _work(dask_scheduler)
     pending = tuple(
-        Pending(step, resource, count, _mean(dask_scheduler.task_prefixes[step]))
+        Pending(
+            step, resource, count, _mean(dask_scheduler.task_prefixes[step]), *work.get(step, (None, None))
+        )
         for (step, resource), count in sorted(counts.items())
     )
     slots: dict[str, dict[str, float]] = {}
@@ -107,6 +138,18 @@ def _read(dask_scheduler: Any) -> Backlog:
             host[name] = host.get(name, 0.0) + amount
         busy[worker.host] = busy.get(worker.host, 0) + len(worker.processing)
     return Backlog(pending, slots, busy)
+
+
+def _work(dask_scheduler: Any) -> dict[str, tuple[float, float | None]]:
+    """Return a task's work and its known rate by step, as the runs that are under way have told."""
+    runs = getattr(dask_scheduler.plugins.get("lmr"), "runs", {})
+    return {
+        name: (step.work / step.shards, step.known_rate)
+        for run in runs.values()
+        if run.active
+        for name, step in run.record.work.items()
+        if step.shards
+    }
 
 
 def _resource(task: Any) -> str:

@@ -1,10 +1,38 @@
-"""Sizes of what steps read, for the costs that they state."""
+"""Sizes of what steps read, for the costs that they state, and the blocks in which they take it."""
+
+from collections.abc import Sequence
 
 from lmr.runtime.steps import Source
 
-__all__ = ["rows_per_shard"]
+__all__ = ["FEATURES_AT_ONCE", "blocks", "rows_per_shard"]
+
+FEATURES_AT_ONCE = 1 << 17
+"""Local features that a task holds as floats at a time; a shard of the default size has no more."""
 
 
 def rows_per_shard(source: Source) -> int:
     """Return how many rows a shard of a source has, as the mean of its shards rounded up."""
     return -(-source.rows // max(source.shards, 1))
+
+
+def blocks(counts: Sequence[int], at_once: int) -> list[tuple[int, int]]:
+    """Cut photos into runs of at most `at_once` features, each of at least one photo.
+
+    Parameters
+    ----------
+    counts
+        Features of each photo.
+    at_once
+        Most features of a run, but for one of a single photo.
+
+    Returns
+    -------
+    First and last-but-one number of the photos of each run; one empty run where there is no photo.
+    """
+    found, start, held = [], 0, 0
+    for number, count in enumerate(counts):
+        if number > start and held + count > at_once:
+            found.append((start, number))
+            start, held = number, 0
+        held += count
+    return [*found, (start, len(counts))]

@@ -5,14 +5,24 @@ field's metadata. Parquet's own nested lists would carry repetition levels per n
 seconds per shard of local features.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-__all__ = ["Ragged", "arrays_of", "array_table", "column", "note_of", "ragged", "table", "with_note"]
+__all__ = [
+    "Ragged",
+    "array_table",
+    "arrays_of",
+    "bytes_of",
+    "column",
+    "note_of",
+    "ragged",
+    "table",
+    "with_note",
+]
 
 
 class Ragged:
@@ -80,34 +90,50 @@ def note_of(rows: pa.Table) -> str:
 def array_table(arrays: Mapping[str, NDArray[Any] | bytes]) -> pa.Table:
     """Store named arrays of any shape (a codebook, a projection, a trained index), one row each.
 
-    Long arrays are cut into rows of 64 MiB, since Parquet pages hold less than 2 GiB.
+    Long arrays are cut into rows of 64 MiB, since Parquet pages hold less than 2 GiB. The table holds the
+    arrays themselves and no copy of them: an array that lies in a mapped file stays there.
     """
-    rows: dict[str, list[Any]] = {"name": [], "dtype": [], "shape": [], "part": [], "data": []}
+    rows: dict[str, list[Any]] = {"name": [], "dtype": [], "shape": [], "part": []}
+    data: list[pa.Array] = []
     for name, value in arrays.items():
         array = np.frombuffer(value, np.uint8) if isinstance(value, bytes) else np.ascontiguousarray(value)
-        view = array.reshape(-1).view(np.uint8).data
-        step = 64 << 20
-        for part, start in enumerate(range(0, max(len(view), 1), step)):
+        view = array.reshape(-1).view(np.uint8)
+        starts = range(0, max(len(view), 1), _PART_BYTES)
+        for part in range(len(starts)):
             rows["name"].append(name)
             rows["dtype"].append(array.dtype.str)
             rows["shape"].append(list(array.shape))
             rows["part"].append(part)
-            rows["data"].append(bytes(view[start : start + step]))
-    types = (pa.string(), pa.string(), pa.list_(pa.int64()), pa.int32(), pa.large_binary())
-    return pa.table([pa.array(v, t) for v, t in zip(rows.values(), types, strict=True)], names=list(rows))
+        ends = pa.py_buffer(np.array([*starts, len(view)], np.int64))
+        buffers = [None, ends, pa.py_buffer(view)]
+        data.append(pa.Array.from_buffers(pa.large_binary(), len(starts), buffers))
+    types = (pa.string(), pa.string(), pa.list_(pa.int64()), pa.int32())
+    columns: list[Any] = [pa.array(v, t) for v, t in zip(rows.values(), types, strict=True)]
+    return pa.table([*columns, pa.chunked_array(data, pa.large_binary())], names=[*rows, "data"])
+
+
+def bytes_of(source: pa.Table, name: str) -> Iterator[memoryview]:
+    """Yield the bytes of one named array that `array_table` stored, part by part and without a copy."""
+    for here, data in zip(source.column("name"), source.column("data"), strict=True):
+        if here.as_py() == name:
+            yield memoryview(data.as_buffer())
 
 
 def arrays_of(source: pa.Table) -> dict[str, NDArray[Any]]:
     """Return the named arrays that `array_table` stored."""
-    parts: dict[str, list[bytes]] = {}
+    parts: dict[str, list[memoryview]] = {}
     kinds: dict[str, tuple[str, Sequence[int]]] = {}
-    for row in source.to_pylist():
-        parts.setdefault(row["name"], []).append(row["data"])
+    data = (memoryview(one.as_buffer()) for one in source.column("data"))
+    for row, part in zip(source.drop_columns("data").to_pylist(), data, strict=True):
+        parts.setdefault(row["name"], []).append(part)
         kinds[row["name"]] = row["dtype"], row["shape"]
     return {
         name: np.frombuffer(b"".join(parts[name]), dtype).reshape(shape)
         for name, (dtype, shape) in kinds.items()
     }
+
+
+_PART_BYTES = 64 << 20
 
 
 def _to_arrow(value: Any) -> tuple[pa.Array, dict[str, str] | None]:

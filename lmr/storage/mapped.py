@@ -21,9 +21,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from lmr.errors import LmrError, StorageError
@@ -41,6 +42,8 @@ __all__ = [
     "kept_open",
     "map_rows",
     "named_arrays",
+    "spilled",
+    "spilled_rows",
     "stack",
     "stack_ragged",
     "unpack",
@@ -88,6 +91,47 @@ def stack_ragged(dataset: Dataset, name: str) -> Ragged:
 def named_arrays(dataset: Dataset) -> dict[str, NDArray[Any]]:
     """Return the arrays that a one-shard dataset holds (a codebook, a projection), read once per call."""
     return arrays_of(dataset.read(0))
+
+
+def spilled(write: Callable[[IO[bytes]], None]) -> NDArray[np.uint8]:
+    """Return the bytes that `write` makes, mapped from a file of this machine's disk that has no name.
+
+    For what is made in one piece and would be held twice otherwise. The file ends with the last array that
+    maps it, or with the process, however that ends.
+    """
+    root = cache_folder()
+    try:
+        with tempfile.TemporaryFile(dir=root) as file:
+            write(file)
+            file.flush()
+            if not file.tell():
+                return np.empty(0, np.uint8)
+            return np.memmap(file, np.uint8, mode="r")
+    except OSError as error:
+        raise StorageError(
+            "there is no room for a temporary file on this machine",
+            got=str(error),
+            fix=f"free space under {root}, or set LMR_CACHE to a larger disk",
+        ) from error
+
+
+def spilled_rows(arrays: Iterable[NDArray[Any]]) -> NDArray[Any]:
+    """Return arrays one after another as one array, mapped as by `spilled`; one of them is held at a time."""
+    widths: dict[str, Any] = {"width": None, "dtype": None}
+
+    def write(file: IO[bytes]) -> None:
+        for array in arrays:
+            # An empty shard does not know its width.
+            if len(array) or widths["width"] is None:
+                widths.update(width=array.shape[1:], dtype=array.dtype)
+            file.write(np.ascontiguousarray(array).data)
+
+    found = spilled(write)
+    return (
+        found.view(widths["dtype"]).reshape(-1, *widths["width"])
+        if len(found)
+        else np.empty((0, *widths["width"]), widths["dtype"])
+    )
 
 
 def unpack(
@@ -153,6 +197,7 @@ def _make(root: Path, name: str, write: Callable[[Path], None]) -> None:
     try:
         (root / temporary).mkdir()
         write(root / temporary)
+        pa.default_memory_pool().release_unused()  # what was read is not needed again
         seal(root / temporary)
         os.replace(root / temporary, root / name)
         sync(root)

@@ -28,6 +28,18 @@ def test_what_is_unmeasured_counts_with_the_mean_of_the_others():
     assert demand().of("CPU") == (0, 0.0, 0)
 
 
+def test_what_is_unmeasured_counts_by_its_rate_where_one_is_known():
+    measured = Pending("extract", "CPU", 10, 2.0, task_work=100.0, known_rate=9.0)
+    before = Pending("verify", "CPU", 10, None, task_work=1000.0, known_rate=0.002)
+    unknown = Pending("diffuse", "CPU", 5, None, task_work=100.0)
+    assert demand(before).of("CPU") == (10, 20.0, 0)
+    assert demand(before).of("CPU", {"verify": 0.003}) == (10, pytest.approx(30.0), 0)
+    # What is measured here counts more than what was measured before.
+    assert demand(measured, before).of("CPU", {"extract": 1.0}) == (20, 40.0, 0)
+    assert demand(measured, unknown).of("CPU") == (15, 30.0, 5)
+    assert demand(measured, unknown).of("CPU", {"diffuse": 0.01}) == (15, 25.0, 0)
+
+
 def _held(dask_scheduler):
     return sum(task.state == "memory" for task in dask_scheduler.tasks.values())
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from lmr.api.rates import read_rates
 from lmr.cli.cluster import aws_tables
 from lmr.cli.cluster.aws_session import (
     Name,
@@ -56,6 +57,10 @@ def autoscale(
     down_when_done: Annotated[
         bool, typer.Option("--down", help="When nothing is left to do: end the cluster. The bucket stays.")
     ] = False,
+    rates: Annotated[
+        str | None,
+        typer.Option(help="What `lmr measure` wrote: the groups are sized by it before the first task ends."),
+    ] = None,
     scheduler: Scheduler = None,
     tls: Tls = None,
     region: Region = None,
@@ -64,6 +69,7 @@ def autoscale(
 ) -> None:
     """Size the groups so that the scheduler's work is done by a deadline. With --down: the final push."""
     prices = read_prices(prices_file)
+    known = read_rates(rates).seconds_per_unit if rates else {}
     aws = open_session(region, prices)
     end = now_utc() + parse_span(deadline) if _is_span(deadline) else _time(deadline)
     worked = False
@@ -74,7 +80,7 @@ def autoscale(
             assert demand is not None
             targets, tasks = {}, {}
             for kind, asked in RESOURCES.items():
-                pending, seconds, unmeasured = demand.of(asked)
+                pending, seconds, unmeasured = demand.of(asked, known)
                 tasks[kind] = pending
                 targets[kind] = decide(
                     Work(pending=pending, seconds=seconds, unmeasured=unmeasured),

@@ -8,6 +8,7 @@ quantization fast scan*, VLDB 2015). The best by codes are scored again exactly,
 those of `lmr.retrieval.global_search.exact.top_k` to the bit.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import faiss
@@ -25,6 +26,7 @@ __all__ = [
     "choose_lists",
     "look_into",
     "search_ann_index",
+    "search_ann_indexes",
 ]
 
 SAMPLE = 500  # gallery rows on which the recall is measured
@@ -35,6 +37,7 @@ TRAIN_ROUNDS = 10  # of k-means; more gain no recall that can be measured
 CODE_WORDS = 16  # that a code of 4 bits tells apart
 ADD_AT_ONCE = 65_536
 FETCHED = 4  # candidates by codes for each neighbour by descriptors
+QUERIES_AT_ONCE = 4096  # each has tables of distances of its own
 CODED = (1, 2, 4, 8)  # dimensions that share a code of 4 bits
 
 
@@ -187,12 +190,51 @@ def search_ann_index(
     -------
     sims, ids : (q, k) float32, (q, k) int32
     """
+    parts = [(0, index)]
+    return search_ann_indexes(
+        parts, queries, k, descriptors, exclude_self_start=exclude_self_start, threads=threads
+    )
+
+
+def search_ann_indexes(
+    parts: Iterable[tuple[int, Any]],
+    queries: NDArray[np.float32],
+    k: int,
+    descriptors: Descriptors,
+    *,
+    exclude_self_start: int | None = None,
+    threads: int = 1,
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Search a gallery whose rows are cut into several indexes, opened one after the other.
+
+    What all of them find is scored exactly, so that the best of all are those of the whole gallery.
+
+    Parameters
+    ----------
+    parts
+        Of each index its first gallery row and the index, which numbers its rows from 0.
+    queries, k, descriptors, exclude_self_start, threads
+        As of `search_ann_index`; `descriptors` are those of the whole gallery.
+
+    Returns
+    -------
+    sims, ids : (q, k) float32, (q, k) int32
+    """
     faiss.omp_set_num_threads(threads)
-    fetched = (FETCHED if _coded(index) else 1) * k + 1
-    _, ids = index.search(np.ascontiguousarray(queries, dtype=np.float32), fetched)
-    ids = ids.astype(np.int32)
-    ids[~queries.any(axis=1)] = -1
-    return best_listed(queries, ids, descriptors, k, exclude_self_start=exclude_self_start)
+    plain = np.ascontiguousarray(queries, dtype=np.float32)
+    listed = []
+    for first, index in parts:
+        fetched = (FETCHED if _coded(index) else 1) * k + 1
+        ids = np.empty((len(plain), fetched), np.int32)
+        for lo, hi in spans(len(plain), QUERIES_AT_ONCE):
+            near = index.search(plain[lo:hi], fetched)[1]
+            near[near >= 0] += first
+            ids[lo:hi] = near
+        listed.append(ids)
+        del index  # else it is held beside the next one
+    ids = listed[0] if len(listed) == 1 else np.concatenate(listed, axis=1)
+    ids[~plain.any(axis=1)] = -1
+    return best_listed(plain, ids, descriptors, k, exclude_self_start=exclude_self_start)
 
 
 def _coded(index: Any) -> bool:

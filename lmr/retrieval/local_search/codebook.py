@@ -15,26 +15,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmr.errors import LmrError
-from lmr.retrieval.descriptors import check_descriptors
+from lmr.retrieval.descriptors import check_descriptors, to_float
 
 __all__ = [
+    "SAMPLE_HELD",
     "SAMPLE_PER_CENTROID",
     "Codebook",
+    "Sample",
     "coarse_quantiser",
     "default_words",
     "faiss_threads",
     "open_codebook",
     "probe_cells",
+    "sample_rows_held",
     "train_centroids",
     "train_codebook",
 ]
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+Sample = NDArray[np.generic]
+"""Descriptors to train from: (n, d) unit rows of float32, or as stored, possibly a `np.memmap`."""
 Codebook = Any  # a faiss index of centroids; faiss's stubs do not know its members
 
 SAMPLE_PER_CENTROID = 64  # k-means gains little beyond, and faiss warns below 39
 MIN_SAMPLE_PER_CENTROID = 39
+SAMPLE_HELD = 1 << 19
+"""Descriptors of a sample that are held as floats at a time; larger samples stay where they lie."""
 PUBLISHED_WORDS = 1 << 16
 FLAT_CENTROIDS = 1 << 12
 CELL_PROBES = 16
@@ -49,7 +56,7 @@ def default_words(n_descriptors: int) -> int:
     return min(PUBLISHED_WORDS, 1 << (trainable.bit_length() - 1))
 
 
-def train_codebook(sample: Floats, words: int, *, seed: int) -> bytes:
+def train_codebook(sample: Sample, words: int, *, seed: int) -> bytes:
     """Train a codebook: `train_centroids` as a searchable structure, serialised for `open_codebook`."""
     trained: bytes = faiss.serialize_index(
         coarse_quantiser(train_centroids(sample, words, seed=seed))
@@ -93,16 +100,20 @@ def probe_cells(quantiser: Codebook, cells: int = CELL_PROBES) -> None:
         quantiser.nprobe = cells
 
 
-def train_centroids(sample: Floats, count: int, *, seed: int) -> Floats:
+def train_centroids(sample: Sample, count: int, *, seed: int) -> Floats:
     """Cluster descriptors in two levels: about sqrt(count) cells, each divided by its own k-means.
 
     Plain k-means costs sample × count distances per round, which at 131,072 centroids is hours; two levels
     cost sample × 2 sqrt(count). A cell gets centroids in proportion to its descriptors.
 
+    Of a sample above `SAMPLE_HELD` the cells are trained on so many of its rows, drawn by the seed. The
+    centroids of a cell are trained on all rows of the cell.
+
     Parameters
     ----------
     sample
-        (n, d) float32. At most `SAMPLE_PER_CENTROID` * count of them are used, chosen by the seed.
+        (n, d) float32, or uint8, int8 or float16 as stored, of which unit rows are made where they are used.
+        At most `SAMPLE_PER_CENTROID` * count of them are used, chosen by the seed.
     count
         Number of centroids, at most n.
     seed
@@ -117,7 +128,8 @@ def train_centroids(sample: Floats, count: int, *, seed: int) -> Floats:
     LmrError
         Fewer descriptors than centroids, or descriptors that are not finite.
     """
-    check_descriptors(sample)
+    if sample.dtype == np.float32:
+        check_descriptors(sample.view())  # type: ignore[arg-type]
     if count < 1 or len(sample) < count:
         raise LmrError(
             f"{count} centroids cannot be trained from {len(sample)} descriptors",
@@ -125,16 +137,38 @@ def train_centroids(sample: Floats, count: int, *, seed: int) -> Floats:
             fix=f"give {SAMPLE_PER_CENTROID * max(count, 1)} descriptors, or ask for fewer centroids",
         )
     rng = np.random.default_rng(seed)
+    rows = np.arange(len(sample))
     if len(sample) > SAMPLE_PER_CENTROID * count:
-        sample = sample[np.sort(rng.choice(len(sample), SAMPLE_PER_CENTROID * count, replace=False))]
+        rows = np.sort(rng.choice(len(sample), SAMPLE_PER_CENTROID * count, replace=False))
     if count < 256:
-        return _kmeans(sample, count, seed)
-    cells = _kmeans(sample, round(math.sqrt(count)), seed)
-    cell = faiss.knn(sample, cells, 1)[1][:, 0]
+        return _kmeans(_floats(sample, rows), count, seed)
+    held = rows
+    if len(rows) > SAMPLE_HELD:
+        held = np.sort(rng.choice(rows, SAMPLE_HELD, replace=False))
+    cells = _kmeans(_floats(sample, held), round(math.sqrt(count)), seed)
+    cell = np.concatenate(
+        [
+            faiss.knn(_floats(sample, rows[start : start + SAMPLE_HELD]), cells, 1)[1][:, 0].astype(np.int32)
+            for start in range(0, len(rows), SAMPLE_HELD)
+        ]
+    )
     sizes = np.bincount(cell, minlength=len(cells))
     shares = _shares(sizes, count)
-    parts = [_kmeans(sample[cell == c], int(shares[c]), seed) for c in np.flatnonzero(shares)]
+    parts = [_kmeans(_floats(sample, rows[cell == c]), int(shares[c]), seed) for c in np.flatnonzero(shares)]
     return np.concatenate(parts)
+
+
+def sample_rows_held(sample: Sample) -> Floats:
+    """Return a sample's rows as unit floats, evenly thinned to `SAMPLE_HELD` where there are more."""
+    count = min(len(sample), SAMPLE_HELD)
+    return _floats(sample, np.linspace(0, len(sample), count, endpoint=False).astype(np.int64))
+
+
+def _floats(sample: Sample, rows: Ints) -> Floats:
+    """Return some rows of a sample, ascending, as float32; stored ones become unit rows."""
+    chosen = sample if len(rows) == len(sample) else sample[rows]
+    plain: Floats = np.asarray(chosen) if sample.dtype == np.float32 else to_float(np.asarray(chosen))
+    return plain
 
 
 def _kmeans(sample: Floats, count: int, seed: int) -> Floats:

@@ -22,9 +22,11 @@ from lmr.errors import LmrError
 from lmr.retrieval.descriptors import check_descriptors
 from lmr.retrieval.local_search.codebook import (
     MIN_SAMPLE_PER_CENTROID,
+    Sample,
     coarse_quantiser,
     faiss_threads,
     probe_cells,
+    sample_rows_held,
     train_centroids,
 )
 
@@ -33,6 +35,7 @@ __all__ = [
     "train_quantiser",
     "build_sub_index",
     "build_index_of",
+    "fill_index",
     "open_index",
     "search_sub_index",
     "nearest_lists",
@@ -64,14 +67,14 @@ def default_lists(n_descriptors: int) -> int:
     return int(min(1 << wanted, 1 << trainable, MAX_LISTS))
 
 
-def train_quantiser(sample: Floats, *, lists: int, code_bytes: int | None, seed: int) -> bytes:
+def train_quantiser(sample: Sample, *, lists: int, code_bytes: int | None, seed: int) -> bytes:
     """Train an empty index: coarse centroids and the code of a descriptor.
 
     Parameters
     ----------
     sample
-        (n, d) float32 unit rows, drawn from the gallery; `SAMPLE_PER_CENTROID` * lists are enough, fewer
-        are accepted.
+        (n, d) float32 unit rows, or rows as stored (see `train_centroids`), drawn from the gallery;
+        `SAMPLE_PER_CENTROID` * lists are enough, fewer are accepted.
     lists
         Number of inverted lists, see `default_lists`.
     code_bytes
@@ -89,7 +92,8 @@ def train_quantiser(sample: Floats, *, lists: int, code_bytes: int | None, seed:
     LmrError
         Too few descriptors, descriptors not finite or not unit, or code_bytes that do not divide d.
     """
-    check_descriptors(sample, unit=True)
+    if sample.dtype == np.float32:
+        check_descriptors(sample.view(), unit=True)  # type: ignore[arg-type]
     d = sample.shape[1]
     if code_bytes is not None and (code_bytes < 1 or d % code_bytes):
         divisors = ", ".join(str(m) for m in range(1, d + 1) if d % m == 0)
@@ -114,7 +118,7 @@ def train_quantiser(sample: Floats, *, lists: int, code_bytes: int | None, seed:
         index = faiss.IndexIVFPQ(coarse, d, lists, code_bytes, 8)
         index.pq.cp.seed = seed
         index.use_precomputed_table = -1  # see open_index
-    index.train(sample)
+    index.train(sample_rows_held(sample))
     trained: bytes = faiss.serialize_index(index).tobytes()
     return trained
 
@@ -145,6 +149,12 @@ def build_index_of(trained: bytes, parts: Iterable[tuple[Floats, Ints]]) -> byte
     LmrError
         Descriptors not finite, not unit or of another dimension, or lengths that differ.
     """
+    built: bytes = faiss.serialize_index(fill_index(trained, parts)).tobytes()
+    return built
+
+
+def fill_index(trained: bytes, parts: Iterable[tuple[Floats, Ints]]) -> Ivf:
+    """Encode descriptors as `build_index_of` does; return the index itself, for `faiss.write_index`."""
     index = open_index(trained)
     # A descriptor in the second nearest list is found as well: half the probes find the nearest of 99 in 100.
     probe_cells(index.quantizer, BUILD_CELL_PROBES)
@@ -163,8 +173,7 @@ def build_index_of(trained: bytes, parts: Iterable[tuple[Floats, Ints]]) -> byte
         for rows in np.array_split(order, -(-len(order) // BUILD_ROWS) or 1):  # no second copy of the shard
             index.add_with_ids(descriptors[rows], photo_rows[rows].astype(np.int64))
     probe_cells(index.quantizer)
-    built: bytes = faiss.serialize_index(index).tobytes()
-    return built
+    return index
 
 
 def open_index(source: str | Path | bytes) -> Ivf:

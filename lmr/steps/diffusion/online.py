@@ -122,7 +122,9 @@ def diffuse(
             task_bytes=cuts
             + found.task_bytes
             + pooling
-            + graph.edges.rows * 40.0
+            # Of each node where its edges begin, for the matrix and for the solver, its photo and its place
+            # in a cut.
+            + graph.edges.rows * 32.0
             + each * (4.0 * described.queries.regions * dimension + 4 * expanded.step.bytes_per_row),
             work=expanded.queries,
             unit="vector",
@@ -151,7 +153,7 @@ def diffuse_shard(
     regions = stack_ragged(gallery, "regions")
     affinity = _affinity(graph)
     photo_of_node = np.repeat(np.arange(len(regions), dtype=np.int32), np.diff(regions.offsets))
-    weights = np.ones(len(photo_of_node)) if settings.pooling == "sum" else _pooling(regions, photo_of_node)
+    weights = None if settings.pooling == "sum" else _pooling(regions, photo_of_node)
     reached: list[Reached] = []
     for lo, hi in spans(len(before.photos), QUERIES_AT_ONCE):
         block = Ranking(before.queries[lo:hi], before.photos[lo:hi], before.scores[lo:hi])
@@ -175,7 +177,8 @@ def diffuse_shard(
         for cut, found in zip(cuts, scores, strict=True):
             nodes = cut[cut >= 0]
             photos, places = np.unique(photo_of_node[nodes], return_inverse=True)
-            mass = np.bincount(places, found[: len(nodes)] * weights[nodes], len(photos))
+            of_node = found[: len(nodes)].astype(np.float64)
+            mass = np.bincount(places, of_node if weights is None else of_node * weights[nodes], len(photos))
             reached.append((photos, mass.astype(np.float64)))
     return merge(expanded, shard, reached, settings.weight)
 

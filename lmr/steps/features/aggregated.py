@@ -15,12 +15,14 @@ from lmr.steps.features.local import Extracted
 from lmr.steps.features.settings import DescribeSettings
 from lmr.steps.local_search.index import at_least, sample_rows
 from lmr.steps.photos.generations import learned_from
-from lmr.steps.sizes import rows_per_shard
+from lmr.steps.sizes import FEATURES_AT_ONCE, blocks, rows_per_shard
 from lmr.storage.arrow import array_table, column
 from lmr.storage.datasets import Dataset
 from lmr.storage.mapped import named_arrays
 
 __all__ = ["aggregate_shard", "describe_by_aggregation", "learn_words_shard"]
+
+REDUCED = 64  # numbers of a local feature that aggregation keeps, whatever the extractor
 
 
 def describe_by_aggregation(
@@ -29,7 +31,7 @@ def describe_by_aggregation(
     """Declare the steps that describe photos by what their local features add up to."""
     learned = learned_from(local.gallery.source)
     # Words, and a vector of so many numbers per photo before it is whitened.
-    long = settings.words * local.gallery.dimension
+    long = settings.words * min(REDUCED, local.gallery.dimension)
     sample = min(settings.sample_features, learned.rows) * local.gallery.dimension
     # Photos are taken by whole shards, until they are enough.
     shard = -(-local.gallery.per_shard // local.gallery.per_photo)
@@ -45,11 +47,13 @@ def describe_by_aggregation(
         cost=Cost(
             rows=8,
             bytes_per_row=4.0 * long * settings.dimension,
-            # The sample as stored and as floats; photos' vectors, their centred copy, and the whitening's
-            # own.
-            task_bytes=10.0 * sample
-            + 8.0 * long * (3.0 * photos + 2.0 * settings.dimension + min(photos, long))
-            + 8.0 * local.gallery.per_shard * local.gallery.dimension,
+            # First the sample as stored, as floats and as used; then photos' vectors as found, joined and
+            # centred, the products of them with their own vectors, and the projection. A shard as fetched, as
+            # stored and in blocks as floats.
+            task_bytes=max(10.0 * sample, 12.0 * long * photos + 40.0 * min(photos, long) ** 2)
+            + 16.0 * long * settings.dimension
+            + 2.0 * local.gallery.per_shard * local.gallery.dimension * local.gallery.itemsize
+            + 8.0 * min(local.gallery.per_shard, FEATURES_AT_ONCE) * local.gallery.dimension,
             work=min(settings.sample_features, learned.rows),
             unit="feature",
         ),
@@ -79,8 +83,9 @@ def learn_words_shard(shard: int, settings: DescribeSettings, *, local: Dataset,
     """Learn visual words, then the whitening of whole photos' vectors, from samples of the gallery."""
     aggregation = _aggregation(settings)
     counts = [local.facts(i)["rows"] for i in range(local.shards)]
-    drawn = to_float(sample_rows(local, "descriptor", settings.sample_features, sum(counts), settings.seed))
-    sample = at_least(drawn, settings.words + 1, dimension, settings.seed)
+    drawn = sample_rows(local, "descriptor", settings.sample_features, sum(counts), settings.seed)
+    sample = at_least(to_float(drawn), settings.words + 1, dimension, settings.seed)
+    del drawn
     vocabulary = aggregation.learn(sample, settings.words, settings.seed)
     described: list[NDArray[np.float32]] = []
     for i in np.random.default_rng(settings.seed).permutation(local.shards).tolist():
@@ -88,11 +93,13 @@ def learn_words_shard(shard: int, settings: DescribeSettings, *, local: Dataset,
             break
         features = local.read(i, ["photo", "descriptor"])
         _, per_photo = np.unique(column(features, "photo"), return_counts=True)
-        if len(per_photo):
-            descriptors = to_float(column(features, "descriptor"))
-            described.append(aggregation.photos(descriptors, per_photo, vocabulary))
+        stored, ends = column(features, "descriptor"), np.cumsum([0, *per_photo])
+        for lo, hi in blocks(per_photo.tolist(), FEATURES_AT_ONCE) if len(per_photo) else ():
+            descriptors = to_float(stored[ends[lo] : ends[hi]])
+            described.append(aggregation.photos(descriptors, per_photo[lo:hi], vocabulary))
     if not described:
         described.append(aggregation.photos(sample, np.array([len(sample)]), vocabulary))
+    del sample
     whitening = learn_whitening(np.concatenate(described), settings.dimension, power=settings.power)
     learned = {f"vocabulary_{name}": array for name, array in vars(vocabulary).items()}
     return array_table({**learned, "mean": whitening.mean, "projection": whitening.projection})

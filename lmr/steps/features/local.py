@@ -114,9 +114,10 @@ def extract_local(images: Source, settings: LocalSettings, inputs: Inputs) -> Ex
             cost=Cost(
                 rows=images.rows * settings.max_features,
                 bytes_per_row=row_bytes,
-                # The shard's files, photos that are decoded ahead, features as found, joined and written.
+                # The shard's files, photos that are decoded ahead; features as found and joined, or joined
+                # and as written.
                 task_bytes=EXTRACTION_BYTES
-                + photos * (2.0 * images.bytes_per_row + 4.0 * settings.max_features * row_bytes),
+                + photos * (2.0 * images.bytes_per_row + 3.0 * settings.max_features * row_bytes),
                 work=images.rows,
                 unit="photo",
             ),

@@ -1,16 +1,18 @@
 """How steps find nearest neighbours: exactly below a size, by an index above it, whose recall is measured.
 
-The index is a step of one shard. It is trained, filled and asked to look into as many lists as the recall
-target needs on a sample of the gallery; what it reaches there is printed and stands in the report. What it
-finds is scored again exactly, so that ties are broken by row and similarities are those of the exact search.
+The index is a step of one shard, or of several where one would be too large for a task. It is trained, filled
+and asked to look into as many lists as the recall target needs on a sample of the gallery; what it reaches
+there is printed and stands in the report. What it finds is scored again exactly, so that ties are broken by
+row and similarities are those of the exact search.
 """
 
+import json
+import math
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import faiss
 import numpy as np
 import pyarrow as pa
 from annotated_types import Ge, Gt, Le
@@ -23,9 +25,10 @@ from lmr.runtime.settings import Part, Seed, Settings
 from lmr.runtime.steps import Cost, Step, Whole
 from lmr.runtime.threads import threads
 from lmr.steps.features.columns import Described
-from lmr.storage.arrow import array_table, arrays_of, with_note
+from lmr.steps.local_search.index import write_index
+from lmr.storage.arrow import array_table, bytes_of, with_note
 from lmr.storage.datasets import Dataset
-from lmr.storage.mapped import stack, stack_ragged, unpack
+from lmr.storage.mapped import spilled, stack, stack_ragged, unpack
 
 __all__ = [
     "KnnSettings",
@@ -37,6 +40,7 @@ __all__ = [
     "vectors",
 ]
 
+PART_BYTES = 250_000_000  # of an index; above, the gallery's rows are cut into several
 MEASURED_NEIGHBOURS = 50  # that recall is measured for: a graph's usual k; one index serves all searches
 
 Column = Literal["descriptor", "regions"]
@@ -67,7 +71,7 @@ class Searchable:
     count
         How many descriptors there are: photos, or regions.
     index
-        The step of one shard that holds the index; None where the search is exact.
+        The step that holds the index, a shard for each part of the gallery; None where the search is exact.
     """
 
     vectors: Described
@@ -99,11 +103,15 @@ class Searchable:
                 mapped_bytes=2.0 * self.count * dimension,
             )
         index_bytes = self.index.rows * self.index.bytes_per_row
-        # The first task of a machine unpacks the index. Distances of codes are looked up in tables that each
-        # query has of its own, 16 numbers to a dimension; more is fetched by codes than is kept.
-        coded = queries * (80.0 * dimension + 24.0 * approximate.FETCHED * depth)
+        parts = self.index.shards
+        # The first task of a machine unpacks the index, part by part. Distances of codes are looked up in
+        # tables that each query of a block has of its own, 16 numbers to a dimension; more is fetched by
+        # codes than is kept, from every part.
+        at_once = min(queries, approximate.QUERIES_AT_ONCE)
+        coded = at_once * (80.0 * dimension + 16.0 * approximate.FETCHED * depth)
+        listed = 8.0 * queries * approximate.FETCHED * depth * parts
         return SearchCost(
-            task_bytes=held + coded + 4.0 * index_bytes,
+            task_bytes=held + coded + listed + 3.0 * index_bytes / parts,
             mapped_bytes=2.0 * self.count * dimension + index_bytes,
         )
 
@@ -144,27 +152,32 @@ def searchable(
     if count < settings.exact_below:
         return Searchable(vectors, count, None)
     own = Part("_IndexSettings", {f.name: getattr(settings, f.name) for f in fields(KnnSettings)})
-    lists = approximate.choose_lists(count)
+    code_bytes = min(count * 0.5 * vectors.dimension, float(settings.index_bytes))
+    parts = max(1, math.ceil((8.0 * count + code_bytes) / PART_BYTES))
+    part = -(-count // parts)
+    lists = approximate.choose_lists(part)
     # A row's number and code. Of each list its centre and links to others, and half a block of empty codes.
-    row_bytes = 8.0 + 0.5 * vectors.dimension + (12.0 * vectors.dimension + 300.0) * lists / max(count, 1)
-    sample = min(count, approximate.TRAIN_PER_LIST * lists)
-    block = min(count, approximate.ADD_AT_ONCE)
+    row_bytes = 8.0 + 0.5 * vectors.dimension + (12.0 * vectors.dimension + 300.0) * lists / max(part, 1)
+    sample = min(part, approximate.TRAIN_PER_LIST * lists)
+    block = min(part, approximate.ADD_AT_ONCE)
     made_of = vectors.source.parts[0].folder.split("/")[0]
     index = Step(
         name=f"index_{made_of}" if column == "descriptor" else "index_regions",
         folder="knn_index",
         make=index_descriptors_shard,
-        revision=2,  # codes of 4 bits
+        revision=2 if parts == 1 else 3,  # 2: codes of 4 bits; 3: in parts
         settings=own.also(column=column),
         inputs={"gallery": Whole(vectors.source)},
-        shards=1,
+        implied={"parts": parts},
+        shards=parts,
         role="gallery",
         cost=Cost(
             rows=count,
             bytes_per_row=row_bytes,
-            # The index, its bytes, the table of them, the file before and after compression. The sample, as
-            # floats, those of use and what is left of each for its code; or a block that is added, alike.
-            task_bytes=5 * min(count * row_bytes, settings.index_bytes)
+            # The index as it grows, or the shard as it is sent: what is in between lies in a file. The
+            # sample, as floats, those of use and what is left of each for its code; or a block that is
+            # added, alike.
+            task_bytes=3.0 * part * row_bytes
             + max(12.0 * sample, 4.0 * sample + 16.0 * block) * vectors.dimension,
             work=count,
             unit="vector",
@@ -174,20 +187,25 @@ def searchable(
     return Searchable(vectors, count, index)
 
 
-def index_descriptors_shard(shard: int, settings: Part, *, gallery: Dataset) -> pa.Table:
-    """Train, fill and measure the index of a gallery: named arrays `index` and `probes`."""
-    rows = vectors(gallery, settings.column)
-    name = approximate.choose_index(len(rows), rows.shape[1], settings.index_bytes)
+def index_descriptors_shard(shard: int, settings: Part, *, gallery: Dataset, parts: int = 1) -> pa.Table:
+    """Train, fill and measure the index of a part of a gallery: named arrays `index`, `probes`, `first`."""
+    everything = vectors(gallery, settings.column)
+    first, end = (len(everything) * i // parts for i in (shard, shard + 1))
+    rows = everything[first:end]
+    name = approximate.choose_index(len(rows), rows.shape[1], settings.index_bytes // parts)
     index = approximate.build_ann_index(rows, name, seed=settings.seed, threads=threads())
     probes, reached = approximate.choose_probes(
         index, rows, MEASURED_NEIGHBOURS, recall=settings.recall, seed=settings.seed, threads=threads()
     )
-    data = faiss.serialize_index(index)
-    del index
+    held = [index]
+    del index  # it ends when it is written
+    data = spilled(lambda file: write_index(held.pop(), file))
+    arrays = {"index": data, "probes": np.array([probes]), "first": np.array([first])}
+    which = f"part {shard + 1} of {parts}: " if parts > 1 else ""
     return with_note(
-        array_table({"index": data, "probes": np.array([probes])}),
-        f"{name}, {probes} lists per query: recall@{MEASURED_NEIGHBOURS} {reached:.3f} of the exact search "
-        f"on {min(approximate.SAMPLE, len(rows))} samples (target {settings.recall})",
+        array_table(arrays),
+        f"{which}{name}, {probes} lists per query: recall@{MEASURED_NEIGHBOURS} {reached:.3f} of the exact "
+        f"search on {min(approximate.SAMPLE, len(rows))} samples (target {settings.recall})",
     )
 
 
@@ -203,9 +221,9 @@ def search_gallery(
     if index is None:
         blocks = [(0, gallery)]
         return top_k(queries, blocks, neighbours, exclude_self_start=exclude_self_start, threads=threads())
-    opened = unpack(index, "index", partial(_write, index), _open)
-    return approximate.search_ann_index(
-        opened, queries, neighbours, gallery, exclude_self_start=exclude_self_start, threads=threads()
+    parts = (unpack(index, f"index-{i:05d}", partial(_write, index, i), _open) for i in range(index.shards))
+    return approximate.search_ann_indexes(
+        parts, queries, neighbours, gallery, exclude_self_start=exclude_self_start, threads=threads()
     )
 
 
@@ -217,13 +235,18 @@ def vectors(gallery: Dataset, column: Column) -> Descriptors:
     return rows
 
 
-def _write(index: Dataset, folder: Path) -> None:
-    arrays = arrays_of(index.read(0))
-    (folder / "index.faiss").write_bytes(arrays["index"].data)
-    (folder / "probes").write_text(str(int(arrays["probes"][0])))
+def _write(index: Dataset, part: int, folder: Path) -> None:
+    rows = index.read(part)
+    with open(folder / "index.faiss", "wb") as file:
+        file.writelines(bytes_of(rows, "index"))
+    # Shards that were made before there were parts have no first row.
+    numbers = {name: np.frombuffer(b"".join(bytes_of(rows, name)), np.int64) for name in ("probes", "first")}
+    about = {name: int(found[0]) if len(found) else 0 for name, found in numbers.items()}
+    (folder / "about.json").write_text(json.dumps(about))
 
 
-def _open(folder: Path) -> Any:
+def _open(folder: Path) -> tuple[int, Any]:
+    about = json.loads((folder / "about.json").read_bytes())
     index = open_index(folder / "index.faiss")
-    approximate.look_into(index, int((folder / "probes").read_text()))
-    return index
+    approximate.look_into(index, about["probes"])
+    return about["first"], index

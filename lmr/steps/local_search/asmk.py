@@ -38,11 +38,12 @@ from lmr.steps.local_search.index import (
     descriptors_of,
     feature_count,
     sample_descriptors,
+    training_bytes,
     with_few,
 )
 from lmr.steps.photos.generations import learned_from
 from lmr.steps.ranking import Ranked, Ranking, ranking_bytes
-from lmr.steps.sizes import rows_per_shard
+from lmr.steps.sizes import FEATURES_AT_ONCE, blocks, rows_per_shard
 from lmr.storage.arrow import array_table, arrays_of, column
 from lmr.storage.datasets import Dataset
 from lmr.storage.mapped import named_arrays, unpack
@@ -103,12 +104,10 @@ def index_asmk(local: Extracted, settings: AsmkSettings, index: IndexSettings) -
         cost=Cost(
             rows=2,
             bytes_per_row=4.0 * words * local.dimension,
-            # As of a quantiser; see `lmr.steps.local_search.index`.
-            task_bytes=sample * local.dimension * (local.itemsize + 16.0)
-            + 3.0 * local.per_shard * local.dimension * local.itemsize
-            + 16.0 * words * local.dimension,
+            task_bytes=training_bytes(local, sample, words),
             work=sample,
             unit="feature",
+            mapped_bytes=1.0 * sample * local.dimension * local.itemsize,
         ),
     )
 
@@ -124,11 +123,13 @@ def index_asmk(local: Extracted, settings: AsmkSettings, index: IndexSettings) -
             cost=Cost(
                 rows=part.rows,
                 bytes_per_row=ENTRY_BYTES,
-                # Entries as found, joined, sorted, in the table and in the shard; the words three times; one
-                # shard's descriptors as stored, as floats, rotated and less their words, and one's before.
-                task_bytes=6.0 * group * ENTRY_BYTES
+                # Entries as found, joined and sorted, then sorted and in the shard; the words three times.
+                # One shard's descriptors as fetched and as stored, a block's as floats, rotated, and less
+                # their words.
+                task_bytes=3.0 * group * (ENTRY_BYTES + 16.0)
                 + 12.0 * words * local.dimension
-                + rows_per_shard(part) * local.dimension * (local.itemsize + 20.0),
+                + rows_per_shard(part) * 2.0 * local.dimension * local.itemsize
+                + 20.0 * min(rows_per_shard(part), FEATURES_AT_ONCE + local.per_photo) * local.dimension,
                 work=part.rows,
                 unit="feature",
             ),
@@ -156,6 +157,7 @@ def index_asmk_shard(shard: int, settings: Part, *, local: Dataset, codebook: Da
     shards = descriptors_of(local, shard, settings.gallery_shards_per_index)
     parts = [_aggregate(descriptors, photos, trained) for descriptors, photos in shards]
     together = {f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(AsmkPart)}
+    del parts
     index = build_asmk(AsmkPart(**together), n_words=n_words)
     return array_table({name: getattr(index, name) for name in _STORED})
 
@@ -185,6 +187,7 @@ def search_by_asmk(
     """Declare the step that searches the gallery by ASMK; a ranking by its similarity, at most 1."""
     per_query = local.per_photo * settings.words_per_feature
     queries, gallery = rows_per_shard(images), index.parts.rows / max(local.per_photo, 1)
+    held = min(queries * local.per_photo, FEATURES_AT_ONCE + local.per_photo)
     step = Step(
         name="search",
         folder="candidates",
@@ -204,9 +207,11 @@ def search_by_asmk(
         cost=Cost(
             rows=images.rows,
             bytes_per_row=ranking_bytes(candidates),
-            # Descriptors as stored, as floats and less each of their words; a score per gallery photo.
-            task_bytes=queries * local.per_photo * local.dimension * (local.itemsize + 8.0)
-            + queries * per_query * (12.0 * local.dimension + 40.0)
+            # Descriptors as fetched and as stored; those of a block as floats and less each of their words; a
+            # score per gallery photo.
+            task_bytes=queries * local.per_photo * local.dimension * local.itemsize * 2.0
+            + held * local.dimension * 8.0
+            + held * settings.words_per_feature * (12.0 * local.dimension + 40.0)
             + 24.0 * gallery
             + 4.0 * queries * ranking_bytes(candidates),
             work=images.rows * per_query,
@@ -231,18 +236,24 @@ def search_asmk_shard(
     features = local.read(shard, ["photo", "descriptor"])
     numbers = (column(features, "photo") - queries[0]).astype(np.int64)
     trained = named_arrays(codebook)
-    descriptors = to_float(column(features, "descriptor"))
+    stored = column(features, "descriptor")
     indexes, idf = _open(index, settings.idf)
-    ranked, scores = search_asmk(
-        indexes,
-        _aggregate(descriptors, numbers, trained, settings.words_per_feature),
-        n_queries=len(queries),
-        candidates=settings.candidates,
-        alpha=settings.alpha,
-        threshold=settings.threshold,
-        idf=idf,
-    )
-    return Ranking(queries, ranked, scores).table()
+    bounds = np.searchsorted(numbers, np.arange(len(queries) + 1))
+    ranked, scores = [], []
+    for lo, hi in blocks(np.diff(bounds).tolist(), FEATURES_AT_ONCE):
+        part = slice(bounds[lo], bounds[hi])
+        found = search_asmk(
+            indexes,
+            _aggregate(to_float(stored[part]), numbers[part] - lo, trained, settings.words_per_feature),
+            n_queries=hi - lo,
+            candidates=settings.candidates,
+            alpha=settings.alpha,
+            threshold=settings.threshold,
+            idf=idf,
+        )
+        ranked.append(found[0])
+        scores.append(found[1])
+    return Ranking(queries, np.concatenate(ranked), np.concatenate(scores)).table()
 
 
 def _open(index: Dataset, with_idf: bool) -> tuple[list[AsmkIndex], NDArray[np.float32] | None]:

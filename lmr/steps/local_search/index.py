@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated, Any
 
 import faiss
 import numpy as np
@@ -13,10 +13,10 @@ from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
 from lmr.retrieval.descriptors import to_float
-from lmr.retrieval.local_search.codebook import SAMPLE_PER_CENTROID
+from lmr.retrieval.local_search.codebook import SAMPLE_HELD, SAMPLE_PER_CENTROID, Sample
 from lmr.retrieval.local_search.inverted_file import (
-    build_index_of,
     default_lists,
+    fill_index,
     list_sizes,
     open_index,
     train_quantiser,
@@ -25,10 +25,10 @@ from lmr.runtime.settings import Seed, Settings
 from lmr.runtime.steps import Cost, Source, Step, Whole, per_part
 from lmr.steps.features.local import Extracted
 from lmr.steps.photos.generations import learned_from
-from lmr.steps.sizes import rows_per_shard
-from lmr.storage.arrow import array_table, arrays_of, column, with_note
+from lmr.steps.sizes import FEATURES_AT_ONCE, blocks, rows_per_shard
+from lmr.storage.arrow import array_table, arrays_of, bytes_of, column, with_note
 from lmr.storage.datasets import Dataset
-from lmr.storage.mapped import unpack
+from lmr.storage.mapped import spilled, spilled_rows, unpack
 
 __all__ = [
     "IndexSettings",
@@ -42,8 +42,10 @@ __all__ = [
     "open_sub_indexes",
     "sample_descriptors",
     "sample_rows",
+    "training_bytes",
     "train_shard",
     "with_few",
+    "write_index",
 ]
 
 
@@ -99,13 +101,11 @@ def index_local(local: Extracted, settings: IndexSettings) -> LocalIndex:
         cost=Cost(
             rows=1,
             bytes_per_row=4.0 * lists * local.dimension,
-            # The sample as stored and as floats, twice for those that are of use, k-means' own copy and what
-            # is left of each for its code; a shard as read, as a table and as it was before.
-            task_bytes=sample * local.dimension * (local.itemsize + 16.0)
-            + 3.0 * local.per_shard * local.dimension * local.itemsize
-            + 16.0 * lists * local.dimension,
+            task_bytes=training_bytes(local, sample, lists),
             work=sample,
             unit="feature",
+            # The sample lies in a file, as stored.
+            mapped_bytes=1.0 * sample * local.dimension * local.itemsize,
         ),
     )
     code_bytes = settings.code_bytes or (local.dimension if learned.rows <= settings.pq_above else 16)
@@ -122,17 +122,36 @@ def index_local(local: Extracted, settings: IndexSettings) -> LocalIndex:
             cost=Cost(
                 rows=part.rows,
                 bytes_per_row=8.0 + code_bytes,
-                # Lists that grow by doubling, their bytes, the table of them, and the shard as it is sent;
-                # the quantiser three times; one shard's descriptors as stored and as floats.
-                task_bytes=5.0 * group * (8.0 + code_bytes)
+                # Lists that grow by doubling, or the shard as it is sent: what is in between lies in a file.
+                # The quantiser three times; a shard's descriptors as fetched and as stored, a block's as
+                # floats and in order of photos.
+                task_bytes=2.0 * group * (8.0 + code_bytes)
                 + 12.0 * lists * local.dimension
-                + rows_per_shard(part) * local.dimension * (local.itemsize + 8.0),
+                + rows_per_shard(part) * (2.0 * local.dimension * local.itemsize + 8.0)
+                + 12.0 * min(rows_per_shard(part), FEATURES_AT_ONCE + local.per_photo) * local.dimension,
                 work=part.rows,
                 unit="feature",
+                mapped_bytes=group * (8.0 + code_bytes),
             ),
         )
 
     return LocalIndex(per_part(indexed, local.source), trained)
+
+
+def training_bytes(local: Extracted, sample: int, centroids: int) -> float:
+    """Return what training so many centroids on so large a sample holds; see `train_centroids`.
+
+    That is a shard as fetched, as stored and as it was before; the part of the sample that is held as floats,
+    with what is left of some rows for their code; the number and the cell of each row; the centroids as
+    found, joined, indexed and stored.
+    """
+    held = min(sample, SAMPLE_HELD)
+    return (
+        3.0 * local.per_shard * local.dimension * local.itemsize
+        + held * local.dimension * (local.itemsize + 8.0)
+        + 20.0 * sample
+        + 16.0 * centroids * local.dimension
+    )
 
 
 def _sample_size(lists: int) -> int:
@@ -164,7 +183,7 @@ def with_few(rows: pa.Table, total: int) -> pa.Table:
     )
 
 
-def at_least(sample: NDArray[np.float32], count: int, dimension: int, seed: int) -> NDArray[np.float32]:
+def at_least(sample: Sample, count: int, dimension: int, seed: int) -> Sample:
     """Return a sample of unit rows (n, d) with random ones added where it has too few of use to learn from.
 
     A gallery of plain walls has hardly a feature; what it has is indexed as that of any other.
@@ -174,25 +193,33 @@ def at_least(sample: NDArray[np.float32], count: int, dimension: int, seed: int)
         return sample
     more = np.random.default_rng(seed).random((missing, dimension), np.float32)
     more /= np.linalg.norm(more, axis=1, keepdims=True)
-    return np.concatenate([sample.reshape(-1, dimension), more])
+    plain = sample if sample.dtype == np.float32 else to_float(sample)
+    return np.concatenate([plain.reshape(-1, dimension), more])
 
 
-def sample_descriptors(local: Dataset, count: int, total: int, seed: int) -> NDArray[np.float32]:
-    """Draw about `count` of the gallery's `total` descriptors, as unit rows, without those of no use."""
-    rows = to_float(sample_rows(local, "descriptor", count, total, seed))
-    return rows[rows.any(axis=1)]
+def sample_descriptors(local: Dataset, count: int, total: int, seed: int) -> Sample:
+    """Draw about `count` of the gallery's `total` descriptors, as stored, without those of no use.
+
+    They lie in a file of this machine's disk: those that train an index over a billion take a gigabyte.
+    """
+    drawn = _drawn(local, "descriptor", count, total, seed)
+    return spilled_rows(rows[to_float(rows).any(axis=1)] for rows in drawn)
 
 
 def sample_rows(dataset: Dataset, name: str, count: int, total: int, seed: int) -> NDArray[np.generic]:
     """Draw about `count` of a column's `total` rows evenly from all shards, reading one shard at a time."""
+    parts = list(_drawn(dataset, name, count, total, seed))
+    # A shard without a feature does not know the descriptors' width.
+    return np.concatenate([part for part in parts if len(part)] or parts[:1])
+
+
+def _drawn(dataset: Dataset, name: str, count: int, total: int, seed: int) -> Iterator[NDArray[np.generic]]:
+    """Yield what is drawn from each shard."""
     rng = np.random.default_rng(seed)
-    parts = []
     for shard in range(dataset.shards):
         rows = column(dataset.read(shard, [name]), name)
         share = min(len(rows), -(-count * len(rows) // max(total, 1)))
-        parts.append(rows[np.sort(rng.choice(len(rows), share, replace=False))])
-    # A shard without a feature does not know the descriptors' width.
-    return np.concatenate([part for part in parts if len(part)] or parts[:1])
+        yield rows[np.sort(rng.choice(len(rows), share, replace=False))]
 
 
 def index_features_shard(
@@ -201,17 +228,34 @@ def index_features_shard(
     """Encode the descriptors of one group of gallery shards."""
     quantiser = arrays_of(trained.read(0))["trained"].tobytes()
     parts = descriptors_of(local, shard, settings.gallery_shards_per_index)
-    return array_table({"index": build_index_of(quantiser, parts)})
+    # By way of a file: the bytes of an index in memory would be as large as the index itself.
+    index = [fill_index(quantiser, parts)]
+    return array_table({"index": spilled(lambda file: write_index(index.pop(), file))})
+
+
+def write_index(index: faiss.Index, file: IO[bytes]) -> None:
+    """Write an index into an open file."""
+    library: Any = faiss  # its stubs do not know the writer
+    library.write_index(index, library.PyCallbackIOWriter(file.write))
 
 
 def descriptors_of(
     local: Dataset, group: int, shards_per_group: int
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-    """Read a group of shards, one at a time: the descriptors as unit rows, and the photo of each."""
+    """Read a group of shards in blocks of whole photos: descriptors as unit rows, and the photo of each."""
     first = group * shards_per_group
     for shard in range(first, min(first + shards_per_group, local.shards)):
         rows = local.read(shard, ["photo", "descriptor"])
-        yield to_float(column(rows, "descriptor")), column(rows, "photo").astype(np.int64)
+        photos, stored = column(rows, "photo").astype(np.int64), column(rows, "descriptor")
+        del rows  # else it is held beside the next one
+        _, starts, counts = np.unique(photos, return_index=True, return_counts=True)
+        if (np.diff(photos) < 0).any():
+            starts, counts = np.zeros(1, np.int64), np.array([len(photos)])  # in no order: all at once
+        bounds = [*starts.tolist(), len(photos)]
+        for lo, hi in blocks(counts.tolist(), FEATURES_AT_ONCE):
+            part = slice(bounds[lo], bounds[hi])
+            yield to_float(stored[part]), photos[part]
+        del photos, stored
 
 
 def open_sub_indexes(index: Dataset) -> Iterator[faiss.IndexIVF]:
@@ -236,7 +280,8 @@ def _sub_index(index: Dataset, shard: int) -> faiss.IndexIVF:
 
 
 def _write(index: Dataset, shard: int, folder: Path) -> None:
-    (folder / "index.faiss").write_bytes(arrays_of(index.read(shard))["index"].tobytes())
+    with open(folder / "index.faiss", "wb") as file:
+        file.writelines(bytes_of(index.read(shard), "index"))
 
 
 def _open(folder: Path) -> faiss.IndexIVF:

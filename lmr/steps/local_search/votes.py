@@ -28,7 +28,7 @@ from lmr.steps.local_search.index import (
     open_sub_indexes,
 )
 from lmr.steps.ranking import Ranked, Ranking, ranking_bytes
-from lmr.steps.sizes import rows_per_shard
+from lmr.steps.sizes import FEATURES_AT_ONCE, blocks, rows_per_shard
 from lmr.storage.arrow import column
 from lmr.storage.datasets import Dataset
 
@@ -81,6 +81,7 @@ def search(
 def search_by_votes(images: Source, local: Extracted, index: LocalIndex, settings: SearchSettings) -> Ranked:
     """Declare the step that searches the gallery by votes; they are the ranking's scores."""
     features = rows_per_shard(images) * local.per_photo
+    held = min(features, FEATURES_AT_ONCE + local.per_photo)
     step = Step(
         name="search",
         folder="candidates",
@@ -92,11 +93,14 @@ def search_by_votes(images: Source, local: Extracted, index: LocalIndex, setting
         cost=Cost(
             rows=images.rows,
             bytes_per_row=ranking_bytes(settings.candidates),
-            # Descriptors as stored and as floats; the neighbours found so far, those of the next sub-index,
-            # their merge, and what voting sorts. The first task of a machine unpacks one sub-index at a time.
-            task_bytes=features * local.dimension * (local.itemsize + 8.0)
-            + features * settings.neighbours * 60.0
-            + 3.0 * index.parts.rows * index.parts.bytes_per_row / max(index.parts.shards, 1)
+            # The first task of a machine unpacks one sub-index at a time, before it holds anything else. Then
+            # descriptors as fetched and as stored; of a block of queries as floats, the neighbours found so
+            # far, those of the next sub-index, their merge, and what voting sorts.
+            task_bytes=max(
+                3.0 * index.parts.rows * index.parts.bytes_per_row / max(index.parts.shards, 1),
+                features * (2.0 * local.dimension * local.itemsize + 16.0)
+                + held * (8.0 * local.dimension + 60.0 * settings.neighbours),
+            )
             + 4.0 * rows_per_shard(images) * ranking_bytes(settings.candidates),
             work=images.rows * local.per_photo,
             unit="feature",
@@ -110,25 +114,36 @@ def search_votes_shard(
     shard: int, settings: SearchSettings, *, images: Dataset, local: Dataset, index: Dataset
 ) -> pa.Table:
     """Search with the queries of one shard."""
+    for _ in open_sub_indexes(index):
+        pass  # unpacked, where this machine has not yet, while nothing else is held
+    idf = inverse_frequency(entries_per_list(index)) if settings.idf else None
     queries = column(images.read(shard, ["photo"]), "photo")
     features = local.read(shard, ["photo", "descriptor"])
-    descriptors = to_float(column(features, "descriptor"))
-    distances, photos = search_sub_index(
-        open_sub_indexes(index),
-        descriptors,
-        k=settings.neighbours,
-        probes=settings.probes,
-        threads=threads(),
-    )
     query_of_feature = (column(features, "photo") - queries[0]).astype(np.int64)
-    ranked, votes = vote(
-        query_of_feature,
-        distances,
-        photos,
-        n_queries=len(queries),
-        candidates=settings.candidates,
-        words=nearest_lists(next(open_sub_indexes(index)), descriptors, threads=threads()),
-        burst=settings.burst,
-        idf=inverse_frequency(entries_per_list(index)) if settings.idf else None,
-    )
-    return Ranking(queries, ranked, votes).table()
+    stored = column(features, "descriptor")
+    bounds = np.searchsorted(query_of_feature, np.arange(len(queries) + 1))
+    ranked, votes = [], []
+    # A query's votes do not depend on other queries, so that queries come in blocks.
+    for lo, hi in blocks(np.diff(bounds).tolist(), FEATURES_AT_ONCE):
+        part = slice(bounds[lo], bounds[hi])
+        descriptors = to_float(stored[part])
+        distances, photos = search_sub_index(
+            open_sub_indexes(index),
+            descriptors,
+            k=settings.neighbours,
+            probes=settings.probes,
+            threads=threads(),
+        )
+        found = vote(
+            query_of_feature[part] - lo,
+            distances,
+            photos,
+            n_queries=hi - lo,
+            candidates=settings.candidates,
+            words=nearest_lists(next(open_sub_indexes(index)), descriptors, threads=threads()),
+            burst=settings.burst,
+            idf=idf,
+        )
+        ranked.append(found[0])
+        votes.append(found[1])
+    return Ranking(queries, np.concatenate(ranked), np.concatenate(votes)).table()

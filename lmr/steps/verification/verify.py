@@ -21,14 +21,13 @@ from lmr.runtime.steps import Cost, Each, Source, Step, Whole
 from lmr.steps.both import Both
 from lmr.steps.features.local import Extracted
 from lmr.steps.ranking import Ranked
-from lmr.steps.sizes import rows_per_shard
+from lmr.steps.sizes import FEATURES_AT_ONCE, blocks, rows_per_shard
 from lmr.storage.arrow import Ragged, column, table
 from lmr.storage.datasets import Dataset
 from lmr.storage.mapped import stack
 
 __all__ = ["Verified", "VerifySettings", "verify", "verify_listed", "verify_shard"]
 
-FEATURES_AT_ONCE = 200_000  # of queries, that are held as floats at a time
 PAIR_BYTES = 56.0 + 4.0 * 60  # a pair with as many inliers as a good one has
 
 
@@ -145,7 +144,7 @@ def verify_shard(
     owners = stack(local_queries, "photo")
     counts = np.searchsorted(owners, names, side="right") - np.searchsorted(owners, names)
     found = []
-    for lo, hi in _blocks(counts):
+    for lo, hi in blocks(counts.tolist(), FEATURES_AT_ONCE):
         part = slice(*np.searchsorted(query_of_pair, [lo, hi]))
         pairs = np.stack([query_of_pair[part] - lo, photo[part] - first], axis=1)
         queries = _gathered(names[lo:hi], local_queries, images_queries, settings.frame_side_px)
@@ -196,27 +195,6 @@ def _pair_table(query: NDArray[Any], photo: NDArray[Any], found: Sequence[Verifi
             ),
         }
     )
-
-
-def _blocks(counts: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Cut queries into runs of at most `FEATURES_AT_ONCE` features, each of at least one query.
-
-    Parameters
-    ----------
-    counts
-        (q,) features of each query.
-
-    Returns
-    -------
-    First and last-but-one number of the queries of each block; one empty block where there is no query.
-    """
-    blocks, start, held = [], 0, 0
-    for number, count in enumerate(counts.tolist()):
-        if number > start and held + count > FEATURES_AT_ONCE:
-            blocks.append((start, number))
-            start, held = number, 0
-        held += count
-    return [*blocks, (start, len(counts))]
 
 
 def _gathered(photos: NDArray[np.integer[Any]], local: Dataset, images: Dataset, side_px: int) -> Features:

@@ -1,0 +1,12 @@
+"""Photos that are only counted: what a plan is made of before there are any."""
+
+from lmr.runtime.steps import Role
+from lmr.steps.photos.listing import Photos
+
+__all__ = ["imagined"]
+
+
+def imagined(role: Role, count: int) -> Photos:
+    """Return so many photos that no file is of; steps can be declared on them, and none be run."""
+    ids = tuple(f"{role[0]}{row:08d}" for row in range(count))
+    return Photos(role, f"/{role}", ids, tuple(f"{name}.jpg" for name in ids), ("0 0",) * count)
