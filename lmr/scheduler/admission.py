@@ -16,7 +16,7 @@ from distributed.comm import connect
 from distributed.scheduler import Scheduler, WorkerState
 
 from lmr.cluster.admission import AMPLE, Expectations, as_one_line, check_facts, check_memory, grant_of
-from lmr.cluster.preflight import clock_note, unreachable
+from lmr.cluster.preflight import clock_note, left_out, unreachable
 from lmr.cluster.worker import REACH_SECONDS
 from lmr.errors import ClusterError, LmrError, one_line
 
@@ -99,6 +99,11 @@ class Admission:
         self.silent[worker] = self._named(worker)
         self._start(self._await_hello(worker))
 
+    def found(self, worker: str) -> None:
+        """Note that a worker was there before this was; one that cannot be reached is closed."""
+        self.joined(worker)
+        self._start(self._look_for(worker))
+
     def hello(self, worker: str, facts: Mapping[str, str | None], clock: float | None) -> None:
         """Judge a worker that says what it runs."""
         self.facts[worker] = facts
@@ -140,6 +145,12 @@ class Admission:
                 "what it runs; see its log, and whether the same lmr is installed there"
             )
 
+    async def _look_for(self, worker: str) -> None:
+        name = self._named(worker)
+        # It may be at work for others, who hold its interpreter for a while.
+        if not await self._reaches(worker, tries=TRIES):
+            self._close(worker, unreachable(name, worker))
+
     async def _welcome(self, worker: str) -> None:
         name = self._named(worker)
         if not await self._reaches(worker):
@@ -163,7 +174,7 @@ class Admission:
             except LmrError as error:
                 known.judged[worker] = False
                 self._tell(worker, f"no tasks of {run}: {as_one_line(error)}")
-                self._notice(f"{as_one_line(error)} (it gets no tasks of this run)", run)
+                self._notice(left_out(error), run)
                 return
             except Exception as error:
                 if not left:
@@ -203,16 +214,18 @@ class Admission:
         runnable = self.scheduler.bulk_schedule_unrunnable_after_adding_worker(state)
         self.scheduler.transitions(runnable, stimulus_id=f"lmr-admit-{time.time()}")
 
-    async def _reaches(self, worker: str) -> bool:
+    async def _reaches(self, worker: str, tries: int = 1) -> bool:
         """Tell whether the scheduler reaches a worker, and no other one that has the same address."""
-        try:
-            comm = await connect(worker, timeout=REACH_SECONDS, **self.scheduler.connection_args)
-            comm.abort()
-            told = await asyncio.wait_for(self.scheduler.rpc(worker).identity(), ANSWER_SECONDS)
-        except (OSError, TimeoutError):
-            return False
-        state = self.scheduler.workers.get(worker)
-        return state is None or told["id"] == state.server_id
+        for _ in range(tries):
+            try:
+                comm = await connect(worker, timeout=REACH_SECONDS, **self.scheduler.connection_args)
+                comm.abort()
+                told = await asyncio.wait_for(self.scheduler.rpc(worker).identity(), ANSWER_SECONDS)
+            except (OSError, TimeoutError):
+                continue
+            state = self.scheduler.workers.get(worker)
+            return state is None or told["id"] == state.server_id
+        return False
 
     async def _peers_that_fail(self, worker: str) -> list[str]:
         """Return the peers on other hosts that do not reach a worker, if none does."""

@@ -9,7 +9,7 @@ import pickle
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import PurePosixPath
@@ -21,6 +21,7 @@ from distributed.protocol.pickle import dumps
 from lmr import storage
 from lmr.cluster.admission import expectations_of, grant_of
 from lmr.cluster.client import Where, workers_of
+from lmr.cluster.preflight import Passed
 from lmr.cluster.worker import WorkerSetup
 from lmr.errors import ClusterError, one_line
 from lmr.runtime.estimate import Progress
@@ -36,10 +37,11 @@ __all__ = ["cancel_run", "choose_run", "find_run", "follow", "list_runs", "repor
 _POLL_SECONDS = 0.5
 _SENT_SECONDS = 600
 _ADMITTED_SECONDS = 60
+_SETUP_SECONDS = 45
 
 
 def send(
-    client: distributed.Client, plan: Plan, notes: Iterable[str] = (), where: Where | None = None
+    client: distributed.Client, plan: Plan, passed: Passed | None = None, where: Where | None = None
 ) -> RunRecord:
     """Send a run to a scheduler as one graph; when this returns, the client may go.
 
@@ -49,8 +51,8 @@ def send(
         Connected to the cluster.
     plan
         What is to be made.
-    notes
-        What preflight noted.
+    passed
+        What preflight found; None where it was not asked: this process has started the workers.
     where
         Which cluster it is, for commands that messages name.
 
@@ -64,7 +66,8 @@ def send(
     if taken := _ask(client, "claim", record=record, client_id=client.id):
         raise _refusal(taken, record, where or Where())
     try:
-        resources = declared(client)
+        # Of a worker that takes no part nothing is asked for, either.
+        resources = declared(client) if passed is None else passed.declared
         graph = dask_graph(plan, record.name, declared=resources, grant=grant_of(record.name))
         record = replace(
             record,
@@ -72,7 +75,7 @@ def send(
             groups=graph.groups,
             totals=plan.totals,
             work=work_of(plan),
-            notes=(*_ask(client, "machines"), *notes),
+            notes=(*_ask(client, "machines"), *(passed.notes if passed else ())),
         )
         write_json(storage.join(plan.root, "run.json"), asdict(record))
         _ask(client, "amend", record=record)
@@ -89,9 +92,16 @@ def send(
 
 
 def install_plugins(client: distributed.Client) -> None:
-    """Give a scheduler its plugin and workers their setup; those that have them keep them."""
+    """Give a scheduler its plugin and workers their setup; those that have them keep them.
+
+    A worker that does not take its setup, or cannot be reached, gets no tasks: the scheduler hears nothing of
+    what it runs.
+    """
     client.register_plugin(RunsPlugin())
-    client.register_plugin(WorkerSetup())
+    # The scheduler keeps the setup for all that join before it asks those that are here, whose errors come
+    # back as they are: that of a worker without lmr, of one that does not answer.
+    with suppress(Exception):
+        client.sync(client.register_plugin, WorkerSetup(), callback_timeout=_SETUP_SECONDS)
 
 
 def declared(client: distributed.Client) -> frozenset[str] | None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -94,6 +95,42 @@ def test_late_workers_that_do_not_pass_get_no_task_and_are_told(tmp_path):
     assert "is too small for the step sleep; got: 0.5 GB" in small
     assert "other weights lie here; got: abc; fix: bring the same weights" in grumbler
     assert {stale, small, grumbler} <= set(ended.notices)
+
+
+def test_bad_workers_at_submission_get_no_task_and_are_told_of(tmp_path):
+    step = replace(sleepers(tmp_path, 4), cost=cost(task_bytes=1e9), check=partial(grumble_on, "grumbler"))
+    (tmp_path / "bare.py").write_text("import sys\nsys.modules['lmr'] = None\n")
+    waited = []
+    with cluster(tmp_path / "logs", DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT="3s") as made:
+        made.worker("stale", PYTHONPATH=other_source(tmp_path / "stale"))
+        made.worker("small", "--memory-limit=0.5GiB")
+        made.worker("grumbler")
+        made.worker("bare", f"--preload={tmp_path}/bare.py")
+        made.worker("lost", "--listen-address=tcp://127.0.0.1:0", "--contact-address=tcp://127.0.0.1:9")
+
+        def tell(line):
+            # Nobody passes until another one comes.
+            waited.append(line)
+            made.worker("good")
+
+        where = Where(scheduler=made.address)
+        record = submit([step], str(tmp_path / "run"), where, workflow="toy", wait=True, tell=tell)
+        _, ended = settled(made, record.name)
+    assert len(waited) == 1
+    assert re.fullmatch(r"waiting: the (worker|scheduler) .*; got: .*; fix: .*", waited[0])
+    told = "\n".join(record.notes)
+    for reason in (
+        "the worker stale on 127.0.0.1 runs another lmr's source than",
+        "the worker small on 127.0.0.1 is too small for the step sleep",
+        "the worker grumbler on 127.0.0.1 cannot do its part: other weights lie here",
+        "the worker bare on 127.0.0.1 could not be asked",
+        "the scheduler cannot reach the worker lost on 127.0.0.1",
+    ):
+        assert reason in told, told
+    assert told.count("fix: ") == told.count("it gets no tasks of this run") == 5
+    assert {who for _, who in marks(tmp_path, "begun")} == {"good"}
+    # The scheduler judges all workers anew: what it notices is said in the same words.
+    assert {note for note in ended.notices if "grumbler" in note} <= set(record.notes)
 
 
 def test_the_record_of_a_run_keeps_what_was_noticed_for_its_report(tmp_path):
