@@ -28,6 +28,9 @@ ANSWER_SECONDS = 120.0
 TRIES, PAUSE_SECONDS = 3, 5.0
 """How often, and how long apart, a worker is asked that did not answer."""
 
+LOOK_AGAIN_SECONDS = 30.0
+"""How often a worker looks around again that found something missing."""
+
 HELLO_SECONDS = 60.0
 """How long a worker that joined may take to say what it runs; a host starts a hundred at once."""
 
@@ -43,6 +46,10 @@ class _Run:
     pickled: bytes
     judged: dict[str, bool] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
+
+
+class _Surroundings(ClusterError):
+    """A worker is good; what it finds around it is not."""
 
 
 class Admission:
@@ -164,20 +171,30 @@ class Admission:
             await self._admit(worker, run)
 
     async def _admit(self, worker: str, run: str) -> None:
-        """Judge a worker for a run: by what it runs and has first, then by what it finds around it."""
-        for left in reversed(range(TRIES)):
+        """Judge a worker for a run: by what it runs and has first, then by what it finds around it.
+
+        What it finds may be mended while it runs (a folder mounted, weights brought): it is looked at again.
+        """
+        tries = 0
+        while True:
             state, known = self.scheduler.workers.get(worker), self.runs.get(run)
             if state is None or known is None:
                 return
             try:
-                await self._judge(state, known, grant_of(run))
+                self._judge(state, known)
+                await self._look(state, known, grant_of(run))
             except LmrError as error:
                 known.judged[worker] = False
-                self._tell(worker, f"no tasks of {run}: {as_one_line(error)}")
-                self._notice(left_out(error), run)
-                return
+                line = left_out(error)
+                if line not in known.notices:
+                    self._tell(worker, f"no tasks of {run}: {as_one_line(error)}")
+                self._notice(line, run)
+                if not isinstance(error, _Surroundings):
+                    return
+                await asyncio.sleep(LOOK_AGAIN_SECONDS)
             except Exception as error:
-                if not left:
+                tries += 1
+                if tries == TRIES:
                     known.judged[worker] = False
                     got = one_line(error, 150)
                     self._notice(
@@ -186,17 +203,21 @@ class Admission:
                     return
                 await asyncio.sleep(PAUSE_SECONDS)
             else:
+                if known.judged.get(worker) is False:
+                    self._notice(f"{self._named(worker)} passes now, and takes part", run)
                 self._grant(state, known, run)
                 return
 
-    async def _judge(self, state: WorkerState, known: _Run, grant: str) -> None:
-        name, worker = self._named(state.address), state.address
-        check_facts(name, self.facts.get(worker, {}), known.expected.facts)
+    def _judge(self, state: WorkerState, known: _Run) -> None:
+        name = self._named(state.address)
+        check_facts(name, self.facts.get(state.address, {}), known.expected.facts)
         check_memory(name, known.expected.needs, state.resources, state.memory_limit)
-        asked = self.scheduler.rpc(worker).lmr_look(expected=known.pickled, grant=grant)
+
+    async def _look(self, state: WorkerState, known: _Run, grant: str) -> None:
+        asked = self.scheduler.rpc(state.address).lmr_look(expected=known.pickled, grant=grant)
         answer = await asyncio.wait_for(asked, ANSWER_SECONDS)
         for error in answer["errors"]:
-            raise ClusterError(f"{name} cannot do its part: {error}")
+            raise _Surroundings(f"{self._named(state.address)} cannot do its part: {error}")
 
     def _grant(self, state: WorkerState, known: _Run, run: str) -> None:
         if self.runs.get(run) is not known or state is not self.scheduler.workers.get(state.address):

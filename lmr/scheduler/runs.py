@@ -6,6 +6,7 @@ everything that is shown of a run comes from there.
 
 import getpass
 import pickle
+import re
 import socket
 import time
 import uuid
@@ -153,7 +154,7 @@ def wait_for(
     pause = 0.05
     try:
         while (status := find_run(client, name)).active:
-            progress(status.progress)
+            progress(_with_notices(status, where))
             time.sleep(pause)
             # A short run is not held up by the watching of it.
             pause = min(1.2 * pause, _POLL_SECONDS)
@@ -164,8 +165,14 @@ def wait_for(
             fix=f"if it runs: {(where or Where()).command('watch', name)}; if it was lost, start it again, "
             "and run the same command once more: only what is missing is made",
         ) from error
-    progress(status.progress)
+    progress(_with_notices(status, where))
     return status
+
+
+def _with_notices(status: RunStatus, where: Where | None) -> Progress:
+    """Return how far a run is, with all that there is to tell of its machines, unless they are this one."""
+    known = status.record.notes if where is None or where.scheduler else ()
+    return replace(status.progress, notices=tuple(dict.fromkeys((*known, *status.notices))))
 
 
 def report_of(status: RunStatus) -> RunReport:
@@ -210,7 +217,8 @@ def _unknown(name: str, known: Sequence[RunStatus]) -> ClusterError:
     return ClusterError(
         f"the scheduler knows no run {name}",
         got=f"it knows {names}" if names else "it knows no run at all",
-        fix="if the scheduler was restarted, submit again: only what is missing is made",
+        fix="if the scheduler was restarted, submit again: only what is missing is made"
+        + ("; what a run's folder holds tells: lmr info FOLDER" if "/" in name else ""),
     )
 
 
@@ -222,8 +230,8 @@ def choose_run(client: distributed.Client, wanted: str | None = None) -> RunStat
     client
         Connected to the cluster.
     wanted
-        A run's name, the beginning of it that no other run has, or its folder, whose last run is meant; None:
-        the last run of all.
+        A run's name, its folder, whose last run is meant, or the beginning of a name that no other run has;
+        None: the last run of all.
 
     Raises
     ------
@@ -231,12 +239,15 @@ def choose_run(client: distributed.Client, wanted: str | None = None) -> RunStat
         If no run is meant, or several are.
     """
     known = list_runs(client)
-    if wanted is None:
+    if not wanted:
         if not known:
             raise ClusterError("this scheduler knows no run", fix="submit one, or name another --scheduler")
         return known[0]
     if exact := [run for run in known if run.record.name == wanted]:
         return exact[0]
+    folder = storage.absolute(wanted).rstrip("/")
+    if there := [run for run in known if run.record.root == folder]:
+        return there[0]
     if begun := [run for run in known if run.record.name.startswith(wanted)]:
         if len(begun) > 1:
             raise ClusterError(
@@ -245,9 +256,6 @@ def choose_run(client: distributed.Client, wanted: str | None = None) -> RunStat
                 fix="give more of the name, or the whole of it",
             )
         return begun[0]
-    folder = storage.absolute(wanted).rstrip("/")
-    if there := [run for run in known if run.record.root == folder]:
-        return there[0]
     raise _unknown(wanted, known)
 
 
@@ -267,7 +275,8 @@ def cancel_run(client: distributed.Client, name: str) -> RunStatus:
 def _record(plan: Plan) -> RunRecord:
     root = plan.root.rstrip("/")
     targets = digest(sorted(part.step.fingerprint for part in plan))
-    about = PurePosixPath(root).name or "run"
+    # A name is typed: of the folder's it has what needs no quotes.
+    about = re.sub(r"[^\w.-]+", "-", PurePosixPath(root).name).strip("-") or "run"
     return RunRecord(
         name=f"{plan.workflow}-{about}-{uuid.uuid4().hex[:4]}",
         root=root,
