@@ -15,7 +15,7 @@ from lmr.errors import ClusterError, LmrError
 from lmr.scheduler.run import submit
 from tests.cluster.test_admission import grumble_on
 from tests.support.clusters import cluster
-from tests.support.faults import sleepers
+from tests.support.faults import gated, sleepers
 from tests.support.toys import workflow
 from tests.support.world import make
 
@@ -124,11 +124,17 @@ def submit_to(made, root):
 
 def test_who_watches_hears_at_once_of_workers_that_get_no_tasks(made, tmp_path):
     """A run whose only good workers are gone stands still: whoever looks on is told why."""
-    step = replace(sleepers(tmp_path, 8, seconds=2), check=partial(grumble_on, "late"))
+    gate = gated(tmp_path / "go", [1])
+    step = replace(sleepers(tmp_path, 2, faults=gate), check=partial(grumble_on, "late"))
     name = submit([step], str(tmp_path / "run"), Where(scheduler=made.address), workflow="toy").name
     with ThreadPoolExecutor(1) as pool:
         watching = pool.submit(lmr, made, "watch", name)
         made.worker("late")
+        while "the worker late" not in lmr(made, "status", name):
+            time.sleep(0.1)
+        # Whoever watches asks twice a second.
+        time.sleep(2)
+        (tmp_path / "go").touch()
         said = watching.result(120)
     made.signal("late")
     lines = said.splitlines()
