@@ -3,7 +3,7 @@
 import html
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -30,6 +30,7 @@ class ProgressBars:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.steps: dict[str, TaskID] = {}
+        self.told: set[str] = set()
         self.progress = Bars(
             TextColumn("{task.description:24}"),
             BarColumn(),
@@ -56,7 +57,9 @@ class ProgressBars:
         self.progress.start()
 
     def progressed(self, progress: Progress) -> None:
-        """Move the bars."""
+        """Move the bars; above them, say what was noticed of workers."""
+        for notice in _new(progress.notices, self.told):
+            self.progress.console.print(notice, soft_wrap=True, markup=False)
         open_steps = []
         for name, done in progress.counts.items():
             found = progress.measured.get(name, Measured())
@@ -88,6 +91,7 @@ class ProgressLines:
         self.console, self.every_seconds = console, every_seconds
         self.totals: Counts = {}
         self.finished: set[str] = set()
+        self.told: set[str] = set()
         self.began = time.monotonic()
         self.first = 0
         self.now: Progress | None = None
@@ -116,7 +120,9 @@ class ProgressLines:
         self.ticking.start()
 
     def progressed(self, progress: Progress) -> None:
-        """Say which steps have been finished since."""
+        """Say which steps have been finished since, and what was noticed of workers."""
+        for notice in _new(progress.notices, self.told):
+            self._print(notice)
         if self.now is None:
             self.first = sum(progress.counts.values())
         self.now = progress
@@ -175,6 +181,7 @@ class NotebookBars:
         self.totals: dict[str, int] = {}
         self.counts: dict[str, int] = {}
         self.dashboard: str | None = None
+        self.told: set[str] = set()
         self.shown: Any = None
         self.drawn = 0.0
 
@@ -197,6 +204,8 @@ class NotebookBars:
     def progressed(self, progress: Progress) -> None:
         """Move the bars, now and then."""
         self.counts = dict(progress.counts)
+        for notice in _new(progress.notices, self.told):
+            print(notice)
         if time.perf_counter() - self.drawn > REDRAWN_S:
             self._draw()
 
@@ -222,6 +231,13 @@ class NotebookBars:
             link = html.escape(self.dashboard, quote=True)
             where = f"dashboard <a href='{link}'>{link}</a>"
         return f"<p>{where}</p><table>{rows}</table>"
+
+
+def _new(notices: Iterable[str], told: set[str]) -> list[str]:
+    """Return the notices that were not told yet, which count as told from now on."""
+    new = [notice for notice in notices if notice not in told]
+    told.update(new)
+    return new
 
 
 @contextmanager

@@ -53,7 +53,7 @@ def retrieve(
     tls
         Folder of the client's certificate, for a `tls://` address.
     workers
-        Worker processes on this machine: 0 runs in this process; None: one for each core.
+        Worker processes on this machine, without a scheduler: 0 runs in this process; None: one per core.
     progress
         Whether bars show the progress, in a terminal or in a notebook.
     **more
@@ -170,7 +170,7 @@ def place_of(device: str, scheduler: str | None, tls: str | None, workers: int |
     Raises
     ------
     SettingsError
-        If the number of workers is none, or more than this machine has memory for.
+        If the number of workers is none, more than this machine has memory for, or given with a scheduler.
     """
     most = max(usable_cpus(), memory_bytes() // SMALLEST_BYTES)
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 0):
@@ -178,6 +178,12 @@ def place_of(device: str, scheduler: str | None, tls: str | None, workers: int |
             "the number of workers is out of range",
             got=repr(workers)[:100],
             fix="give 0 (this process) or more",
+        )
+    if scheduler and workers is not None:
+        raise SettingsError(
+            "workers are started on this machine, or a scheduler has its own",
+            got=f"{workers} workers, and the scheduler {scheduler}",
+            fix="leave the workers away; or the scheduler, which DASK_SCHEDULER_ADDRESS names too",
         )
     if scheduler:
         return Where(scheduler=scheduler, tls=tls)

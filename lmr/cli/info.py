@@ -25,7 +25,7 @@ def info(run: Run) -> None:
     """Tell what a run's folder holds: workflow, photos, stages, scores, and the size of every dataset."""
     from lmr.steps.results.contents import contents
     from lmr.steps.results.datasets import open_datasets
-    from lmr.steps.results.files import read_scores
+    from lmr.steps.results.files import read_scores, read_sources
 
     root = storage.absolute(run)
     datasets = open_datasets(root, unfinished=True)
@@ -40,6 +40,7 @@ def info(run: Run) -> None:
         ("command", about.get("command", "")),
         *((role, f"{counts[role]:,} photos, {about.get(role, '')}".rstrip(", ")) for role in counts),
         ("settings", _changed(datasets.settings, about.get("preset_settings") or {})),
+        ("code", "; ".join(read_sources(datasets))),
     ]
     for name, value in rows:
         if value:

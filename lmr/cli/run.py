@@ -78,7 +78,8 @@ def run(
             flow.targets, root, where, listener, workflow=prepared.name, finalizer=prepared.finalizer
         )
     for notice in report.notices:
-        out.print(notice, soft_wrap=True)
+        if notice not in listener.told:
+            out.print(notice, soft_wrap=True, markup=False)
     if report.summaries:
         out.print(tables.summary_table(report.summaries))
     else:

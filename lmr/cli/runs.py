@@ -1,7 +1,7 @@
 """Runs on a scheduler: submit and leave, come back, look, stop."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Annotated, Any
 
@@ -30,6 +30,7 @@ from lmr.scheduler.runs import (
     wait_for,
 )
 from lmr.steps.results.run_page import PAGE, run_page
+from lmr.text import printable
 
 __all__ = ["cancel", "runs", "status", "submit", "watch"]
 
@@ -82,7 +83,7 @@ def runs(scheduler: Scheduler = None, tls: Tls = None) -> None:
 
 def status(run: Run = None, scheduler: Scheduler = None, tls: Tls = None) -> None:
     """Tell how far a run is, and show the results of one that has ended."""
-    with open_client(Where(scheduler=named(scheduler), tls=tls)) as client:
+    with open_client(Where(scheduler=named(scheduler, run), tls=tls)) as client:
         found = choose_run(client, run)
     _tell_notes(found)
     if found.active or found.state == "cancelled":
@@ -106,13 +107,15 @@ def watch(
     ] = None,
 ) -> None:
     """Follow a run to its end, from any machine, and show its results; leaving does not stop it."""
-    where = Where(scheduler=named(scheduler), tls=tls)
+    where = Where(scheduler=named(scheduler, run), tls=tls)
+    told: set[str] = set()
     with open_client(where) as client:
         found = choose_run(client, run)
         name = found.record.name
         if found.active:
             page = _page(client, name, port, worker_price) if web else nullcontext()
             with page, progress_on(out) as listener:
+                told = listener.told
                 listener.planned(found.record.totals)
                 listener.connected(client.dashboard_link)
                 try:
@@ -124,7 +127,7 @@ def watch(
         elif web:
             kept = storage.join(found.record.root, "report", PAGE)
             out.print(f"it has ended; its page is kept: {kept}", soft_wrap=True, markup=False)
-    _tell_notes(found)
+    _tell_notes(found, told)
     if found.state == "cancelled":
         out.print(tables.run_table(found))
         raise ClusterError(f"{name} was cancelled", got=_made_text(found), fix=AGAIN)
@@ -157,14 +160,26 @@ def _page(client: Any, name: str, port: int, usd_per_hour: float | None) -> Iter
 
 
 def cancel(
-    run: Annotated[str, typer.Argument(help="The run's name, the beginning of it, or its folder.")],
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            help="The run's name, the beginning of it, or its folder. Without it: the only one that goes on."
+        ),
+    ] = None,
     scheduler: Scheduler = None,
     tls: Tls = None,
 ) -> None:
     """Stop a run; what is finished stays, and submitting again goes on from there."""
-    with open_client(Where(scheduler=named(scheduler), tls=tls)) as client:
-        found = cancel_run(client, choose_run(client, run).record.name)
-    out.print(f"{found.record.name} is {found.state}; {_made_text(found)}; {AGAIN}", soft_wrap=True)
+    with open_client(Where(scheduler=named(scheduler, run), tls=tls)) as client:
+        before = choose_run(client, run) if run else _only_one(list_runs(client))
+        found = cancel_run(client, before.record.name)
+    if not before.active:
+        text = f"{found.record.name} has ended before: it is {found.state}; {_made_text(found)}"
+        out.print(text, soft_wrap=True, markup=False)
+        return
+    out.print(
+        f"{found.record.name} is {found.state}; {_made_text(found)}; {AGAIN}", soft_wrap=True, markup=False
+    )
 
 
 def _made_text(found: RunStatus) -> str:
@@ -172,8 +187,25 @@ def _made_text(found: RunStatus) -> str:
     return f"{done:,} of {total:,} shards were made"
 
 
-def _tell_notes(found: RunStatus) -> None:
-    for note in (*found.record.notes, *found.notices):
+def _only_one(known: Sequence[RunStatus]) -> RunStatus:
+    """Return the run that goes on, if it is one: nobody stops another one by leaving out its name."""
+    active = [run for run in known if run.active]
+    if len(active) == 1:
+        return active[0]
+    names = ", ".join(run.record.name for run in active[:10])
+    raise ClusterError(
+        "several runs go on" if active else "no run goes on",
+        got=names or "none that could be stopped",
+        fix="name the one to stop" if active else "lmr runs lists those that have ended",
+    )
+
+
+def _tell_notes(found: RunStatus, told: Container[str] = ()) -> None:
+    _tell(note for note in (*found.record.notes, *found.notices) if note not in told)
+
+
+def _tell(notes: Iterable[str]) -> None:
+    for note in dict.fromkeys(notes):
         out.print(note, soft_wrap=True, markup=False)
 
 
@@ -183,4 +215,8 @@ def _show_end(found: RunStatus) -> None:
     out.print(tables.summary_table(summaries))
     show_results_in(found.record.root, out)
     took = (found.ended or time.time()) - found.record.since
-    out.print(f"{found.record.name} took {took:,.0f} s; see {found.record.root}", soft_wrap=True)
+    out.print(
+        f"{found.record.name} took {took:,.0f} s; see {printable(found.record.root)}",
+        soft_wrap=True,
+        markup=False,
+    )

@@ -86,7 +86,8 @@ def scores_table(scores: Mapping[str, float], labels: Mapping[str, str], measure
 def summary_table(summaries: Sequence[Summary]) -> Table:
     """Show what each step took, and below what it has to say."""
     notes = [f"{s.step}: {note}" for s in summaries for note in s.notes]
-    table = Table(title="steps", title_justify="left", caption="\n".join(notes), caption_justify="left")
+    caption = Text(printable("\n".join(notes), keep="\n"))
+    table = Table(title="steps", title_justify="left", caption=caption, caption_justify="left")
     for name in ("step", "made", "found", "rows", "size", "seconds", "peak memory"):
         table.add_column(name, justify="left" if name == "step" else "right")
     for s in summaries:
@@ -112,7 +113,9 @@ def runs_table(runs: Sequence[RunStatus]) -> Table:
         record = run.record
         done, total = sum(run.counts.values()), sum(record.totals.values())
         by = f"{record.user} on {record.host}"
-        table.add_row(record.name, run.state, f"{done:,} of {total:,}", when(record.since), by, record.root)
+        shards = f"{done:,} of {total:,}"
+        folder = Text(printable(record.root))
+        table.add_row(record.name, run.state, shards, when(record.since), Text(printable(by)), folder)
     return table
 
 

@@ -50,7 +50,7 @@ class Address:
             If it is no such address.
         """
         found = _FORM.fullmatch(text.strip())
-        scheme = (found["scheme"] or "tcp") if found else ""
+        scheme = (found["scheme"] or "tcp").lower() if found else ""
         if found is None or scheme not in ("tcp", "tls") or int(found["port"]) > _LARGEST_PORT:
             raise ClusterError(_NO_ADDRESS, got=text or "nothing", fix=_fix(text))
         host = found["host"]
@@ -78,6 +78,8 @@ def _fix(text: str) -> str:
     host, _, port = bare.rpartition(":")
     if scheme in ("", "tcp", "tls"):
         prefix = f"{scheme or 'tls'}://"
+        if bare.startswith("[") and _is_ipv6(bare.strip("[]:/")):
+            return f"name the port: {prefix}[{bare.strip('[]:/')}]:8786"
         if _is_ipv6(bare):
             return f"put IPv6 in brackets and name the port: {prefix}[{bare}]:8786"
         if _is_ipv6(host) and port.isdecimal():
@@ -115,7 +117,15 @@ def resolve(host: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
             got=str(error),
             fix="check the name, or give an address such as 127.0.0.1 or ::1",
         ) from error
-    return [ipaddress.ip_address(address.partition("%")[0]) for address in found]
+    return [_plain(ipaddress.ip_address(address.partition("%")[0])) for address in found]
+
+
+def _plain(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return the IPv4 address that an IPv6 one stands for: `::ffff:8.8.8.8` is as public as 8.8.8.8."""
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
 
 
 def own_host(address: str) -> str:

@@ -79,11 +79,12 @@ def worker_memory(text: str, workers: int, total_bytes: int) -> int:
             )
         return share
     asked = _parsed(text)
-    if asked * workers > total_bytes:
+    most = total_bytes // asked
+    if workers > most:
         raise ClusterError(
             "the workers would take more memory than this machine or container has",
             got=f"{workers} of {asked / 1e9:.1f} GB, and {total_bytes / 1e9:.1f} GB in all",
-            fix=f"--workers {max(1, total_bytes // asked)}, or --memory-per-worker auto",
+            fix=f"--workers {most}, or --memory-per-worker auto" if most else "--memory-per-worker auto",
         )
     return asked
 
@@ -136,7 +137,8 @@ def memory_limit(groups: Path, membership: str) -> int | None:
     """Return the smallest memory limit of a process's control groups, in bytes; None where there is none."""
     found = []
     for folder in _folders(groups, membership, "memory"):
-        for name in ("memory.max", "memory.limit_in_bytes"):
+        # Above `high` processes are held up until nothing moves, so it is a limit too.
+        for name in ("memory.max", "memory.high", "memory.limit_in_bytes"):
             numbers = [_number(word) for word in _words(folder / name)]
             found += [number for number in numbers if number and number < _NO_LIMIT]
     return min(found, default=None)

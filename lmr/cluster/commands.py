@@ -76,7 +76,8 @@ def scheduler_command(
     ClusterError
         If a certificate is not good, or something would be open to strangers.
     """
-    if not tls and not unprotected and host is not None and not _is_loopback(host):
+    open_to_others = host is not None and not _is_loopback(host)  # which also tells of a host there is not
+    if open_to_others and not tls and not unprotected:
         raise ClusterError(
             "a scheduler without TLS runs whatever anyone sends it",
             got=f"--host {host} without --tls",
@@ -179,7 +180,7 @@ def worker_command(
                 got=f"--contact-address {contact_address} with {'--gpu' if gpu else f'{count} workers'}",
                 fix="--workers 1, and one `lmr cluster worker` with a port of its own for each further one",
             )
-        contact = Address.parse(contact_address)
+        contact = _contact(contact_address)
         scheme = Address.parse(address).scheme
         options = ["--listen-address", f"{scheme}://{host_name(host)}:{contact.port}"]
         options += ["--contact-address", f"{scheme}://{contact.location}"]
@@ -208,6 +209,32 @@ def worker_command(
     if cache:
         environment["LMR_CACHE"] = cache
     return _dask(arguments, environment, tls, "worker")
+
+
+def _contact(text: str) -> Address:
+    """Read a contact address, whose port is one that others know.
+
+    Raises
+    ------
+    ClusterError
+        If it is none.
+    """
+    try:
+        contact = Address.parse(text)
+    except ClusterError as error:
+        raise ClusterError(
+            "--contact-address is no address of this worker",
+            got=error.got,
+            fix="HOST:PORT where others reach it, such as 192.168.7.2:9000 or [fd00::7]:9000",
+        ) from error
+    # The name of a gate need not be known on this side of it, so it is not looked up.
+    if not contact.port or contact.host in ("0.0.0.0", "::"):
+        raise ClusterError(
+            "--contact-address is no address that others can call",
+            got=text,
+            fix="the host and the port that others call, such as 192.168.7.2:9000",
+        )
+    return contact
 
 
 def _preloads(role: str) -> list[str]:

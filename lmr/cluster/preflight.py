@@ -1,6 +1,7 @@
 """Before the first task: do the machines agree, can they do what is asked, do they reach the storage.
 
-Every worker process is asked, all at once: several installations may stand on one host. Workers that join
+Every worker process is asked, all at once: several installations may stand on one host. One that does not
+pass is left out and named; a run is refused where nobody is left for one of its steps. Workers that join
 later are judged the same way by the scheduler (`lmr.cluster.admission`).
 """
 
@@ -8,7 +9,7 @@ import asyncio
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ import distributed
 from lmr import storage
 from lmr.cluster.admission import (
     Expectations,
+    as_one_line,
     check_facts,
     check_memory,
     expectations_of,
@@ -24,18 +26,40 @@ from lmr.cluster.admission import (
     look_around,
 )
 from lmr.cluster.client import workers_of
-from lmr.errors import ClusterError, StorageError, one_line
-from lmr.runtime.graph import Plan
+from lmr.errors import ClusterError, LmrError, StorageError, one_line
+from lmr.runtime.graph import Plan, start_text
 from lmr.runtime.steps import Step
 
-__all__ = ["clock_note", "preflight", "unreachable"]
+__all__ = ["Passed", "clock_note", "left_out", "preflight", "unreachable"]
 
 Workers = Mapping[str, Mapping[str, Any]]
 """Address to what the scheduler tells of a worker."""
 
 _WAIT_SECONDS = 2.0
+_ANSWER_SECONDS = 120.0
+"""How long a worker may look around; busy storage is waited for a minute."""
+
+_NAMED = 10
+"""So many workers that do not pass are named; a cluster that was not updated has hundreds."""
+
 CLOCK_SECONDS = 1.0
 """Clocks that are off by less are not spoken of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passed:
+    """What was found before the first task.
+
+    Attributes
+    ----------
+    notes
+        What is worth knowing and stands in nobody's way, a sentence each: clocks, and workers left out.
+    declared
+        The resources that workers declare; empty where those that may take part declare none.
+    """
+
+    notes: tuple[str, ...] = ()
+    declared: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +78,7 @@ def preflight(
     *,
     wait: bool = False,
     tell: Callable[[str], None] = lambda line: None,
-) -> tuple[str, ...]:
+) -> Passed:
     """Look whether a cluster can do what a plan asks for, before it is asked.
 
     Parameters
@@ -70,42 +94,65 @@ def preflight(
 
     Returns
     -------
-    notes
-        What is worth knowing and stands in nobody's way, a sentence each.
+    passed
+        What is to be told of the machines, and what those declare that may take part.
 
     Raises
     ------
     ClusterError
-        If versions differ, a worker is missing or too small, storage is not the same one everywhere, or a
-        step finds on its workers not what it needs.
+        If the scheduler has other versions, or a step has no worker that passes: versions, memory, storage
+        and what the step needs are looked at. The error is that of the first worker which does not pass.
+    StorageError
+        If the run's folder cannot be written from here.
     """
     check_facts("the scheduler", _ask_scheduler(client), facts())
     steps = [part.step for part in plan if part.missing]
-    workers = _staff(client, steps, wait, tell)
-    declared = {name for worker in workers.values() for name in worker["resources"]}
     token = f"preflight-{uuid.uuid4().hex}"
-    expected = expectations_of(plan, token, token, declared)
-    for worker in workers.values():
-        check_memory(_named(worker), expected.needs, worker["resources"], worker["memory_limit"])
     landmark = storage.join(plan.root, token)
-    storage.put(landmark, token.encode())
     notes: list[str] = []
+    told, written = "", False
     try:
-        began = time.time()
-        found = _ask_workers(client, workers, expected)
-        ended = time.time()
-        for address, one in found.items():
-            check_facts(_named(workers[address]), one.facts, facts())
-        for address, one in found.items():
-            for error in one.errors:
-                raise ClusterError(f"{_named(workers[address])} cannot do its part: {error}")
+        while True:
+            workers = workers_of(client)
+            declared = _declared(workers)
+            enough = not _lacking(steps, workers, declared)
+            if enough and not written:
+                storage.put(landmark, token.encode())
+                written = True
+            began = time.time()
+            # Too few are too few, whoever passes.
+            found, bad = (
+                _judged(client, workers, expectations_of(plan, token, token, declared))
+                if enough
+                else ({}, {})
+            )
+            ended = time.time()
+            good = {address: worker for address, worker in workers.items() if address in found}
+            # Where those that pass declare nothing, every one of them has a CPU.
+            declared = declared if _declared(good) else frozenset()
+            if not (lacking := _lacking(steps, good, declared)):
+                break
+            error = _nobody_for(*lacking, workers, bad)
+            if not wait:
+                raise error
+            if error.what != told:
+                tell(f"waiting: {as_one_line(error) if bad else error.what}")
+                told = error.what
+            time.sleep(_WAIT_SECONDS)
     finally:
         # What stays behind is told, and never hides what was found before.
         try:
-            storage.delete(landmark)
+            if written:
+                storage.delete(landmark)
         except StorageError as error:
             notes.append(f"{landmark} could not be removed: {error.got}")
-    return (*notes, *_clocks(found.values(), began, ended), *_threads(workers))
+    notes = [*_bad_notes(bad), *notes, *_clocks(found.values(), began, ended), *_threads(good)]
+    return Passed(notes=tuple(notes), declared=declared)
+
+
+def left_out(error: LmrError) -> str:
+    """Return the line that says why a worker takes no part in a run, and what to do."""
+    return f"{as_one_line(error)} (it gets no tasks of this run)"
 
 
 def unreachable(who: str, address: str, caller: str = "the scheduler") -> ClusterError:
@@ -142,62 +189,105 @@ def _ask_scheduler(client: distributed.Client) -> Mapping[str, str | None]:
     return answer
 
 
-def _ask_workers(
+def _judged(
     client: distributed.Client, workers: Workers, expected: Expectations
-) -> Mapping[str, "_Found"]:
-    """Have every worker process look around."""
-    found = {}
-    answers = client.run(_look, expected, workers=list(workers), on_error="return")
-    for address, answer in answers.items():
-        if isinstance(answer, OSError | TimeoutError):
-            if address not in workers_of(client):
-                continue  # it left while it was asked; whoever joins later is looked at by the scheduler
-            raise unreachable(_named(workers[address]), address) from answer
-        if not isinstance(answer, _Found):
-            # Dask hands on what it could not unpickle there as a text.
-            raise ClusterError(
-                f"{_named(workers[address])} could not be asked",
-                got=one_line(answer),
-                fix="install the same lmr there (pip install -c constraints.txt lmr), or see its log",
-            )
-        found[address] = answer
-    return found
+) -> tuple[Mapping[str, "_Found"], Mapping[str, LmrError]]:
+    """Have the workers look around; return what those found that pass, and what is wrong with the others."""
+    found: dict[str, _Found] = {}
+    bad: dict[str, LmrError] = {}
+    for address, answer in client.sync(_ask_all, client, list(workers), expected).items():
+        try:
+            found[address] = _passed(workers[address], address, answer, expected)
+        except LmrError as error:
+            bad[address] = error
+    if bad:
+        # Who left while it was asked stands in nobody's way; whoever joins later is judged by the scheduler.
+        here = workers_of(client)
+        bad = {address: error for address, error in bad.items() if address in here}
+    return found, bad
 
 
-def _staff(
-    client: distributed.Client, steps: Iterable[Step], wait: bool, tell: Callable[[str], None]
-) -> Workers:
-    """Return the workers, once there is one for every step; wait for that if told to."""
-    told = ""
-    while True:
-        workers = workers_of(client)
-        lacking = {" and ".join(_asked(s, workers)): s.name for s in steps if not _able(s, workers)}
-        if not lacking:
-            return workers
-        what, step = next(iter(lacking.items()))
-        need = f"the step {step} needs a worker with a {what or 'CPU'}"
-        if not wait:
-            declared = ", ".join(sorted({name for w in workers.values() for name in w["resources"]}))
-            raise ClusterError(
-                need,
-                got=f"{len(workers)} workers that declare {declared or 'no resources'}",
-                fix=f"start workers with --resources {what or 'CPU'}=1, or submit with --wait",
-            )
-        if need != told:
-            tell(f"waiting: {need}")
-            told = need
-        time.sleep(_WAIT_SECONDS)
+async def _ask_all(
+    client: distributed.Client, addresses: Iterable[str], expected: Expectations
+) -> dict[str, object]:
+    """Have every worker process look around, all at once; return the answer of each, or its error."""
+
+    async def asked(address: str) -> object:
+        answering = client.run(_look, expected, workers=[address], on_error="return")
+        try:
+            return (await asyncio.wait_for(answering, _ANSWER_SECONDS))[address]
+        except Exception as error:
+            return error
+
+    addresses = list(addresses)
+    return dict(zip(addresses, await asyncio.gather(*map(asked, addresses)), strict=True))
 
 
-def _asked(step: Step, workers: Workers) -> dict[str, float]:
-    """Return the resources that a step asks of these workers."""
-    return step.asked({name for worker in workers.values() for name in worker["resources"]})
+def _passed(worker: Mapping[str, Any], address: str, answer: object, expected: Expectations) -> "_Found":
+    """Return a worker's answer.
+
+    Raises
+    ------
+    LmrError
+        If the worker may take no part, or did not answer.
+    """
+    name = _named(worker)
+    if isinstance(answer, OSError | TimeoutError):
+        raise unreachable(name, address) from answer
+    if not isinstance(answer, _Found):
+        # Dask hands on what it could not unpickle there as a text.
+        raise ClusterError(
+            f"{name} could not be asked",
+            got=one_line(answer),
+            fix="install the same lmr there (pip install -c constraints.txt lmr), or see its log",
+        )
+    check_facts(name, answer.facts, facts())
+    check_memory(name, expected.needs, worker["resources"], worker["memory_limit"])
+    for error in answer.errors:
+        raise ClusterError(f"{name} cannot do its part: {error}")
+    return answer
 
 
-def _able(step: Step, workers: Workers) -> list[str]:
-    """Return the addresses of the workers that a step's tasks may run on."""
-    asked = _asked(step, workers).items()
-    return [a for a, w in workers.items() if all(w["resources"].get(name, 0) >= n for name, n in asked)]
+def _declared(workers: Workers) -> frozenset[str]:
+    return frozenset(name for worker in workers.values() for name in worker["resources"])
+
+
+def _lacking(
+    steps: Iterable[Step], workers: Workers, declared: Container[str]
+) -> tuple[str, Mapping[str, float]] | None:
+    """Return the first step that none of these workers can do, and what it asks of one; None if all have."""
+    for step in steps:
+        asked = step.asked(declared)
+        if not any(_has(worker, asked) for worker in workers.values()):
+            return step.name, asked
+    return None
+
+
+def _has(worker: Mapping[str, Any], asked: Mapping[str, float]) -> bool:
+    return all(worker["resources"].get(name, 0) >= amount for name, amount in asked.items())
+
+
+def _nobody_for(
+    step: str, asked: Mapping[str, float], workers: Workers, bad: Mapping[str, LmrError]
+) -> LmrError:
+    """Return the error for a step that nobody can do: why the first one does not pass that else could."""
+    for address, error in bad.items():
+        if _has(workers[address], asked):
+            return error
+    what = " and ".join(asked)
+    declared = ", ".join(sorted(_declared(workers)))
+    return ClusterError(
+        f"the step {step} needs a worker with a {what or 'CPU'}",
+        got=f"{len(workers)} workers that declare {declared or 'no resources'}",
+        fix=f"{start_text(asked)}; or submit with --wait",
+    )
+
+
+def _bad_notes(bad: Mapping[str, LmrError]) -> list[str]:
+    """Tell of the workers that are left out, the first of them by name."""
+    notes = [left_out(error) for error in bad.values()]
+    further = len(notes) - _NAMED
+    return notes if further <= 1 else [*notes[:_NAMED], f"{further} further workers do not pass either"]
 
 
 async def _look(expected: Expectations, dask_worker: distributed.Worker) -> "_Found":
@@ -219,6 +309,6 @@ def _threads(workers: Workers) -> list[str]:
     if not many:
         return []
     return [
-        f"workers with several threads, of which lmr uses one: {len(many)}; for all cores: "
-        "dask worker --nthreads 1 --nworkers N"
+        f"workers with several threads, of which lmr uses one: {len(many)}; for all cores start them by "
+        "lmr cluster worker, or dask worker --nthreads 1 --nworkers N"
     ]

@@ -89,11 +89,14 @@ class Progress:
         What is known of each step's course; steps that wait may be left out.
     left
         How long the run will still take; None where that was not asked.
+    notices
+        What was noticed of workers since the run began.
     """
 
     counts: Mapping[str, int]
     measured: Mapping[str, Measured] = field(default_factory=dict)
     left: Left | None = None
+    notices: tuple[str, ...] = ()
 
 
 def rates_of(steps: Mapping[str, StepWork], measured: Mapping[str, Measured]) -> dict[str, float]:

@@ -21,7 +21,7 @@ from lmr.runtime.steps import Each, Source, Step, Whole, closure
 from lmr.runtime.tasks import ShardTask, make_shard, summarise
 from lmr.storage.datasets import locate
 
-__all__ = ["Plan", "RunGraph", "StepPlan", "dask_graph", "make_plan"]
+__all__ = ["Plan", "RunGraph", "StepPlan", "dask_graph", "make_plan", "start_text"]
 
 Key = tuple[str, int]
 
@@ -256,9 +256,24 @@ def _resources(step: Step, declared: frozenset[str] | None) -> dict[str, float]:
         raise ClusterError(
             f"the step {step.name} needs a worker with a {name}",
             got=f"workers that declare {', '.join(sorted(declared)) or 'no resources'}",
-            fix=f"start workers with --resources {name}=1, or choose --device cpu",
+            fix=f"{start_text([name])}; or choose --device cpu",
         )
     return asked
+
+
+def start_text(resources: Iterable[str]) -> str:
+    """Return how workers are started that declare some resources.
+
+    Examples
+    --------
+    >>> start_text(["GPU"])
+    'start workers there: lmr cluster worker SCHEDULER --gpu'
+    """
+    further = [name for name in resources if name not in ("CPU", "GPU")]
+    if further:
+        asked = " ".join(f"{name}=1" for name in resources)
+        return f'start workers there: dask worker SCHEDULER --nthreads 1 --resources "{asked}"'
+    return f"start workers there: lmr cluster worker SCHEDULER{' --gpu' if 'GPU' in resources else ''}"
 
 
 def _asking(resources: Mapping[str, float], grant: str | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from distributed.comm import connect
 from distributed.scheduler import Scheduler, WorkerState
 
 from lmr.cluster.admission import AMPLE, Expectations, as_one_line, check_facts, check_memory, grant_of
-from lmr.cluster.preflight import clock_note, unreachable
+from lmr.cluster.preflight import clock_note, left_out, unreachable
 from lmr.cluster.worker import REACH_SECONDS
 from lmr.errors import ClusterError, LmrError, one_line
 
@@ -27,6 +27,9 @@ ANSWER_SECONDS = 120.0
 
 TRIES, PAUSE_SECONDS = 3, 5.0
 """How often, and how long apart, a worker is asked that did not answer."""
+
+LOOK_AGAIN_SECONDS = 30.0
+"""How often a worker looks around again that found something missing."""
 
 HELLO_SECONDS = 60.0
 """How long a worker that joined may take to say what it runs; a host starts a hundred at once."""
@@ -43,6 +46,10 @@ class _Run:
     pickled: bytes
     judged: dict[str, bool] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
+
+
+class _Surroundings(ClusterError):
+    """A worker is good; what it finds around it is not."""
 
 
 class Admission:
@@ -99,6 +106,11 @@ class Admission:
         self.silent[worker] = self._named(worker)
         self._start(self._await_hello(worker))
 
+    def found(self, worker: str) -> None:
+        """Note that a worker was there before this was; one that cannot be reached is closed."""
+        self.joined(worker)
+        self._start(self._look_for(worker))
+
     def hello(self, worker: str, facts: Mapping[str, str | None], clock: float | None) -> None:
         """Judge a worker that says what it runs."""
         self.facts[worker] = facts
@@ -140,6 +152,12 @@ class Admission:
                 "what it runs; see its log, and whether the same lmr is installed there"
             )
 
+    async def _look_for(self, worker: str) -> None:
+        name = self._named(worker)
+        # It may be at work for others, who hold its interpreter for a while.
+        if not await self._reaches(worker, tries=TRIES):
+            self._close(worker, unreachable(name, worker))
+
     async def _welcome(self, worker: str) -> None:
         name = self._named(worker)
         if not await self._reaches(worker):
@@ -153,20 +171,30 @@ class Admission:
             await self._admit(worker, run)
 
     async def _admit(self, worker: str, run: str) -> None:
-        """Judge a worker for a run: by what it runs and has first, then by what it finds around it."""
-        for left in reversed(range(TRIES)):
+        """Judge a worker for a run: by what it runs and has first, then by what it finds around it.
+
+        What it finds may be mended while it runs (a folder mounted, weights brought): it is looked at again.
+        """
+        tries = 0
+        while True:
             state, known = self.scheduler.workers.get(worker), self.runs.get(run)
             if state is None or known is None:
                 return
             try:
-                await self._judge(state, known, grant_of(run))
+                self._judge(state, known)
+                await self._look(state, known, grant_of(run))
             except LmrError as error:
                 known.judged[worker] = False
-                self._tell(worker, f"no tasks of {run}: {as_one_line(error)}")
-                self._notice(f"{as_one_line(error)} (it gets no tasks of this run)", run)
-                return
+                line = left_out(error)
+                if line not in known.notices:
+                    self._tell(worker, f"no tasks of {run}: {as_one_line(error)}")
+                self._notice(line, run)
+                if not isinstance(error, _Surroundings):
+                    return
+                await asyncio.sleep(LOOK_AGAIN_SECONDS)
             except Exception as error:
-                if not left:
+                tries += 1
+                if tries == TRIES:
                     known.judged[worker] = False
                     got = one_line(error, 150)
                     self._notice(
@@ -175,17 +203,21 @@ class Admission:
                     return
                 await asyncio.sleep(PAUSE_SECONDS)
             else:
+                if known.judged.get(worker) is False:
+                    self._notice(f"{self._named(worker)} passes now, and takes part", run)
                 self._grant(state, known, run)
                 return
 
-    async def _judge(self, state: WorkerState, known: _Run, grant: str) -> None:
-        name, worker = self._named(state.address), state.address
-        check_facts(name, self.facts.get(worker, {}), known.expected.facts)
+    def _judge(self, state: WorkerState, known: _Run) -> None:
+        name = self._named(state.address)
+        check_facts(name, self.facts.get(state.address, {}), known.expected.facts)
         check_memory(name, known.expected.needs, state.resources, state.memory_limit)
-        asked = self.scheduler.rpc(worker).lmr_look(expected=known.pickled, grant=grant)
+
+    async def _look(self, state: WorkerState, known: _Run, grant: str) -> None:
+        asked = self.scheduler.rpc(state.address).lmr_look(expected=known.pickled, grant=grant)
         answer = await asyncio.wait_for(asked, ANSWER_SECONDS)
         for error in answer["errors"]:
-            raise ClusterError(f"{name} cannot do its part: {error}")
+            raise _Surroundings(f"{self._named(state.address)} cannot do its part: {error}")
 
     def _grant(self, state: WorkerState, known: _Run, run: str) -> None:
         if self.runs.get(run) is not known or state is not self.scheduler.workers.get(state.address):
@@ -203,16 +235,18 @@ class Admission:
         runnable = self.scheduler.bulk_schedule_unrunnable_after_adding_worker(state)
         self.scheduler.transitions(runnable, stimulus_id=f"lmr-admit-{time.time()}")
 
-    async def _reaches(self, worker: str) -> bool:
+    async def _reaches(self, worker: str, tries: int = 1) -> bool:
         """Tell whether the scheduler reaches a worker, and no other one that has the same address."""
-        try:
-            comm = await connect(worker, timeout=REACH_SECONDS, **self.scheduler.connection_args)
-            comm.abort()
-            told = await asyncio.wait_for(self.scheduler.rpc(worker).identity(), ANSWER_SECONDS)
-        except (OSError, TimeoutError):
-            return False
-        state = self.scheduler.workers.get(worker)
-        return state is None or told["id"] == state.server_id
+        for _ in range(tries):
+            try:
+                comm = await connect(worker, timeout=REACH_SECONDS, **self.scheduler.connection_args)
+                comm.abort()
+                told = await asyncio.wait_for(self.scheduler.rpc(worker).identity(), ANSWER_SECONDS)
+            except (OSError, TimeoutError):
+                continue
+            state = self.scheduler.workers.get(worker)
+            return state is None or told["id"] == state.server_id
+        return False
 
     async def _peers_that_fail(self, worker: str) -> list[str]:
         """Return the peers on other hosts that do not reach a worker, if none does."""

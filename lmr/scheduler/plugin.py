@@ -166,6 +166,8 @@ class RunsPlugin(distributed.SchedulerPlugin):  # type: ignore[misc]
         self.metrics.register()
         self.looking = PeriodicCallback(self.speculation.look, LOOK_SECONDS * 1000)
         self.looking.start()
+        for worker in scheduler.workers:
+            self.admission.found(worker)
 
     async def close(self) -> None:
         """Leave with the scheduler."""

@@ -103,8 +103,8 @@ def run(
     with open_client(where) as client:
         listener.connected(client.dashboard_link)
         # Workers that this process has started are this machine.
-        notes = preflight(client, plan) if where.scheduler else ()
-        name = runs.send(client, plan, notes, where).name
+        passed = preflight(client, plan) if where.scheduler else None
+        name = runs.send(client, plan, passed, where).name
         try:
             report = runs.follow(client, name, listener.progressed, where)
         except KeyboardInterrupt:
@@ -139,8 +139,8 @@ def submit(
         _finalize(plan)
         return None
     with open_client(where) as client:
-        notes = preflight(client, plan, wait=wait, tell=tell)
-        return runs.send(client, plan, notes, where)
+        passed = preflight(client, plan, wait=wait, tell=tell)
+        return runs.send(client, plan, passed, where)
 
 
 def _finalize(plan: Plan) -> None:

@@ -6,10 +6,11 @@ everything that is shown of a run comes from there.
 
 import getpass
 import pickle
+import re
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import PurePosixPath
@@ -21,6 +22,7 @@ from distributed.protocol.pickle import dumps
 from lmr import storage
 from lmr.cluster.admission import expectations_of, grant_of
 from lmr.cluster.client import Where, workers_of
+from lmr.cluster.preflight import Passed
 from lmr.cluster.worker import WorkerSetup
 from lmr.errors import ClusterError, one_line
 from lmr.runtime.course import Course
@@ -47,10 +49,11 @@ __all__ = [
 _POLL_SECONDS = 0.5
 _SENT_SECONDS = 600
 _ADMITTED_SECONDS = 60
+_SETUP_SECONDS = 45
 
 
 def send(
-    client: distributed.Client, plan: Plan, notes: Iterable[str] = (), where: Where | None = None
+    client: distributed.Client, plan: Plan, passed: Passed | None = None, where: Where | None = None
 ) -> RunRecord:
     """Send a run to a scheduler as one graph; when this returns, the client may go.
 
@@ -60,8 +63,8 @@ def send(
         Connected to the cluster.
     plan
         What is to be made.
-    notes
-        What preflight noted.
+    passed
+        What preflight found; None where it was not asked: this process has started the workers.
     where
         Which cluster it is, for commands that messages name.
 
@@ -75,7 +78,8 @@ def send(
     if taken := _ask(client, "claim", record=record, client_id=client.id):
         raise _refusal(taken, record, where or Where())
     try:
-        resources = declared(client)
+        # Of a worker that takes no part nothing is asked for, either.
+        resources = declared(client) if passed is None else passed.declared
         graph = dask_graph(plan, record.name, declared=resources, grant=grant_of(record.name))
         record = replace(
             record,
@@ -83,7 +87,7 @@ def send(
             groups=graph.groups,
             totals=plan.totals,
             work=work_of(plan),
-            notes=(*_ask(client, "machines"), *notes),
+            notes=(*_ask(client, "machines"), *(passed.notes if passed else ())),
         )
         write_json(storage.join(plan.root, "run.json"), asdict(record))
         _ask(client, "amend", record=record)
@@ -100,9 +104,16 @@ def send(
 
 
 def install_plugins(client: distributed.Client) -> None:
-    """Give a scheduler its plugin and workers their setup; those that have them keep them."""
+    """Give a scheduler its plugin and workers their setup; those that have them keep them.
+
+    A worker that does not take its setup, or cannot be reached, gets no tasks: the scheduler hears nothing of
+    what it runs.
+    """
     client.register_plugin(RunsPlugin())
-    client.register_plugin(WorkerSetup())
+    # The scheduler keeps the setup for all that join before it asks those that are here, whose errors come
+    # back as they are: that of a worker without lmr, of one that does not answer.
+    with suppress(Exception):
+        client.sync(client.register_plugin, WorkerSetup(), callback_timeout=_SETUP_SECONDS)
 
 
 def declared(client: distributed.Client) -> frozenset[str] | None:
@@ -154,7 +165,7 @@ def wait_for(
     pause = 0.05
     try:
         while (status := find_run(client, name)).active:
-            progress(status.progress)
+            progress(_with_notices(status, where))
             time.sleep(pause)
             # A short run is not held up by the watching of it.
             pause = min(1.2 * pause, _POLL_SECONDS)
@@ -165,8 +176,14 @@ def wait_for(
             fix=f"if it runs: {(where or Where()).command('watch', name)}; if it was lost, start it again, "
             "and run the same command once more: only what is missing is made",
         ) from error
-    progress(status.progress)
+    progress(_with_notices(status, where))
     return status
+
+
+def _with_notices(status: RunStatus, where: Where | None) -> Progress:
+    """Return how far a run is, with all that there is to tell of its machines, unless they are this one."""
+    known = status.record.notes if where is None or where.scheduler else ()
+    return replace(status.progress, notices=tuple(dict.fromkeys((*known, *status.notices))))
 
 
 def report_of(status: RunStatus) -> RunReport:
@@ -217,7 +234,8 @@ def _unknown(name: str, known: Sequence[RunStatus]) -> ClusterError:
     return ClusterError(
         f"the scheduler knows no run {name}",
         got=f"it knows {names}" if names else "it knows no run at all",
-        fix="if the scheduler was restarted, submit again: only what is missing is made",
+        fix="if the scheduler was restarted, submit again: only what is missing is made"
+        + ("; what a run's folder holds tells: lmr info FOLDER" if "/" in name else ""),
     )
 
 
@@ -229,8 +247,8 @@ def choose_run(client: distributed.Client, wanted: str | None = None) -> RunStat
     client
         Connected to the cluster.
     wanted
-        A run's name, the beginning of it that no other run has, or its folder, whose last run is meant; None:
-        the last run of all.
+        A run's name, its folder, whose last run is meant, or the beginning of a name that no other run has;
+        None: the last run of all.
 
     Raises
     ------
@@ -238,12 +256,15 @@ def choose_run(client: distributed.Client, wanted: str | None = None) -> RunStat
         If no run is meant, or several are.
     """
     known = list_runs(client)
-    if wanted is None:
+    if not wanted:
         if not known:
             raise ClusterError("this scheduler knows no run", fix="submit one, or name another --scheduler")
         return known[0]
     if exact := [run for run in known if run.record.name == wanted]:
         return exact[0]
+    folder = storage.absolute(wanted).rstrip("/")
+    if there := [run for run in known if run.record.root == folder]:
+        return there[0]
     if begun := [run for run in known if run.record.name.startswith(wanted)]:
         if len(begun) > 1:
             raise ClusterError(
@@ -252,9 +273,6 @@ def choose_run(client: distributed.Client, wanted: str | None = None) -> RunStat
                 fix="give more of the name, or the whole of it",
             )
         return begun[0]
-    folder = storage.absolute(wanted).rstrip("/")
-    if there := [run for run in known if run.record.root == folder]:
-        return there[0]
     raise _unknown(wanted, known)
 
 
@@ -274,7 +292,8 @@ def cancel_run(client: distributed.Client, name: str) -> RunStatus:
 def _record(plan: Plan) -> RunRecord:
     root = plan.root.rstrip("/")
     targets = digest(sorted(part.step.fingerprint for part in plan))
-    about = PurePosixPath(root).name or "run"
+    # A name is typed: of the folder's it has what needs no quotes.
+    about = re.sub(r"[^\w.-]+", "-", PurePosixPath(root).name).strip("-") or "run"
     return RunRecord(
         name=f"{plan.workflow}-{about}-{uuid.uuid4().hex[:4]}",
         root=root,

@@ -9,6 +9,7 @@ S3 allows is itself.
 import errno
 import getpass
 import os
+import re
 import shutil
 import socket
 import uuid
@@ -18,7 +19,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from lmr.errors import StorageError, one_line
-from lmr.storage.retries import has_stale_credentials, retry, s3_answer
+from lmr.storage.retries import has_stale_credentials, retry, s3_answer, s3_operation
 from lmr.storage.urls import (
     absolute,
     file_system,
@@ -291,21 +292,29 @@ def s3_hint(error: BaseException) -> str:
             f"give {here} AWS credentials (a role, a profile, or AWS_ACCESS_KEY_ID); for a public bucket "
             'put {"s3": {"anon": true}} into ~/.config/fsspec/s3.json there'
         )
-    if not code:
-        return ""
+    if type(error).__name__ in ("ProfileNotFound", "ConfigParseError", "ConfigNotFound"):
+        return f"mend AWS_PROFILE, or ~/.aws/config, on {here}"
     if has_stale_credentials(error):
+        # A HEAD request says no more than 400; a wrong region is answered so, too.
+        region = f"; or {_REGION.format(here=here)}" if code in ("400", "Bad Request", "BadRequest") else ""
         return (
             f"renew the AWS credentials of {here} (aws sso login, or its credentials file): running workers "
-            "read them anew; then run the same command again"
+            f"read them anew; then run the same command again{region}"
         )
-    if "kms" in f"{code} {error}".lower():
+    if not code:
+        return ""
+    if _KMS.search(f"{code} {error}"):
         return (
             f"allow the credentials of {here} to use the bucket's KMS key, or name it as "
             "s3_additional_kwargs in ~/.config/fsspec/s3.json there"
         )
-    return _S3_HINTS.get(code, "").format(here=here)
+    hint = _S3_HINTS.get(code, "").format(here=here)
+    return f"{hint}{_ENCRYPTED}" if code == "AccessDenied" and s3_operation(error) in _WRITES else hint
 
 
+_KMS = re.compile(r"^KMS|\bkms:|\bKMS key")
+_WRITES = ("PutObject", "CreateMultipartUpload", "UploadPart")
+_ENCRYPTED = "; where the bucket's policy demands encryption, name it there as s3_additional_kwargs"
 _REGION = "set AWS_DEFAULT_REGION on {here} to the bucket's region (aws s3api get-bucket-location)"
 _S3_HINTS = {
     "RequestTimeTooSkewed": "set the clock of {here}: timedatectl set-ntp true",
@@ -318,7 +327,7 @@ _S3_HINTS = {
         "allow the credentials of {here} to list, read and write there, or use others; of a bucket that "
         "others own, requester_pays may be needed in ~/.config/fsspec/s3.json"
     ),
-    "403": "allow the credentials of {here} to list, read and write there, or use others",
+    "403": "allow the credentials of {here} to list, read and write there, or renew them",
     "AllAccessDisabled": "ask the bucket's owner: all access to it is turned off",
 }
 """One remedy for each of S3's codes."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, TypeVar
 
-__all__ = ["has_stale_credentials", "is_transient", "retry", "retry_seconds", "s3_answer"]
+__all__ = ["has_stale_credentials", "is_transient", "retry", "retry_seconds", "s3_answer", "s3_operation"]
 
 Result = TypeVar("Result")
 
@@ -43,12 +43,23 @@ _STALE_CODES = frozenset(
     {
         *("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"),
         *("InvalidToken", "InvalidClientTokenId", "InvalidAccessKeyId", "SignatureDoesNotMatch"),
+        *("InvalidSecurity", "InvalidTokenId", "InvalidIdentityToken", "UnrecognizedClientException"),
         # A HEAD request is answered without a body: the status stands in the code's place.
         "400",
     }
 )
+_STALE_CLASSES = frozenset(
+    {
+        # botocore itself finds none, or cannot renew those of a profile, a session or a program.
+        *("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"),
+        *("UnauthorizedSSOTokenError", "SSOTokenLoadError", "TokenRetrievalError"),
+    }
+)
+_RENEWED_AGAIN_SECONDS = 30.0
+"""How often a HEAD request's 403 makes credentials be read anew: it mostly means what it says."""
 
 _answered: set[str] = set()
+_renewed_for_403 = -_RENEWED_AGAIN_SECONDS
 
 
 def retry_seconds() -> float:
@@ -81,7 +92,7 @@ def retry(call: Callable[[], Result], storage: str, renew: Callable[[], None] | 
         try:
             result = call()
         except Exception as error:
-            if renew is not None and has_stale_credentials(error):
+            if renew is not None and (has_stale_credentials(error) or _is_403_of_now(error)):
                 # Credentials that a person or a service has renewed meanwhile are read anew.
                 renew()
                 renew = None
@@ -123,8 +134,28 @@ def is_transient(error: BaseException) -> bool:
 
 def has_stale_credentials(error: BaseException) -> bool:
     """Tell whether S3 refused credentials as expired or invalid, which newly read ones may mend."""
+    if any(type(one).__name__ in _STALE_CLASSES for one in _causes(error)):
+        return True
     code, status = s3_answer(error)
     return code in _STALE_CODES or (status == 400 and code in ("", "Bad Request", "BadRequest"))
+
+
+def _is_403_of_now(error: BaseException) -> bool:
+    """Tell whether a HEAD request was forbidden, and credentials have not been read anew for that lately.
+
+    A key that was replaced is answered so, too; but so are all objects that are really forbidden.
+    """
+    global _renewed_for_403
+    now = time.monotonic()
+    if s3_answer(error)[0] != "403" or now - _renewed_for_403 < _RENEWED_AGAIN_SECONDS:
+        return False
+    _renewed_for_403 = now
+    return True
+
+
+def s3_operation(error: BaseException) -> str:
+    """Return the name of the S3 operation that an error tells of, such as PutObject; empty where unknown."""
+    return next((str(one.operation_name) for one in _causes(error) if hasattr(one, "operation_name")), "")
 
 
 def s3_answer(error: BaseException) -> tuple[str, int]:

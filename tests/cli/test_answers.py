@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lmr.cli.workflow import show_results
+from lmr.cli.workflow import show_results, show_results_in
 from lmr.errors import LmrError, StorageError
 from lmr.steps.results.matches import store_matches
 from lmr.storage.datasets import Dataset
@@ -59,6 +59,30 @@ def test_info_tells_what_the_folder_holds(run):
         assert expected in printed
     shutil.rmtree(run.rankings["diffuse"].url)
     assert "5 regional diffusion: 0 of 1 shards" in lmr("info", run.root)
+
+
+def test_a_run_of_two_sources_says_so_wherever_it_is_told_of(run):
+    """Steps of one source each are none the better for it: the results depend on both."""
+
+    def made_by(**sources):
+        for name, source in sources.items():
+            run.rankings[name].write(0, run.rankings[name].read(0), source=source)
+        lmr("report", run.root)
+        page = Path(run.root, "report", "index.html").read_text()
+        shown = Console(file=io.StringIO(), width=60)
+        show_results_in(run.root, shown)
+        return page, shown.file.getvalue(), lmr("info", run.root)
+
+    sentence = "the run's shards come from 2 sources of lmr: aaa (2), bbb (1)"
+    page, ended, info = made_by(search="aaa", verify="bbb", diffuse="aaa")
+    # The page is HTML, in which an apostrophe is another text.
+    assert sentence.partition("run's ")[2] in page
+    # What `lmr run`, `watch` and `status` end with.
+    assert sentence in ended
+    assert f"code      {sentence}" in info
+    # Made again by one source, it is as any other.
+    for told in made_by(verify="aaa"):
+        assert "sources of lmr" not in told
 
 
 def test_clean_shows_asks_and_deletes(run):

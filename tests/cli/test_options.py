@@ -65,6 +65,20 @@ def test_the_environment_is_honoured(command, monkeypatch, tmp_path):
     assert f"in {tmp_path}" in str(result.exception)
 
 
+@pytest.mark.parametrize("command", ["status", "watch", "cancel"])
+def test_without_a_scheduler_a_run_s_folder_is_pointed_out(command, monkeypatch, tmp_path):
+    monkeypatch.delenv("DASK_SCHEDULER_ADDRESS", raising=False)
+    for run, fix in (
+        (str(tmp_path), f"lmr info {tmp_path} tells what is there; or give --scheduler"),
+        ("s3://bucket/a run", "lmr info 's3://bucket/a run' tells what is there; or give --scheduler"),
+        ("toy-run-1234", "give --scheduler tls://host:8786, or set DASK_SCHEDULER_ADDRESS; of a run without"),
+        (None, "give --scheduler tls://host:8786, or set DASK_SCHEDULER_ADDRESS; of a run without"),
+    ):
+        result = CliRunner().invoke(app, [command, *([run] if run else [])])
+        assert isinstance(result.exception, ClusterError)
+        assert result.exception.fix.startswith(fix), result.exception
+
+
 def test_without_a_scheduler_the_dashboard_command_claims_nothing(monkeypatch):
     monkeypatch.delenv("DASK_SCHEDULER_ADDRESS", raising=False)
     shown = CliRunner().invoke(app, ["dashboard", "--port", "9000"]).output

@@ -2,6 +2,8 @@
 
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -11,7 +13,9 @@ from lmr.cli.main import app
 from lmr.cluster.client import Where
 from lmr.errors import ClusterError, LmrError
 from lmr.scheduler.run import submit
+from tests.cluster.test_admission import grumble_on
 from tests.support.clusters import cluster
+from tests.support.faults import gated, sleepers
 from tests.support.toys import workflow
 from tests.support.world import make
 
@@ -87,6 +91,56 @@ def test_what_is_said_while_a_run_goes_on_and_when_it_was_cancelled(made, tmp_pa
         ClusterError, match=rf"{name} was cancelled\ngot: \d+ of 61 shards were made\nfix: run the"
     ):
         lmr(made, "watch", name)
+
+
+def test_a_run_is_cancelled_without_its_name_when_it_is_the_only_one(made, tmp_path):
+    with pytest.raises(ClusterError, match="no run goes on"):
+        lmr(made, "cancel")
+    one = started(made, tmp_path / "one", shards=30)
+    two = started(made, tmp_path / "two", shards=30)
+    with pytest.raises(ClusterError, match=rf"several runs go on\ngot: {two}, {one}\nfix: name the one"):
+        lmr(made, "cancel")
+    assert f"{two} is cancelled" in lmr(made, "cancel", tmp_path / "two" / "run")
+    assert f"{one} is cancelled" in lmr(made, "cancel")
+    # Once more: nothing is stopped, and nothing is said to be.
+    assert f"{one} has ended before: it is cancelled" in lmr(made, "cancel", one)
+
+
+def test_a_folder_is_itself_though_names_begin_like_it(made, tmp_path, monkeypatch):
+    name = started(made, tmp_path, shards=1)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").rename(tmp_path / "toy")
+    lmr(made, "watch", name)
+    other = submit_to(made, tmp_path / "toy")
+    lmr(made, "watch", other)
+    assert f"{other} took" in lmr(made, "status", "toy")
+
+
+def submit_to(made, root):
+    steps = workflow(root.parent / "calls", shards=2)
+    where = Where(scheduler=made.address)
+    return submit([steps[-1]], str(root), where, workflow="toy", finalizer=partial(print, "end")).name
+
+
+def test_who_watches_hears_at_once_of_workers_that_get_no_tasks(made, tmp_path):
+    """A run whose only good workers are gone stands still: whoever looks on is told why."""
+    gate = gated(tmp_path / "go", [1])
+    step = replace(sleepers(tmp_path, 2, faults=gate), check=partial(grumble_on, "late"))
+    name = submit([step], str(tmp_path / "run"), Where(scheduler=made.address), workflow="toy").name
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(lmr, made, "watch", name)
+        made.worker("late")
+        while "the worker late" not in lmr(made, "status", name):
+            time.sleep(0.1)
+        # Whoever watches asks twice a second.
+        time.sleep(2)
+        (tmp_path / "go").touch()
+        said = watching.result(120)
+    made.signal("late")
+    lines = said.splitlines()
+    told = [number for number, line in enumerate(lines) if "the worker late" in line]
+    assert len(told) == 1, said
+    assert told[0] < next(number for number, line in enumerate(lines) if "sleep: done" in line)
 
 
 def test_a_log_of_a_watched_run_has_lines(made, tmp_path):

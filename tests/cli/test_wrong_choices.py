@@ -86,6 +86,7 @@ def test_a_folder_and_an_unreadable_file_are_no_workflow(photos):
     [
         (["--workers", "-1"], "the number of workers is out of range"),
         (["--workers", "1000000000000"], "too little memory for so many workers"),
+        (["--workers", "2", "--scheduler", "tcp://127.0.0.1:1"], "workers are started on this machine, or"),
         (["--device", "gpu"], "there is no such device"),
         (["--device", ""], "there is no such device"),
         (["--preset", "x"], "unknown preset"),
@@ -121,6 +122,7 @@ def test_the_command_line_refuses_no_shards(photos, prune):
     "choice",
     [
         *({"prune": 0}, {"prune": -1}, {"prune": True}, {"prune": "2"}, {"device": None}, {"device": 3}),
+        {"workers": 0, "scheduler": "tcp://127.0.0.1:1"},
         *({"workers": -1}, {"workers": 1.5}, {"workers": True}, {"preset": 3}, {"config": 3}, {"out": ""}),
         *({"settings": {"rank": 3}}, {"settings": {"rank.depth": 10**5000}}, {"nothing": 1}),
     ],

@@ -16,6 +16,7 @@ from lmr.errors import ClusterError
         ("tls://[2001:db8::7]:65535", "tls", "2001:db8::7", 65535),
         ("tls://[fe80::1%eth0]:8786", "tls", "fe80::1%eth0", 8786),
         (" tls://host:8786/ ", "tls", "host", 8786),
+        ("TLS://[::1]:8786", "tls", "::1", 8786),
     ],
 )
 def test_an_address_is_taken_apart_and_put_together(text, scheme, host, port):
@@ -31,6 +32,8 @@ def test_an_address_is_taken_apart_and_put_together(text, scheme, host, port):
         ("tcp://10.1.2.3", "tcp://10.1.2.3:8786"),
         ("::1", "tls://[::1]:8786"),
         ("tls://2001:db8::7", "tls://[2001:db8::7]:8786"),
+        ("[::1]", "tls://[::1]:8786"),
+        ("tcp://[fe80::1%eth0]", "tcp://[fe80::1%eth0]:8786"),
     ],
 )
 def test_what_was_meant_is_the_fix(text, meant):
@@ -72,6 +75,11 @@ def test_the_way_to_a_scheduler_is_looked_up_for_both_families():
         pytest.skip("this machine has no ::1")
     assert there == "::1"
     assert [str(address) for address in resolve("[::1]")] == ["::1"]
+
+
+def test_an_ipv4_address_in_ipv6_clothes_is_what_it_stands_for():
+    assert [str(address) for address in resolve("[::ffff:8.8.8.8]")] == ["8.8.8.8"]
+    assert own_host("tcp://[::ffff:127.0.0.1]:8786") in ("127.0.0.1", "::ffff:127.0.0.1")
 
 
 def test_unknown_hosts_are_named():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -21,7 +22,7 @@ from lmr.scheduler.run import run, submit
 from lmr.shipped import source_digest
 from tests.support.clusters import ROOT, cluster
 from tests.support.costs import cost
-from tests.support.faults import marks, sleep_after, sleepers
+from tests.support.faults import gated, marks, sleep_after, sleepers
 from tests.support.network import network, why_not
 from tests.support.servers import said
 
@@ -71,9 +72,9 @@ def begun_by(tmp_path, worker):
 
 
 def test_late_workers_that_do_not_pass_get_no_task_and_are_told(tmp_path):
-    step = sleepers(tmp_path, 12, seconds=4)
-    step = replace(step, cost=cost(task_bytes=1e9), check=partial(grumble_on, "grumbler"))
-    with cluster(tmp_path / "logs", workers=1) as made:
+    step = replace(sleepers(tmp_path, 4), cost=cost(task_bytes=1e9), check=partial(grumble_on, "grumbler"))
+    with cluster(tmp_path / "logs") as made:
+        made.worker("w0", TOY_SECONDS="600")
         name = submitted(made, step, tmp_path)
         made.worker("stale", PYTHONPATH=other_source(tmp_path / "stale"))
         made.worker("small", "--memory-limit=0.5GiB")
@@ -96,14 +97,51 @@ def test_late_workers_that_do_not_pass_get_no_task_and_are_told(tmp_path):
     assert {stale, small, grumbler} <= set(ended.notices)
 
 
+def test_bad_workers_at_submission_get_no_task_and_are_told_of(tmp_path):
+    step = replace(sleepers(tmp_path, 4), cost=cost(task_bytes=1e9), check=partial(grumble_on, "grumbler"))
+    (tmp_path / "bare.py").write_text("import sys\nsys.modules['lmr'] = None\n")
+    waited = []
+    with cluster(tmp_path / "logs", DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT="3s") as made:
+        made.worker("stale", PYTHONPATH=other_source(tmp_path / "stale"))
+        made.worker("small", "--memory-limit=0.5GiB")
+        made.worker("grumbler")
+        made.worker("bare", f"--preload={tmp_path}/bare.py")
+        made.worker("lost", "--listen-address=tcp://127.0.0.1:0", "--contact-address=tcp://127.0.0.1:9")
+
+        def tell(line):
+            # Nobody passes until another one comes.
+            waited.append(line)
+            made.worker("good")
+
+        where = Where(scheduler=made.address)
+        record = submit([step], str(tmp_path / "run"), where, workflow="toy", wait=True, tell=tell)
+        _, ended = settled(made, record.name)
+    assert len(waited) == 1
+    assert re.fullmatch(r"waiting: the (worker|scheduler) .*; got: .*; fix: .*", waited[0])
+    told = "\n".join(record.notes)
+    for reason in (
+        "the worker stale on 127.0.0.1 runs another lmr's source than",
+        "the worker small on 127.0.0.1 is too small for the step sleep",
+        "the worker grumbler on 127.0.0.1 cannot do its part: other weights lie here",
+        "the worker bare on 127.0.0.1 could not be asked",
+        "the scheduler cannot reach the worker lost on 127.0.0.1",
+    ):
+        assert reason in told, told
+    assert told.count("fix: ") == told.count("it gets no tasks of this run") == 5
+    assert {who for _, who in marks(tmp_path, "begun")} == {"good"}
+    # The scheduler judges all workers anew: what it notices is said in the same words.
+    assert {note for note in ended.notices if "grumbler" in note} <= set(record.notes)
+
+
 def test_the_record_of_a_run_keeps_what_was_noticed_for_its_report(tmp_path):
     with cluster(tmp_path / "logs", workers=1) as made:
-        step = sleepers(tmp_path, 3, seconds=6)
+        step = sleepers(tmp_path, 3, faults=gated(tmp_path / "go", [2]))
         name = submit(
             [step], str(tmp_path / "run"), Where(scheduler=made.address), finalizer=partial(print, "end")
         ).name
         made.worker("stale", PYTHONPATH=other_source(tmp_path / "stale"))
         notice = noticed(made, name, "the worker stale")
+        (tmp_path / "go").touch()
         settled(made, name)
     assert notice in json.loads((tmp_path / "run" / "run.json").read_text())["notes"]
 
@@ -111,12 +149,36 @@ def test_the_record_of_a_run_keeps_what_was_noticed_for_its_report(tmp_path):
 def test_a_late_worker_without_lmr_gets_no_task_and_is_named(tmp_path):
     (tmp_path / "bare.py").write_text("import sys\nsys.modules['lmr'] = None\n")
     with cluster(tmp_path / "logs", workers=1) as made:
-        name = submitted(made, sleepers(tmp_path, 4, seconds=4), tmp_path)
+        name = submitted(made, sleepers(tmp_path, 2, faults=gated(tmp_path / "go", [1])), tmp_path)
         with pytest.raises(RuntimeError, match="No module named 'lmr"):
             made.worker("bare", f"--preload={tmp_path}/bare.py")
         assert "before it said what it runs" in noticed(made, name, "the worker bare")
+        (tmp_path / "go").touch()
         settled(made, name)
     assert begun_by(tmp_path, "bare") == []
+
+
+def test_a_worker_that_finds_what_it_lacked_takes_part(tmp_path):
+    """Weights are brought while the run waits: nobody starts the worker again."""
+    weights = tmp_path / "weights"
+    step = replace(sleepers(tmp_path, 3), check=partial(need, str(weights), "late"))
+    preload = tmp_path / "soon.py"
+    preload.write_text("import lmr.scheduler.admission as one\none.LOOK_AGAIN_SECONDS = 1\n")
+    with cluster(tmp_path / "logs", preload=preload) as made:
+        made.worker("w0", TOY_SECONDS="600")
+        name = submitted(made, step, tmp_path)
+        made.worker("late")
+        made.signal("w0")
+        assert "no weights" in noticed(made, name, "the worker late")
+        weights.touch()
+        _, ended = settled(made, name)
+    assert any("the worker late on 127.0.0.1 passes now" in notice for notice in ended.notices)
+    assert {who for _, who in marks(tmp_path, "ended")} == {"late"}
+
+
+def need(path, worker):
+    if os.environ["TOY_WORKER"] == worker and not os.path.exists(path):
+        raise LmrError(f"there are no weights at {path}", got="nothing", fix="bring them")
 
 
 def test_a_run_that_no_worker_is_admitted_to_is_refused(tmp_path):
@@ -143,10 +205,11 @@ def test_shards_of_two_sources_are_told_of():
 
 def test_a_worker_that_the_scheduler_cannot_reach_is_closed_and_the_run_goes_on(tmp_path):
     with cluster(tmp_path / "logs", workers=1) as made:
-        name = submitted(made, sleepers(tmp_path, 6, seconds=3), tmp_path)
+        name = submitted(made, sleepers(tmp_path, 3, faults=gated(tmp_path / "go", [2])), tmp_path)
         # It says that it is where nobody listens, as from behind a NAT.
         made.worker("lost", "--listen-address=tcp://127.0.0.1:0", "--contact-address=tcp://127.0.0.1:9")
         notice = noticed(made, name, "the worker lost")
+        (tmp_path / "go").touch()
         settled(made, name)
         assert made.processes["lost"].wait(60) is not None
     assert "the scheduler cannot reach the worker lost on 127.0.0.1 at tcp://127.0.0.1:9" in notice
@@ -157,12 +220,12 @@ def test_a_worker_that_the_scheduler_cannot_reach_is_closed_and_the_run_goes_on(
 
 def test_a_worker_that_stands_still_in_its_shard_does_not_hold_up_the_run(tmp_path):
     with cluster(tmp_path / "logs", workers=1) as made:
-        made.worker("still", TOY_SECONDS="3")
+        made.worker("still")
         name = submitted(made, sleepers(tmp_path, 2, seconds=3), tmp_path)
         while not begun_by(tmp_path, "still"):
             time.sleep(0.05)
         made.signal("still", signal.SIGSTOP)
-        settled_within(60, made, name)
+        settled_within(200, made, name)
 
 
 def test_a_worker_that_stands_still_before_it_begins_does_not_hold_up_the_run(tmp_path):
@@ -180,7 +243,7 @@ def test_a_worker_that_stands_still_before_it_begins_does_not_hold_up_the_run(tm
             time.sleep(0.05)
         # The other one has nothing to do yet, and has begun nothing when tasks are assigned to it.
         made.signal({"w0": "w1", "w1": "w0"}[begun[0][1]], signal.SIGSTOP)
-        settled_within(60, made, name)
+        settled_within(200, made, name)
     assert {who for _, who in marks(tmp_path / "then", "ended")} == {begun[0][1]}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lmr.cluster import capacity
 from lmr.cluster.capacity import cpu_quota, memory_limit, worker_memory
 from lmr.errors import ClusterError
 from tests.support.clusters import ROOT
@@ -36,6 +37,16 @@ TREES = {
             "kubepods/pod1/main/memory.max": "max",
         },
         (4.0, 32 << 30),
+    ),
+    "version 2, held up above a soft limit": (
+        "0::/job\n",
+        {"job/memory.high": "1073741824", "job/memory.max": "2147483648", "job/cpu.max": "max"},
+        (None, 1 << 30),
+    ),
+    "both versions side by side": (
+        "5:memory:/job\n0::/job\n",
+        {"unified/job/cpu.max": "50000 100000", "memory/job/memory.limit_in_bytes": "1073741824"},
+        (0.5, 1 << 30),
     ),
     "version 2, the host's path in a container": (
         "0::/system.slice/docker-abc.scope\n",
@@ -93,9 +104,21 @@ def test_more_than_there_is_is_refused_and_what_is_proposed_works():
     with pytest.raises(ClusterError, match=r"got: 64 of 8\.0 GB, and 34\.4 GB in all\nfix: --workers 4,"):
         worker_memory("8GB", 64, 32 << 30)
     assert worker_memory("8GB", 4, 32 << 30) == 8_000_000_000
+    with pytest.raises(ClusterError, match=r"in all\nfix: --memory-per-worker auto$"):
+        worker_memory("64GB", 1, 32 << 30)
     with pytest.raises(ClusterError, match=r"too little memory for 64 workers(.|\n)*at most --workers 8;"):
         worker_memory("auto", 64, 2 << 30)
     assert worker_memory("auto", 8, 2 << 30) == 256 << 20
+
+
+def test_workers_are_as_many_as_the_set_of_cpus_and_the_quota_allow(tmp_path, monkeypatch):
+    """A set of CPUs (cpuset, taskset) is the process's affinity, whichever version sets it."""
+    groups = tree(tmp_path, {"cpu.max": "250000 100000"})
+    monkeypatch.setattr(capacity, "GROUPS", groups)
+    monkeypatch.setattr(capacity, "_membership", lambda: "0::/\n")
+    for cpus, found in ((8, 2), (1, 1)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid, cpus=cpus: set(range(cpus)))
+        assert capacity.usable_cpus() == found
 
 
 def limits_in(groups):

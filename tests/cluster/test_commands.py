@@ -114,6 +114,14 @@ def test_a_contact_address_is_that_of_one_worker():
         worker_command("tcp://127.0.0.1:8786", workers=2, contact_address="gate.example:9000")
 
 
+@pytest.mark.parametrize("text", ["gate.example", "gate.example:0", "0.0.0.0:9000", "[::]:9000", "::1:9000"])
+def test_a_contact_address_that_nobody_can_call_is_refused(text):
+    with pytest.raises(
+        ClusterError, match=r"--contact-address is no address .*\n.*\nfix: .*192\.168\.7\.2:9000"
+    ):
+        worker_command("tcp://127.0.0.1:8786", workers=1, contact_address=text)
+
+
 def test_a_worker_is_reached_at_its_contact_address(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -1,5 +1,6 @@
 """What is looked at before the first task, on a cluster of processes that falls short."""
 
+import re
 import threading
 import time
 from dataclasses import replace
@@ -52,11 +53,12 @@ def leave_name(folder):
 
 
 def test_a_good_cluster_passes_and_leaves_nothing(client, tmp_path):
-    notes = look(client, tmp_path)
-    assert notes == (
-        "workers with several threads, of which lmr uses one: 1; for all cores: "
-        "dask worker --nthreads 1 --nworkers N",
+    passed = look(client, tmp_path)
+    assert passed.notes == (
+        "workers with several threads, of which lmr uses one: 1; for all cores start them by "
+        "lmr cluster worker, or dask worker --nthreads 1 --nworkers N",
     )
+    assert passed.declared == {"CPU", "GPU"}
     assert list((tmp_path / "run").iterdir()) == []
 
 
@@ -82,10 +84,12 @@ def test_a_scheduler_of_another_lmr_is_refused(client, tmp_path, monkeypatch):
 def test_a_worker_without_lmr_is_named(made, client, tmp_path):
     (tmp_path / "bare.py").write_text("import sys\nsys.modules['lmr'] = None\n")
     made.worker("bare", f"--preload={tmp_path}/bare.py", "--resources=BARE=1")
-    with pytest.raises(
-        ClusterError, match=r"the worker bare on .* could not be asked\ngot: .*ModuleNotFoundError"
-    ):
-        look(client, tmp_path)
+    reason = r"the worker bare on .* could not be asked(\n|; )got: .*ModuleNotFoundError"
+    with pytest.raises(ClusterError, match=reason):
+        look(client, tmp_path, replace(sleepers(tmp_path, 2), resources={"BARE": 1}))
+    # Of a step that others can do, it is left out, and nothing is asked for that it alone declares.
+    passed = look(client, tmp_path)
+    assert any(re.match(reason, note) for note in passed.notes)
     made.signal("bare")
     until(lambda: len(workers_of(client)) == 2)
 
@@ -167,7 +171,7 @@ def test_what_cannot_be_removed_is_a_note_and_hides_no_error(client, tmp_path, m
         raise StorageError(f"cannot delete {url}", got="PermissionError: of another user")
 
     monkeypatch.setattr(under_test.storage, "delete", refused)
-    assert any("could not be removed: PermissionError" in note for note in look(client, tmp_path))
+    assert any("could not be removed: PermissionError" in note for note in look(client, tmp_path).notes)
     with pytest.raises(ClusterError, match="no weights here"):
         look(client, tmp_path, replace(sleepers(tmp_path, 2), check=partial(complain, "weights")))
 
@@ -182,7 +186,7 @@ def test_a_folder_that_is_not_shared_is_refused(client, tmp_path, monkeypatch):
 def test_a_clock_that_is_off_is_noted(client, tmp_path, monkeypatch):
     late = SimpleNamespace(time=lambda: time.time() - 30)
     monkeypatch.setattr(under_test, "time", late)
-    assert any("is 30 s ahead of this one" in note for note in look(client, tmp_path))
+    assert any("is 30 s ahead of this one" in note for note in look(client, tmp_path).notes)
 
 
 def until(condition):

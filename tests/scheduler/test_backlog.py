@@ -74,7 +74,8 @@ def test_pending_tasks_by_step_and_resource_with_their_measured_mean(tmp_path):
             ("search", "CPU", 1),
         ]
         assert found.pending[0].task_seconds is None
-        assert found.pending[1].task_seconds == pytest.approx(0.2, abs=0.1)
+        # Sleeps of 0.1 s and 0.3 s; a busy machine adds to both, and the mean of others is not among them.
+        assert 0.2 <= found.pending[1].task_seconds < 5
         assert found.workers == 1
         (host,) = found.slots
         assert found.slots[host] == {"CPU": 1}
@@ -85,9 +86,8 @@ def test_pending_tasks_by_step_and_resource_with_their_measured_mean(tmp_path):
         while client.run_on_scheduler(_held):
             time.sleep(0.05)
         assert retire_hosts(client, [host]) == 1
-        for _ in range(200):
-            if read_backlog(client).workers == 0:
-                break
+        deadline = time.monotonic() + 120
+        while read_backlog(client).workers:
+            assert time.monotonic() < deadline
             time.sleep(0.05)
-        assert read_backlog(client).workers == 0
         del after, bookkeeping

@@ -16,7 +16,7 @@ from lmr.runtime.finish import RunFailed, raise_if_failed
 from lmr.scheduler import runs
 from lmr.scheduler.run import submit
 from tests.support.clusters import ROOT, cluster
-from tests.support.toys import calls_of, workflow
+from tests.support.toys import calls_of, let_go, workflow
 
 pytestmark = pytest.mark.cluster
 
@@ -38,11 +38,28 @@ def submitted(cluster, tmp_path, **toy):
     return steps, submit([steps[-1]], str(tmp_path / "run"), where, workflow="toy", finalizer=finalizer)
 
 
-def watched(cluster, name):
+def watched(cluster, name, hear=lambda progress: None):
     heard = []
+
+    def listen(progress):
+        heard.append(progress)
+        hear(progress)
+
     with open_client(Where(scheduler=cluster.address)) as client:
-        ending = runs.follow(client, name, heard.append)
+        ending = runs.follow(client, name, listen)
         return ending, heard, runs.find_run(client, name)
+
+
+def until(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def ended(step, tmp_path):
+    """The shards of a step that are in storage."""
+    return step.dataset(str(tmp_path / "run")).present()
 
 
 @pytest.mark.slow
@@ -51,15 +68,20 @@ def test_a_run_goes_on_when_its_submitter_dies_and_is_watched_from_elsewhere(two
 import os, pathlib
 from tests.scheduler.test_runs import submitted
 class Cluster: address = {two_workers.address!r}
-slow = dict.fromkeys(range(6), "slow")
-_, record = submitted(Cluster, pathlib.Path({str(tmp_path)!r}), shards=6, faults={{"scaled": slow}})
+_, record = submitted(Cluster, pathlib.Path({str(tmp_path)!r}), shards=6, faults={{"scaled": {{5: "wait"}}}})
 print(record.name, flush=True)
 os._exit(9)  # no goodbye
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 9, done.stderr
     assert not (tmp_path / "closed").exists()
-    ending, heard, status = watched(two_workers, done.stdout.strip())
+
+    def hear(progress):
+        # The last one waits until the others were heard of.
+        if 0 < progress.counts["scaled"] < 6:
+            let_go(tmp_path / "calls")
+
+    ending, heard, status = watched(two_workers, done.stdout.strip(), hear)
     assert [(s.step, s.made) for s in raise_if_failed(ending)] == [
         ("numbers", 6),
         ("scaled", 6),
@@ -75,7 +97,7 @@ os._exit(9)  # no goodbye
 
 
 def test_a_second_submission_of_the_same_run_is_told_of_the_first(two_workers, tmp_path):
-    toy = {"faults": {"scaled": dict.fromkeys(range(4), "slow")}}
+    toy = {"faults": {"scaled": dict.fromkeys(range(4), "wait")}}
     _, record = submitted(two_workers, tmp_path, **toy)
     watch = f"lmr watch {record.name} --scheduler {two_workers.address}"
     with pytest.raises(
@@ -84,22 +106,24 @@ def test_a_second_submission_of_the_same_run_is_told_of_the_first(two_workers, t
         submitted(two_workers, tmp_path, **toy)
     with pytest.raises(ClusterError, match="a run with other settings goes on"):
         submitted(two_workers, tmp_path, shards=5)
+    let_go(tmp_path / "calls")
     raise_if_failed(watched(two_workers, record.name)[0])
     assert calls_of(tmp_path / "calls", "scaled") == [0, 1, 2, 3]
     assert submitted(two_workers, tmp_path, **toy)[1] is None  # nothing is left to do
 
 
 def test_two_runs_share_the_cluster(two_workers, tmp_path):
-    slow = {"faults": {"numbers": dict.fromkeys(range(4), "slow")}}
-    first, second = (submitted(two_workers, tmp_path / name, **slow)[1] for name in "ab")
+    held = {"faults": {"numbers": dict.fromkeys(range(4), "wait")}}
+    first, second = (submitted(two_workers, tmp_path / name, **held)[1] for name in "ab")
+    for name in "ab":
+        let_go(tmp_path / name / "calls")
     assert raise_if_failed(watched(two_workers, first.name)[0])
     assert raise_if_failed(watched(two_workers, second.name)[0])
     with open_client(Where(scheduler=two_workers.address)) as client:
         names = [status.record.name for status in runs.list_runs(client)]
-        tasks = client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))
+        # A finished run leaves nothing on the scheduler but its account.
+        until(lambda: client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)) == 0)
     assert names[:2] == [second.name, first.name]
-    # A finished run leaves nothing on the scheduler but its account.
-    assert tasks == 0
 
 
 def test_a_failed_run_is_told_from_any_machine_as_its_submitter_would_be(two_workers, tmp_path):
@@ -113,15 +137,16 @@ def test_a_failed_run_is_told_from_any_machine_as_its_submitter_would_be(two_wor
 
 @pytest.mark.slow
 def test_a_cancelled_run_keeps_what_is_finished_and_goes_on_when_submitted_again(two_workers, tmp_path):
-    toy = {"shards": 8, "faults": {"scaled": dict.fromkeys(range(8), "slow")}}
+    toy = {"shards": 8, "faults": {"scaled": dict.fromkeys((5, 6, 7), "wait")}}
     steps, record = submitted(two_workers, tmp_path, **toy)
-    while not steps[1].dataset(str(tmp_path / "run")).present():
-        time.sleep(0.1)
+    until(steps[1].dataset(str(tmp_path / "run")).present)
     with open_client(Where(scheduler=two_workers.address)) as client:
         assert runs.cancel_run(client, record.name).state == "cancelled"
         with pytest.raises(ClusterError, match=f"{record.name} was cancelled"):
             runs.follow(client, record.name, lambda counts: None)
-    time.sleep(1.5)  # what was in hand is finished
+        let_go(tmp_path / "calls")
+        # What was in hand is finished.
+        until(lambda: len(ended(steps[1], tmp_path)) == len(calls_of(tmp_path / "calls", "scaled")))
     kept = steps[1].dataset(str(tmp_path / "run")).present()
     assert 0 < len(kept) < 8
     _, again = submitted(two_workers, tmp_path, **toy)
@@ -142,8 +167,7 @@ def test_a_lost_scheduler_is_resumed_from_storage(tmp_path):
     toy = {"shards": 8, "faults": {"scaled": dict.fromkeys(range(8), "slow")}}
     with cluster(tmp_path / "one", workers=2) as first:
         steps, record = submitted(first, tmp_path, **toy)
-        while len(steps[1].dataset(str(tmp_path / "run")).present()) < 2:
-            time.sleep(0.1)
+        until(lambda: len(ended(steps[1], tmp_path)) >= 2)
         first.signal("scheduler")
         with pytest.raises(ClusterError):
             watched(first, record.name)

@@ -19,6 +19,7 @@ from lmr.storage import objects, retries
 from lmr.storage.arrow import column, table
 from lmr.storage.datasets import Dataset
 from lmr.storage.outside import read_outside, read_starts, stamps_of
+from lmr.storage.retries import retry
 from tests.support.faulty import FaultyProxy, burst
 from tests.support.toys import workflow
 
@@ -331,6 +332,9 @@ def _answer_of_s3(code, status=400, message=""):
         ("InvalidAccessKeyId", 403, "renew the AWS credentials of"),
         ("AccessDenied", 403, "requester_pays"),
         ("KMS.DisabledException", 400, "KMS key"),
+        ("InvalidTokenId", 403, "renew the AWS credentials of"),
+        ("403", 403, "or renew them"),
+        ("400", 400, "AWS_DEFAULT_REGION"),
         ("PermanentRedirect", 301, "AWS_DEFAULT_REGION"),
         ("AuthorizationHeaderMalformed", 400, "AWS_DEFAULT_REGION"),
         ("NoSuchBucket", 404, "create the bucket"),
@@ -338,6 +342,77 @@ def _answer_of_s3(code, status=400, message=""):
 )
 def test_every_cause_of_s3_has_a_remedy_of_its_own(code, status, word):
     assert word in objects.s3_hint(_answer_of_s3(code, status))
+
+
+def test_what_forbids_is_told_by_operation_and_message():
+    import botocore.exceptions
+    from s3fs.errors import translate_boto_error
+
+    def hint(message, operation):
+        response = {"Error": {"Code": "AccessDenied", "Message": message}, "ResponseMetadata": {}}
+        return objects.s3_hint(translate_boto_error(botocore.exceptions.ClientError(response, operation)))
+
+    denied = "User: arn:aws:iam::1:user/kms-bot is not authorized to perform: {} on resource"
+    assert "use the bucket's KMS key" in hint(denied.format("kms:GenerateDataKey"), "PutObject")
+    # A name is no cause.
+    assert "requester_pays" in hint(denied.format("s3:GetObject"), "GetObject")
+    assert "s3_additional_kwargs" in hint(denied.format("s3:PutObject"), "PutObject")
+    assert "s3_additional_kwargs" not in hint(denied.format("s3:GetObject"), "GetObject")
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "word"),
+    [
+        ("UnauthorizedSSOTokenError", {}, "aws sso login"),
+        ("SSOTokenLoadError", {"error_msg": "no such file"}, "aws sso login"),
+        ("TokenRetrievalError", {"provider": "sso", "error_msg": "expired"}, "aws sso login"),
+        ("CredentialRetrievalError", {"provider": "custom-process", "error_msg": "x"}, "renew the AWS cred"),
+        ("NoCredentialsError", {}, "AWS credentials (a role"),
+        ("ProfileNotFound", {"profile": "lab"}, "AWS_PROFILE"),
+    ],
+)
+def test_credentials_that_are_not_found_or_not_renewed_are_read_anew_and_told(kind, more, word):
+    """Sessions, roles and programs that give credentials fail in the client, before S3 is asked."""
+    import botocore.exceptions
+
+    error, renewed = getattr(botocore.exceptions, kind)(**more), []
+
+    def call():
+        if not renewed:
+            raise error
+        return "there"
+
+    if kind == "ProfileNotFound":
+        with pytest.raises(botocore.exceptions.ProfileNotFound):
+            retry(call, "s3://bucket", lambda: renewed.append(True))
+    else:
+        assert retry(call, "s3://bucket", lambda: renewed.append(True)) == "there"
+    assert word in objects.s3_hint(error)
+
+
+def test_credentials_that_come_later_reach_a_process_that_had_none(s3, credentials, tmp_path):
+    _, root = s3
+    url = objects.join(root, "a", "late.bin")
+    (tmp_path / "credentials").unlink()
+    with pytest.raises(StorageError, match="AWS credentials"):
+        objects.put(url, b"1")
+    credentials("AKIANEW")
+    objects.put(url, b"1")
+    assert objects.read(url) == b"1"
+
+
+def test_a_head_request_that_is_forbidden_reads_credentials_anew_but_not_for_every_object(monkeypatch):
+    """A key that was replaced is answered so, without a body; and so are objects of others."""
+    monkeypatch.setattr(retries, "_renewed_for_403", -1e9)
+    renewed = []
+
+    def call():
+        raise _answer_of_s3("403", 403)
+
+    for _ in range(3):
+        with pytest.raises(PermissionError):
+            retry(call, "s3://bucket", lambda: renewed.append(True))
+    assert renewed == [True]
 
 
 def test_a_machine_without_credentials_is_named(s3, monkeypatch, tmp_path):

@@ -28,7 +28,7 @@ __all__ = ["FAULTS", "Round", "chaos", "expected_result", "play"]
 
 ROOT = Path(__file__).parents[2]
 SHARDS = 24
-SECONDS_PER_TRY = 150
+SECONDS_PER_TRY = 240
 TRIES = 4
 FAULTS = (
     "kill a worker",

@@ -15,10 +15,10 @@ ROOT = Path(__file__).parents[2]
 class Cluster:
     """`dask scheduler` and `dask worker` on loopback; workers come and go."""
 
-    def __init__(self, folder, **environment):
+    def __init__(self, folder, preload=None, **environment):
         self.folder, self.processes = Path(folder), {}
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.address = self._scheduler(**environment)
+        self.address = self._scheduler(*([f"--preload={preload}"] if preload else []), **environment)
 
     def _start(self, name, *command, **environment):
         log = open(self.folder / f"{name}.log", "w")  # noqa: SIM115
@@ -33,13 +33,14 @@ class Cluster:
         )
         log.close()
 
-    def _scheduler(self, **environment):
+    def _scheduler(self, *options, **environment):
         self._start(
             "scheduler",
             "distributed.cli.dask_scheduler",
             "--host=127.0.0.1",
             "--port=0",
             "--dashboard-address=127.0.0.1:0",
+            *options,
             **environment,
         )
         return self._said("scheduler", r"Scheduler at:\s+(tcp://\S+)")
@@ -94,9 +95,9 @@ def _unless(options, name, value):
 
 
 @contextmanager
-def cluster(folder, workers=0, **environment):
-    """A scheduler with some workers, ended at the end."""
-    made = Cluster(folder, **environment)
+def cluster(folder, workers=0, preload=None, **environment):
+    """A scheduler with some workers, ended at the end; `preload` is a file that the scheduler loads first."""
+    made = Cluster(folder, preload, **environment)
     try:
         for number in range(workers):
             made.worker(f"w{number}")

@@ -45,9 +45,24 @@ def sleep(shard, settings, *, folder, seconds, faults):
         hoard = [np.ones(1 << 24) for _ in range(40)]
         time.sleep(60)
         del hoard
+    if fault is not None and fault.startswith("/"):
+        _wait_for(fault)
     time.sleep(float(os.environ.get("TOY_SECONDS", seconds)))
     _mark(folder, "ended", shard, worker)
     return table({"n": [shard]})
+
+
+def gated(gate, shards):
+    """Faults of shards that end only once a file is there: whatever must happen before, may take its time."""
+    return dict.fromkeys(shards, str(gate))
+
+
+def _wait_for(path):
+    deadline = time.monotonic() + 600
+    while not Path(path).exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"nobody made {path}")
+        time.sleep(0.02)
 
 
 def _mark(folder, what, shard, worker):

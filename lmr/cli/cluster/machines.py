@@ -38,7 +38,9 @@ def certs(
     host: Annotated[
         list[str] | None, typer.Option(help="Name or address of the scheduler's host; may be repeated.")
     ] = None,
-    days: Annotated[int, typer.Option(min=1, help="Days for which the certificates are valid.")] = 365,
+    days: Annotated[
+        int, typer.Option(min=1, max=36_500, help="Days for which the certificates are valid.")
+    ] = 365,
     force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
 ) -> None:
     """Make a private authority and certificates for scheduler, workers and clients."""
@@ -132,7 +134,7 @@ def dashboard(
     tls: Tls = None,
     ssh: Annotated[str | None, typer.Option(help="The scheduler's machine, as ssh knows it.")] = None,
     ssm: Annotated[str | None, typer.Option(help="The scheduler's EC2 instance, i-…")] = None,
-    port: Annotated[int, typer.Option(help="Port on this machine.")] = 8787,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 8787,
     print_: Annotated[bool, typer.Option("--print", help="Print the command, do not run it.")] = False,
 ) -> None:
     """Open a tunnel to the dashboard, which listens on a private address, or print it."""

@@ -14,21 +14,29 @@ from lmr import storage
 from lmr.errors import ShardError
 from lmr.evaluation.kaggle import submission_csv
 from lmr.retrieval.naming import INGREDIENTS
+from lmr.runtime.tasks import sources_note
 from lmr.steps.results.datasets import RunDatasets
 from lmr.storage.datasets import Dataset
-from lmr.text import csv_cell
+from lmr.storage.json_files import read_json, write_json
+from lmr.text import csv_cell, printable
 
 __all__ = [
     "Unusable",
     "read_accuracy",
     "read_notes",
     "read_scores",
+    "read_sources",
     "read_unusable",
     "score_rows",
     "store_photos",
     "store_scores",
+    "store_sources",
     "store_submission",
 ]
+
+
+SOURCES = "sources.json"
+"""Is there only where a run's shards come from several sources of lmr."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +128,34 @@ def _means(scores: Dataset, names: Iterable[str]) -> dict[str, float]:
     return {name: float(np.nanmean(rows.column(name).to_numpy())) for name in names}
 
 
+def store_sources(run: RunDatasets, sources: Iterable[str]) -> tuple[str, ...]:
+    """Keep whether the shards of a run come from several sources of lmr; return the sentence that says so.
+
+    Parameters
+    ----------
+    run
+        The run.
+    sources
+        The digest of the source that made each shard, as the shard names it; empty where it names none.
+    """
+    told = sources_note(sources, whose="the run's")
+    url = storage.join(run.root, SOURCES)
+    if told:
+        write_json(url, {"told": list(told)})
+    elif storage.exists(url):
+        storage.delete(url)
+    return told
+
+
+def read_sources(run: RunDatasets) -> list[str]:
+    """Return what is to be told when the shards of a closed run come from several sources of lmr."""
+    url = storage.join(run.root, SOURCES)
+    if not storage.exists(url):
+        return []
+    told = read_json(url, dict[str, list[str]], fix="write it anew with `lmr report`")["told"]
+    return [printable(line) for line in told]
+
+
 def read_notes(run: RunDatasets) -> list[str]:
     """Return what the steps of one shard, which learn from the whole gallery, say to people.
 
@@ -130,7 +166,7 @@ def read_notes(run: RunDatasets) -> list[str]:
         with suppress(ShardError):
             if dataset.shards == 1 and (note := dataset.facts(0).get("note")):
                 notes[note] = None
-    return list(notes)
+    return [*notes, *read_sources(run)]
 
 
 def read_unusable(run: RunDatasets) -> list[Unusable]:

@@ -27,7 +27,14 @@ from lmr.evaluation.scorers import Scores
 from lmr.runtime.tasks import sources_note
 from lmr.steps.results.datasets import RunDatasets, store_datasets
 from lmr.steps.results.duplicates import store_duplicates
-from lmr.steps.results.files import Unusable, read_unusable, store_photos, store_scores, store_submission
+from lmr.steps.results.files import (
+    Unusable,
+    read_unusable,
+    store_photos,
+    store_scores,
+    store_sources,
+    store_submission,
+)
 from lmr.steps.results.kept import keep_results
 from lmr.steps.results.lists import QueryLists, RunLists
 from lmr.steps.results.matches import store_matches
@@ -106,9 +113,7 @@ def store_report(run: RunDatasets, *, most_pictured: int | None = None) -> str:
         costs=[_cost(dataset, facts) for dataset, facts in made],
         undecoded=_undecoded(run),
         settings=_settings(run),
-        facts=_facts(
-            run, sources_note((f.get("source", "") for _, facts in made for f in facts), whose="the run's")
-        ),
+        facts=_facts(run, store_sources(run, (f.get("source", "") for _, facts in made for f in facts))),
     )
     url = storage.join(report, "index.html")
     before = {match[1] for path in storage.find(report) if (match := _DATA.fullmatch(path))}
