@@ -106,6 +106,7 @@ def diffuse(
         name="diffuse",
         folder="final",
         make=diffuse_shard,
+        revision=2,  # until 1 the weakest photo of the list stood for chance
         settings=settings,
         inputs={
             "described": Each(described.queries.source),
@@ -177,7 +178,7 @@ def diffuse_shard(
             photos, places = np.unique(photo_of_node[nodes], return_inverse=True)
             mass = np.bincount(places, found[: len(nodes)] * weights[nodes], len(photos))
             reached.append((photos, mass.astype(np.float64)))
-    return merge(expanded, shard, reached, settings.weight)
+    return merge(expanded, shard, reached, settings.weight, gallery_rows=len(regions))
 
 
 def _starts_from_photos(
