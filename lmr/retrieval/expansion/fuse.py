@@ -1,8 +1,8 @@
 """Fuse the scores of one search with the evidence of another that has no common scale with it.
 
 Votes and diffused mass fall off steeply: a right photo has ten or a hundred times what chance gives. The
-logarithm of one plus that ratio adds to a cosine similarity with one weight: it is 0 where nothing was found,
-grows with the evidence and with nothing else, and is bounded. What chance gives is said by whoever has the
+logarithm of that ratio adds to a cosine similarity with one weight: it is 0 up to what chance gives, grows with
+the evidence and with nothing else, and is bounded. What chance gives is said by whoever has the
 evidence, from the gallery and not from the list: a longer list, or one photo more in it, changes no score.
 Reciprocal rank fusion knows ranks only and did worse (docs/results/quality.md).
 """
@@ -30,7 +30,7 @@ def add_evidence(
     weight: float,
     depth: int,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Rank the photos of one query by score + weight * log(1 + evidence / background).
+    """Rank the photos of one query by score + weight * log(evidence / background).
 
     Parameters
     ----------
@@ -40,7 +40,8 @@ def add_evidence(
         (m,) gallery rows without repeats and what another search found for them; -1 is left out, and so is
         what is not positive.
     background
-        Evidence that a photo has by chance, above 0; what has ten thousand times as much counts like that.
+        Evidence that a photo has by chance, above 0. Less counts as much as it; what has more than ten
+        thousand times as much counts like that.
     weight
         Of the logarithm against the scores; 0 leaves the evidence out.
     depth
@@ -60,9 +61,9 @@ def add_evidence(
     --------
     >>> rows, scores = np.array([4, 7, 1]), np.array([0.5, 0.4, 0.3])
     >>> votes = np.array([8.0, 1.0])
-    >>> ranked, totals = add_evidence(rows, scores, np.array([7, 2]), votes, background=2.0, weight=0.1, depth=3)
+    >>> ranked, totals = add_evidence(rows, scores, np.array([7, 2]), votes, background=1.0, weight=0.1, depth=3)
     >>> ranked.tolist(), [round(total, 3) for total in totals.tolist()]
-    ([7, 4, 2], [0.561, 0.5, 0.341])
+    ([7, 4, 1], [0.608, 0.5, 0.3])
     """
     listed = photos >= 0
     counts = (found >= 0) & (evidence > 0) & (weight > 0)
@@ -77,8 +78,8 @@ def add_evidence(
                 got=f"background {background}",
                 fix="give what chance_votes or chance_mass returns",
             )
-        ratio = np.minimum(evidence[counts].astype(np.float64) / background, MOST)
-        totals[np.searchsorted(rows, found[counts])] += weight * np.log1p(ratio)
+        ratio = np.clip(evidence[counts].astype(np.float64) / background, 1, MOST)
+        totals[np.searchsorted(rows, found[counts])] += weight * np.log(ratio)
     order = np.lexsort((rows, -totals))[:depth]
     return rows[order], totals[order].astype(np.float32)
 

@@ -10,6 +10,7 @@ from lmr.errors import LmrError
 
 __all__ = ["chance_votes", "inverse_frequency", "vote"]
 
+STRONGEST_OF_CHANCE = 2.0  # times the mean: candidates are the luckiest of many
 PRIOR_VOTES = 20  # votes of the gallery's usual weight that a query's own are joined with
 
 
@@ -106,8 +107,8 @@ def chance_votes(
 ) -> NDArray[np.float32]:
     """Return the votes that a photo of each query gets by chance, (n_queries,) float32, above 0.
 
-    It is what a single vote weighs, and the share of an average photo of the gallery in all votes. The first
-    is what chance gives in a large gallery, the second in a small one; neither depends on how many
+    It is twice what a single vote weighs and an average photo of the gallery gets of all votes. The first is
+    what chance gives in a large gallery, the second in a small one; neither depends on how many
     candidates are kept, nor on which photo is the weakest of them.
 
     Parameters
@@ -131,7 +132,7 @@ def chance_votes(
     total = np.bincount(query_of_feature, votes.sum(axis=1), n_queries)
     count = np.bincount(query_of_feature, cast, n_queries)
     single = (total + PRIOR_VOTES * usual) / (count + PRIOR_VOTES)
-    return np.asarray(single + total / max(n_photos, 1), np.float32)
+    return np.asarray(STRONGEST_OF_CHANCE * (single + total / max(n_photos, 1)), np.float32)
 
 
 def inverse_frequency(entries: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -17,10 +17,10 @@ __all__ = ["counts_as_evidence", "is_chance"]
 BORDER = 0.12  # of a side: what lies nearer to the border of both photos is no part of their inside
 IN_PLACE = 0.02  # of the long side: overlays are drawn to the pixel, and rounding of sizes moves them by less
 MOSTLY = 0.6  # of the inliers in place: then what agreed is what lies in place
-INSIDE_LEAST, INSIDE_SPREAD = 8, 0.05  # of inliers in place, that show more than a line of text
+INSIDE_LEAST, INSIDE_SPREAD = 8, 0.02  # of inliers in place, that show more than a line of text
 SPOT = 0.02  # of the long side: standard deviation along the longer axis
-LINE = 0.008  # of the long side: standard deviation across the line
-MOST_SQUEEZED = 6.0  # one direction against the other; a façade seen at 80 degrees has 5.8
+LINE = 0.002  # of the long side: standard deviation across the line
+MOST_SQUEEZED = 30.0  # one direction against the other; extreme views of development photos reach 28
 MOST_ZOOM = 16.0
 PLACE_PX = 2.0  # a place has several features where it has several orientations
 

@@ -56,6 +56,7 @@ __all__ = [
     "train_codebook_shard",
 ]
 
+CHANCE = 0.01  # similarity of two photos by chance, of at most 1; assumed, not measured
 ENTRY_BYTES = 24.0  # of a photo's feature in an inverted file: its code, its photo, its word's share
 SAMPLE_PER_WORD = 32  # of 65,536 words: two million descriptors, a gigabyte as float32
 
@@ -189,6 +190,7 @@ def search_by_asmk(
         name="search",
         folder="candidates",
         make=search_asmk_shard,
+        revision=2,  # says what chance gives
         # What a search depends on besides the index.
         settings=settings.only(
             "words_per_feature", "alpha", "threshold", "idf", kind="AsmkSearchSettings"
@@ -203,7 +205,7 @@ def search_by_asmk(
         role="queries",
         cost=Cost(
             rows=images.rows,
-            bytes_per_row=ranking_bytes(candidates),
+            bytes_per_row=ranking_bytes(candidates) + 4.0,
             # Descriptors as stored, as floats and less each of their words; a score per gallery photo.
             task_bytes=queries * local.per_photo * local.dimension * (local.itemsize + 8.0)
             + queries * per_query * (12.0 * local.dimension + 40.0)
@@ -242,7 +244,8 @@ def search_asmk_shard(
         threshold=settings.threshold,
         idf=idf,
     )
-    return Ranking(queries, ranked, scores).table()
+    chance = np.full(len(queries), CHANCE, np.float32)
+    return Ranking(queries, ranked, scores).table(background=chance)
 
 
 def _open(index: Dataset, with_idf: bool) -> tuple[list[AsmkIndex], NDArray[np.float32] | None]:

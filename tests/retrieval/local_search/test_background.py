@@ -150,11 +150,11 @@ def test_chance_does_not_depend_on_the_list_of_candidates(world):
     lengths = np.sqrt(distances)
     votes = lengths.max(axis=1, keepdims=True) - lengths
     single = (votes.sum() + 20 * 0.1) / (np.count_nonzero(votes) + 20)
-    assert chance[0] == pytest.approx(single + votes.sum() / world.count, rel=1e-5)
+    assert chance[0] == pytest.approx(2 * (single + votes.sum() / world.count), rel=1e-5)
     # A query without features: what a vote weighs as a rule.
-    assert chance[1] == pytest.approx(0.1)
+    assert chance[1] == pytest.approx(0.2)
     # One tiny vote does not make every vote look strong.
     tiny = chance_votes(
         np.zeros(1, np.int64), np.array([[0.25, 0.25 + 1e-6]], np.float32), rows[:1, :2], n_photos=9, **common
     )
-    assert tiny[0] > 0.09
+    assert tiny[0] > 0.18
