@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lmr.retrieval.diffusion.online import generalised_max_weights
+from lmr.retrieval.descriptors import to_float
 from lmr.steps.diffusion import online
 from lmr.steps.diffusion.online import pooling_weights
 from lmr.storage.arrow import Ragged
@@ -23,7 +24,7 @@ def test_in_blocks_as_in_one(at_once, monkeypatch):
     monkeypatch.setattr(online, "POOLED_AT_ONCE", at_once)
     regions = gallery(50)
     owners = np.repeat(np.arange(50), np.diff(regions.offsets))
-    whole = generalised_max_weights(regions.values.astype(np.float32), owners)
+    whole = generalised_max_weights(to_float(regions.values), owners)
     np.testing.assert_allclose(np.concatenate(list(pooling_weights(regions))), whole, rtol=1e-5)
 
 
