@@ -5,8 +5,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from lmr.retrieval.diffusion.online import generalised_max_weights
 from lmr.retrieval.descriptors import to_float
+from lmr.retrieval.diffusion.online import generalised_max_weights
 from lmr.steps.diffusion import online
 from lmr.steps.diffusion.online import pooling_weights
 from lmr.storage.arrow import Ragged

@@ -117,7 +117,7 @@ class LearnedExtractor:
 
 
 def _strongest_first(xy: Tensor, score: Tensor) -> Tensor:
-    """Return the order of features, (n,): the strongest first, of equally strong ones the uppermost, leftmost.
+    """Return the order of features, (n,): the strongest first, of equals the uppermost and leftmost.
 
     The network's own order of equals depends on what else is in the batch.
     """

@@ -1,8 +1,8 @@
 """Fuse the scores of one search with the evidence of another that has no common scale with it.
 
 Votes and diffused mass fall off steeply: a right photo has ten or a hundred times what chance gives. The
-logarithm of that ratio adds to a cosine similarity with one weight: it is 0 up to what chance gives, grows with
-the evidence and with nothing else, and is bounded. What chance gives is said by whoever has the
+logarithm of that ratio adds to a cosine similarity with one weight: it is 0 up to what chance gives, grows
+with the evidence and with nothing else, and is bounded. What chance gives is said by whoever has the
 evidence, from the gallery and not from the list: a longer list, or one photo more in it, changes no score.
 Reciprocal rank fusion knows ranks only and did worse (docs/results/quality.md).
 """
@@ -60,8 +60,8 @@ def add_evidence(
     Examples
     --------
     >>> rows, scores = np.array([4, 7, 1]), np.array([0.5, 0.4, 0.3])
-    >>> votes = np.array([8.0, 1.0])
-    >>> ranked, totals = add_evidence(rows, scores, np.array([7, 2]), votes, background=1.0, weight=0.1, depth=3)
+    >>> found, votes = np.array([7, 2]), np.array([8.0, 1.0])
+    >>> ranked, totals = add_evidence(rows, scores, found, votes, background=1.0, weight=0.1, depth=3)
     >>> ranked.tolist(), [round(total, 3) for total in totals.tolist()]
     ([7, 4, 1], [0.608, 0.5, 0.3])
     """

@@ -71,7 +71,9 @@ def gallery_background(
     # The nearest is the feature itself.
     lengths = np.sqrt(np.where(rows >= 0, np.maximum(squares, 0), 0), dtype=np.float64)[:, 1:]
     last = lengths.max(axis=1)
-    apart = np.sqrt(list_distances(next(iter(indexes())), sample, CENTROID_RANK, threads=threads), dtype=float)
+    apart = np.sqrt(
+        list_distances(next(iter(indexes())), sample, CENTROID_RANK, threads=threads), dtype=float
+    )
     full = (rows[:, -1] >= 0) & (apart > 0)
     ratio = float(np.quantile(last[full] / apart[full], LOW)) if full.any() else 0.0
     votes = np.where(rows[:, 1:] >= 0, np.maximum(last, ratio * apart)[:, None] - lengths, 0)

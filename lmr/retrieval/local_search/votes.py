@@ -78,7 +78,9 @@ def vote(
     """
     _check(query_of_feature, distances, photo_rows, n_queries, words, idf, background)
     if not 0 <= burst <= 1:
-        raise LmrError("burst lies between 0 and 1", got=str(burst), fix="0 adds a burst's votes; 0.5 is usual")
+        raise LmrError(
+            "burst lies between 0 and 1", got=str(burst), fix="0 adds a burst's votes; 0.5 is usual"
+        )
     best_rows = np.full((n_queries, candidates), -1, np.int32)
     best_votes = np.zeros((n_queries, candidates), np.float32)
     visual_words = np.zeros(len(distances), np.int32) if words is None else words

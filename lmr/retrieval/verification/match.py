@@ -179,7 +179,9 @@ def _select(
         if ratio_square < np.inf:
             if n2 == 1:
                 continue
-            if clear and abs(square - ratio_square * max(2 - 2 * other, 0.0)) <= 4 * doubt * (1 + ratio_square):
+            if clear and abs(square - ratio_square * max(2 - 2 * other, 0.0)) <= 4 * doubt * (
+                1 + ratio_square
+            ):
                 other = _exact_neighbours(table[:n2, i], second[i] - doubt, query[i], gallery)[2]
             if not square < ratio_square * max(2 - 2 * other, 0.0):
                 continue

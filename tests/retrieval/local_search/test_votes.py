@@ -126,7 +126,11 @@ def test_the_numbering_of_photos_does_not_matter(seed: int, burst: float) -> Non
     def votes_of(photo_rows: NDArray[np.int32]) -> list[dict[int, float]]:
         best, votes = vote(
             *(queries, distances, photo_rows),
-            **{"n_queries": 2, "candidates": 12, "words": words, "burst": burst, "background": floors},
+            n_queries=2,
+            candidates=12,
+            words=words,
+            burst=burst,
+            background=floors,
         )
         lists = zip(best, votes, strict=True)
         return [

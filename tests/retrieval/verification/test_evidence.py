@@ -97,7 +97,10 @@ def photo(xy, descriptors, frame=WIDE):
 
 def test_a_landmark_is_found_behind_a_caption_that_agrees_on_more():
     rng = np.random.default_rng(0)
-    caption, landmark = within((20, 560), (320, 595), count=60), within((100, 100), (700, 500), count=30, seed=2)
+    caption, landmark = (
+        within((20, 560), (320, 595), count=60),
+        within((100, 100), (700, 500), count=30, seed=2),
+    )
     seen = landmark * np.float32(0.6) + np.array([200, 50], np.float32)
     rows = unit(rng.normal(size=(90, 32)))
     query, gallery = np.concatenate([caption, seen]), np.concatenate([caption, landmark])
