@@ -83,7 +83,7 @@ def build_ann_index(descriptors: Descriptors, name: str, *, seed: int = 0, threa
     faiss.omp_set_num_threads(threads)
     n, d = descriptors.shape
     index = faiss.index_factory(d, name, faiss.METRIC_INNER_PRODUCT)
-    inverted = faiss.downcast_index(faiss.extract_index_ivf(index))
+    inverted: Any = faiss.downcast_index(faiss.extract_index_ivf(index))
     inverted.cp.niter = TRAIN_ROUNDS
     for clustering in (inverted.cp, *([inverted.pq.cp] if hasattr(inverted, "pq") else [])):
         clustering.min_points_per_centroid = 1  # of a small gallery faiss would warn for every centroid
