@@ -51,8 +51,8 @@ def counts_as_evidence(
     -------
     (n,) bool. All false where the transform mirrors, squeezes or shrinks as no camera does, and where the
     inliers lie in one spot or one thin line of either photo. False for those that lie in the same place of
-    both photos, unless they fill the inside as those of copies do; false for all but the first of several in
-    one place.
+    both photos, unless they fill the inside as those of copies do. Where most share their place with others,
+    false for all but the first of each place.
 
     Examples
     --------
@@ -73,6 +73,8 @@ def counts_as_evidence(
     if transform is not None and len(query_xy) and not _possible(transform, gallery_xy):
         return nothing
     kept = _distinct(query_xy) & _distinct(gallery_xy)
+    if 2 * kept.sum() > len(kept):  # a place has several features here and there, in any photo
+        kept[:] = True
     placed = _in_place(query_xy, gallery_xy, query_frame, gallery_frame)
     if placed.sum() > MOSTLY * len(placed):
         inside = placed & ~(_at_border(query_xy, query_frame) & _at_border(gallery_xy, gallery_frame))
