@@ -61,15 +61,15 @@ PRESETS = {
     "triangulation": RetrievalSettings(describe=DescribeSettings(descriptor="triangulation", words=32)),
     "gem": RetrievalSettings(
         describe=DescribeSettings(descriptor="gem"),
-        expand=ExpandSettings(vote_weight=0.2),
+        expand=ExpandSettings(vote_weight=0.3),
         graph=GraphSettings(neighbours=20),
-        diffuse=DiffuseSettings(start="regions", starts=20, weight=0.05),
+        diffuse=DiffuseSettings(start="regions", starts=20, weight=0.15),
     ),
     "lite0": RetrievalSettings(
         describe=DescribeSettings(descriptor="lite0"),
-        expand=ExpandSettings(vote_weight=0.2),
+        expand=ExpandSettings(vote_weight=0.3),
         graph=GraphSettings(neighbours=20),
-        diffuse=DiffuseSettings(start="regions", starts=20, weight=0.05),
+        diffuse=DiffuseSettings(start="regions", starts=20, weight=0.15),
     ),
     # The values of the papers, for DELF and DIR on landmarks with many photos.
     "paper": RetrievalSettings(

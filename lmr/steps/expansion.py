@@ -38,7 +38,8 @@ class ExpandSettings(Settings):
     alpha: Annotated[float, Ge(0), Le(100)] = 3.0
     """Exponent of their similarity as weight; 0 is the plain mean."""
     vote_weight: Annotated[float, Ge(0), Le(1_000)] = 0.8
-    """Weight of the logarithm of step 1's votes against the new search's similarity; 0 leaves them out."""
+    """Weight of the logarithm of step 1's votes, compared with what chance gives, against the new search's
+    similarity; 0 leaves them out."""
 
 
 def expand(
@@ -74,6 +75,7 @@ def expand(
         name="expand",
         folder="expanded",
         make=expand_shard,
+        revision=2,  # until 1 the weakest candidate stood for chance
         settings=settings,
         inputs={
             "described": Each(queries.source),
@@ -111,7 +113,7 @@ def expand_shard(
 ) -> pa.Table:
     """Expand the queries of one shard and search again."""
     before = read_ranking(ranked, shard)
-    local, inliers, confident = _read_verified(verified, shard, before.queries)
+    local, inliers, confident, chance = _read_verified(verified, shard, before.queries)
     averaged = confident[:, None] if settings.verified else 0
     head = np.where(np.arange(local.photos.shape[1]) < averaged, local.photos, -1)
     ids, weights = expansion.matches_with_verified(
@@ -132,6 +134,7 @@ def expand_shard(
             np.concatenate([sims[q], candidate_sims[q]])[first],
             local.photos[q],
             local.scores[q],
+            background=float(chance[q]),
             weight=settings.vote_weight,
             depth=depth,
         )
@@ -143,10 +146,11 @@ def expand_shard(
 
 def _read_verified(
     verified: Dataset | None, shard: int, queries: NDArray[np.int32]
-) -> tuple[Ranking, NDArray[np.int32], NDArray[np.int32]]:
-    """Read what the local search found, its inliers, and how many matches are confident; or nothing."""
+) -> tuple[Ranking, NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
+    """Read what the local search found, its inliers, how many are confident, and what chance gives."""
     if verified is None:
-        none = np.empty((len(queries), 0), np.int32)
-        return Ranking(queries, none, none.astype(np.float32)), none, np.zeros(len(queries), np.int32)
-    more = verified.read(shard, ["inliers", "confident"])
-    return read_ranking(verified, shard), column(more, "inliers"), column(more, "confident")
+        none, zeros = np.empty((len(queries), 0), np.int32), np.zeros(len(queries), np.int32)
+        return Ranking(queries, none, none.astype(np.float32)), none, zeros, np.ones(len(queries), np.float32)
+    more = verified.read(shard, ["inliers", "confident", "background"])
+    ranking = read_ranking(verified, shard)
+    return ranking, column(more, "inliers"), column(more, "confident"), column(more, "background")

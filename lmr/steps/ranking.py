@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lmr.retrieval.diffusion.online import after_diffusion
 from lmr.retrieval.expansion.expand import order_with_verified
-from lmr.retrieval.expansion.fuse import add_evidence
+from lmr.retrieval.expansion.fuse import add_evidence, chance_mass
 from lmr.runtime.steps import Step
 from lmr.steps.sizes import rows_per_shard
 from lmr.storage.arrow import column, table
@@ -125,7 +125,9 @@ def with_head(
     return photos, kept
 
 
-def merge(expanded: Dataset, shard: int, reached: Sequence[Reached], weight: float | None) -> pa.Table:
+def merge(
+    expanded: Dataset, shard: int, reached: Sequence[Reached], weight: float | None, *, gallery_rows: int
+) -> pa.Table:
     """Merge what diffusion has reached from each query of a shard into the ranking of step 4.
 
     With a weight, the logarithm of the mass is added to the scores; without, what was reached stands first,
@@ -140,7 +142,10 @@ def merge(expanded: Dataset, shard: int, reached: Sequence[Reached], weight: flo
             order = after_diffusion(found, mass, listed, depth)
             ranked = 1 - np.arange(len(order), dtype=np.float32) / depth
         else:
-            order, ranked = add_evidence(listed, before.scores[q], found, mass, weight=weight, depth=depth)
+            chance = chance_mass(mass, gallery_rows)
+            order, ranked = add_evidence(
+                listed, before.scores[q], found, mass, background=chance, weight=weight, depth=depth
+            )
         head = listed[: confident[q]]
         places = np.arange(len(head), dtype=np.int32)[::-1]
         photos[q], scores[q] = with_head(order, ranked, head, places, depth)

@@ -129,7 +129,8 @@ def _ranking(flow, photos, depth, rng):
 
 
 def _candidates(flow, step, photos, rng):
-    return _ranking(flow, photos, flow.rankings["search"].depth, rng)
+    chance = np.full(len(photos), 0.1, np.float32)
+    return {**_ranking(flow, photos, flow.rankings["search"].depth, rng), "background": chance}
 
 
 def _ranked(flow, step, photos, rng):

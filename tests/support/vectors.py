@@ -108,6 +108,7 @@ def nothing_verified_shard(shard, settings, *, ranked):
             "scores": np.zeros((len(queries), 2), np.float32),
             "inliers": np.zeros((len(queries), 2), np.int32),
             "confident": np.zeros(len(queries), np.int32),
+            "background": np.ones(len(queries), np.float32),
         }
     )
 

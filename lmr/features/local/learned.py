@@ -30,6 +30,7 @@ Detect = Callable[[Tensor], list[tuple[Tensor, Tensor, Tensor]]]
 SMALLEST_SIDE_PX = 16  # photos with a shorter side have no features
 NORM_EPSILON = 1e-5  # torch's own
 UNUSED = ("num_batches_tracked", "fine_matcher", "hw_grid")  # for training, for matching, a constant
+TIED = 32
 BATCH_PIXELS = {"cuda": 16 * 1024 * 1024, "cpu": 512 * 1024}
 
 
@@ -86,7 +87,7 @@ class LearnedExtractor:
         with torch.inference_mode():
             tensors = []
             for xy, score, descriptor in self.detect(self.inputs(batch)):
-                order = score.argsort(descending=True, stable=True)
+                order = _strongest_first(xy, score)
                 tensors += [xy[order].float(), score[order], descriptor[order].half()]
             return download(*tensors)
 
@@ -113,6 +114,16 @@ class LearnedExtractor:
             score=score,
             descriptor=descriptor,
         )
+
+
+def _strongest_first(xy: Tensor, score: Tensor) -> Tensor:
+    """Return the order of features, (n,): the strongest first, of equals the uppermost and leftmost.
+
+    The network's own order of equals depends on what else is in the batch.
+    """
+    order = xy[:, 0].argsort(stable=True)
+    order = order[xy[order, 1].argsort(stable=True)]
+    return order[score[order].argsort(descending=True, stable=True)]
 
 
 def load_xfeat(
@@ -147,7 +158,8 @@ def load_xfeat(
     weights = Path(weights)
     _check(max_features, max_side_px)
     where = compute_device(device)
-    network = XFeat(top_k=max_features, detection_threshold=threshold)
+    # A few more, so that of those as strong as the last one the same are kept in every batch.
+    network = XFeat(top_k=max_features + TIED, detection_threshold=threshold)
     state = _read(weights)
     _load(network.net, _unfolded(network.net, state) if weights.suffix == ".npz" else state, weights)
     network = network.requires_grad_(False).eval().to(where)
@@ -158,7 +170,11 @@ def load_xfeat(
         ratio = [side / max(32, side // 32 * 32) for side in (width, height)]
         shift = torch.tensor([(r - 1) / 2 for r in ratio], device=images.device)
         found = network.detectAndCompute(images)
-        return [(one["keypoints"] + shift, one["scores"], one["descriptors"]) for one in found]
+        kept = [_strongest_first(one["keypoints"], one["scores"])[:max_features] for one in found]
+        return [
+            (one["keypoints"][rows] + shift, one["scores"][rows], one["descriptors"][rows])
+            for one, rows in zip(found, kept, strict=True)
+        ]
 
     return LearnedExtractor(
         detect,

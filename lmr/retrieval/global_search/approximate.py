@@ -14,6 +14,7 @@ from typing import Any
 import faiss
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import beta
 
 from lmr.errors import LmrError
 from lmr.retrieval.global_search.exact import Descriptors, best_listed, spans, top_k
@@ -38,6 +39,8 @@ CODE_WORDS = 16  # that a code of 4 bits tells apart
 ADD_AT_ONCE = 65_536
 FETCHED = 4  # candidates by codes for each neighbour by descriptors
 QUERIES_AT_ONCE = 4096  # each has tables of distances of its own
+MEANINGFUL = 0.2  # of the way from the nearest of random vectors to a copy
+PROBES_OF_NOISE = 16
 CODED = (1, 2, 4, 8)  # dimensions that share a code of 4 bits
 
 
@@ -83,7 +86,10 @@ def build_ann_index(descriptors: Descriptors, name: str, *, seed: int = 0, threa
     faiss.omp_set_num_threads(threads)
     n, d = descriptors.shape
     index = faiss.index_factory(d, name, faiss.METRIC_INNER_PRODUCT)
-    faiss.extract_index_ivf(index).cp.niter = TRAIN_ROUNDS
+    inverted: Any = faiss.downcast_index(faiss.extract_index_ivf(index))
+    inverted.cp.niter = TRAIN_ROUNDS
+    for clustering in (inverted.cp, *([inverted.pq.cp] if hasattr(inverted, "pq") else [])):
+        clustering.min_points_per_centroid = 1  # of a small gallery faiss would warn for every centroid
     wanted = min(n, TRAIN_PER_LIST * faiss.extract_index_ivf(index).nlist)
     rows = np.sort(np.random.default_rng(seed).choice(n, wanted, replace=False))
     sample = np.asarray(descriptors[rows], dtype=np.float32)
@@ -120,7 +126,9 @@ def choose_probes(
     """Set the index to look into as many lists as the recall target needs on a sample, by doubling.
 
     `sample` gallery rows are the queries, themselves excluded, against the exact search. With codes
-    the target may be out of reach: then doubling ends where it gains less than `LEAST_GAIN`.
+    the target may be out of reach: then doubling ends where it gains less than `LEAST_GAIN`. Only rows whose
+    neighbours mean something are asked: the nearest of random vectors lie in all lists alike, and to find
+    them takes all of them. Where no row has such neighbours, `PROBES_OF_NOISE` lists are looked into.
 
     Returns
     -------
@@ -133,11 +141,15 @@ def choose_probes(
     rows = np.sort(np.random.default_rng(seed).choice(n, min(sample, n), replace=False))
     queries = np.asarray(descriptors[rows], dtype=np.float32)
     blocks = ((start, descriptors[start:stop]) for start, stop in spans(n, ADD_AT_ONCE))
-    _, near = top_k(queries, blocks, k + 1, threads=threads)
+    sims, near = top_k(queries, blocks, k + 1, threads=threads)
+    telling = _telling(queries, rows, sims, near, k, n)
+    noise = not telling.any()
+    if not noise:
+        rows, queries, near = rows[telling], queries[telling], near[telling]
     true = [set(ids[ids != row][:k].tolist()) - {-1} for row, ids in zip(rows, near, strict=True)]
     inverted = faiss.extract_index_ivf(index)
     coded = _coded(index)
-    probes, before = 1, 0.0
+    probes, before = min(PROBES_OF_NOISE, inverted.nlist) if noise else 1, 0.0
     while True:
         look_into(index, probes)
         _, found = search_ann_index(index, queries, k + 1, descriptors, threads=threads)
@@ -146,9 +158,34 @@ def choose_probes(
         )
         reached = hits / max(1, sum(map(len, true)))
         stuck = coded and 0 < reached < before + LEAST_GAIN
-        if reached >= recall or probes >= inverted.nlist or stuck:
+        if reached >= recall or probes >= inverted.nlist or stuck or noise:
             return probes, reached
         probes, before = min(2 * probes, inverted.nlist), reached
+
+
+def _telling(
+    queries: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    sims: NDArray[np.float32],
+    near: NDArray[np.int32],
+    k: int,
+    n: int,
+) -> NDArray[np.bool_]:
+    """Mark the queries whose k nearest are farther above the usual similarity than those of noise would be.
+
+    In a gallery of which a tenth or more is asked for nothing can be told, and all are marked.
+    """
+    known = queries.any(axis=1)
+    if n < 10 * k or known.sum() < 10:
+        return np.ones(len(queries), np.bool_)
+    others = (queries[known] @ queries[known].T)[~np.eye(int(known.sum()), dtype=bool)]
+    # Of random unit vectors of d dimensions, similarities vary by 1 / d and follow a beta law.
+    usual, freedom = float(others.mean()), max(1 / max(float(others.var()), 1e-6) - 1, 1.0) / 2
+    nearest = float(2 * beta.isf((np.arange(k) + 0.5) / n, freedom, freedom).mean() - 1)
+    bar = usual + (1 - usual) * (nearest + MEANINGFUL * (1 - nearest))
+    listed = (near != rows[:, None]) & (near >= 0)
+    mean = np.where(listed, sims, 0).sum(axis=1) / np.maximum(listed.sum(axis=1), 1)
+    return np.asarray(known & (mean > bar))
 
 
 def look_into(index: Any, probes: int) -> None:

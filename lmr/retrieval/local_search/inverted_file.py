@@ -39,6 +39,8 @@ __all__ = [
     "open_index",
     "search_sub_index",
     "nearest_lists",
+    "first_descriptors",
+    "list_distances",
     "list_sizes",
 ]
 
@@ -265,6 +267,38 @@ def nearest_lists(index: Ivf, queries: Floats, *, threads: int = 1) -> NDArray[n
     with faiss_threads(threads):
         lists: NDArray[np.int32] = index.quantizer.search(queries, 1)[1][:, 0].astype(np.int32)
     return lists
+
+
+def list_distances(index: Ivf, queries: Floats, rank: int, *, threads: int = 1) -> Floats:
+    """Return the squared L2 distance, (q,) float32, of each descriptor to the `rank`-th nearest centroid.
+
+    Centroids are a sample of what the gallery has: the distance says how crowded the descriptor's
+    surroundings are. An index of fewer lists gives the farthest of them.
+    """
+    check_descriptors(queries, dimension=index.d, unit=True)
+    with faiss_threads(threads):
+        distances, lists = index.quantizer.search(queries, min(rank, index.nlist))
+    found: Floats = np.where(lists >= 0, distances, 0).max(axis=1)
+    return np.maximum(found, 0)
+
+
+def first_descriptors(indexes: Iterable[Ivf], count: int) -> Floats:
+    """Return the first descriptor of up to `count` lists, (n, d) float32 unit rows as the codes keep them.
+
+    The lists lie evenly among all; empty ones are passed over. The first of a list is that of the lowest
+    photo row: how the gallery is divided into sub-indexes makes no difference.
+    """
+    found: dict[int, Floats] = {}
+    dimension = 0
+    for index in indexes:
+        dimension = index.d
+        for number in np.unique(np.linspace(0, index.nlist - 1, min(count, index.nlist)).round().astype(int)):
+            if number not in found and index.invlists.list_size(int(number)):
+                row = found[number] = np.empty(dimension, np.float32)
+                index.reconstruct_from_offset(int(number), 0, faiss.swig_ptr(row))
+    rows = np.array([found[number] for number in sorted(found)], np.float32).reshape(-1, dimension)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray((rows / np.maximum(lengths, 1e-12))[lengths[:, 0] > 0], np.float32)
 
 
 def list_sizes(index: Ivf) -> Ints:

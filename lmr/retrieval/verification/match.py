@@ -172,15 +172,18 @@ def _select(
         else:
             floor = second[i] if ratio_square < np.inf else first[i]
             j, similarity, other = _exact_neighbours(table[:n2, i], floor - doubt, query[i], gallery)
-        square = 2 - 2 * similarity
+        # Rows are of unit length but for rounding: without the 0, two copies could be nearer than each other.
+        square = max(2 - 2 * similarity, 0.0)
         if not square < max_square:
             continue
         if ratio_square < np.inf:
             if n2 == 1:
                 continue
-            if clear and abs(square - ratio_square * (2 - 2 * other)) <= 4 * doubt * (1 + ratio_square):
+            if clear and abs(square - ratio_square * max(2 - 2 * other, 0.0)) <= 4 * doubt * (
+                1 + ratio_square
+            ):
                 other = _exact_neighbours(table[:n2, i], second[i] - doubt, query[i], gallery)[2]
-            if not square < ratio_square * (2 - 2 * other):
+            if not square < ratio_square * max(2 - 2 * other, 0.0):
                 continue
         if mutual and not _is_first(table[j], doubt, i, similarity, query, gallery[j]):
             continue

@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from lmr.errors import LmrError, SettingsError
 from lmr.retrieval.verification._ransac import agree, estimate
+from lmr.retrieval.verification.evidence import counts_as_evidence, is_chance
 from lmr.retrieval.verification.match import matchable, nearest_features, product_size
 
 __all__ = ["DELF_RECIPE", "Features", "Model", "Recipe", "Verification", "verify_pairs"]
 
 Model = Literal["affine", "similarity", "homography", "fundamental"]
 
+_ROUNDS = 3  # a caption, a logo, and what is left
 _SAMPLE = {"affine": 3, "similarity": 2, "homography": 4, "fundamental": 7}
 
 
@@ -39,6 +41,9 @@ class Features:
         (photos + 1,) int64: photo i has rows offsets[i] to offsets[i + 1].
     scale, orientation
         (n,) float32, pixels and radians; only for `Recipe.weak_geometry`.
+    frame
+        (photos, 2) float32, width and height of the photos in the same pixels. Where both sides have it, only
+        inliers that are evidence count (`lmr.retrieval.verification.evidence`); None counts all.
     """
 
     xy: NDArray[np.float32]
@@ -46,6 +51,7 @@ class Features:
     offsets: NDArray[np.int64]
     scale: NDArray[np.float32] | None = None
     orientation: NDArray[np.float32] | None = None
+    frame: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.xy)
@@ -62,6 +68,12 @@ class Features:
                 "the offsets of local features do not divide them among photos",
                 got=f"offsets {self.offsets[:3]}...{self.offsets[-3:]} for {n} features",
                 fix="start at 0, never fall, and end at the number of features",
+            )
+        if self.frame is not None and self.frame.shape != (len(self.offsets) - 1, 2):
+            raise LmrError(
+                "every photo needs its frame",
+                got=f"frames {self.frame.shape} for {len(self.offsets) - 1} photos",
+                fix="give width and height of each photo, or no frame",
             )
 
     @cached_property
@@ -85,6 +97,7 @@ class Features:
             offsets=before[self.offsets],
             scale=None if self.scale is None else self.scale[rows],
             orientation=None if self.orientation is None else self.orientation[rows],
+            frame=self.frame,
         )
 
 
@@ -197,7 +210,8 @@ def verify_pairs(
     Returns
     -------
     Verification
-        In the order of `pairs`. Of a pair: its inliers under the returned float32 transform, to the letter.
+        In the order of `pairs`. Of a pair: its inliers under the returned float32 transform, to the letter;
+        with frames, those of them that are evidence.
 
     Raises
     ------
@@ -241,17 +255,18 @@ def verify_pairs(
             found, similarity = found[kept], similarity[kept]
         if len(found) < recipe.needed:
             continue
-        model, good = _agree(query.xy[q_span], gallery.xy[g_span], found, similarity, recipe)
-        if len(good) == 0:
+        frames = None if query.frame is None or gallery.frame is None else (query.frame[q], gallery.frame[g])
+        places = query.xy[q_span], gallery.xy[g_span]
+        model, agreed = _agree_on_evidence(places, frames, found, similarity, recipe)
+        if len(agreed) == 0:
             continue
-        agreed = found[good].astype(np.int64)
         for side, rows, span, before in (
             (0, query_rows, q_span, query_offsets[q]),
             (1, gallery_rows, g_span, gallery_offsets[g]),
         ):
             agreed[:, side] = rows[span.start + agreed[:, side]] - before
         matches.append(agreed)
-        inliers[i], transform[i] = len(good), model
+        inliers[i], transform[i] = len(agreed), model
     return Verification(
         inliers=inliers,
         tentative=tentative,
@@ -314,6 +329,35 @@ def _agreeing(query: Features, gallery: Features, rows: NDArray[np.int64]) -> ND
     return kept
 
 
+def _agree_on_evidence(
+    places: tuple[NDArray[np.float32], NDArray[np.float32]],
+    frames: tuple[NDArray[np.float32], NDArray[np.float32]] | None,
+    found: NDArray[np.int32],
+    similarity: NDArray[np.float64],
+    recipe: Recipe,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Find the model that the matches agree on, (3, 3), and those of them that do and are evidence, (n, 2).
+
+    Where most of what agrees is no evidence, such as a caption, the others are asked again without it.
+    """
+    model, nothing = np.full((3, 3), np.nan, dtype=np.float32), np.empty((0, 2), np.int64)
+    for _ in range(1 if frames is None else _ROUNDS):
+        if len(found) < recipe.needed:
+            break
+        model, good = _agree(*places, found, similarity, recipe)
+        agreed = found[good].astype(np.int64)
+        if frames is None or len(good) == 0:
+            return model, agreed
+        directed = None if recipe.model == "fundamental" else model
+        kept = counts_as_evidence(places[0][agreed[:, 0]], places[1][agreed[:, 1]], *frames, directed)
+        if 2 * kept.sum() > len(kept):
+            return model, agreed[kept]
+        others = np.ones(len(found), np.bool_)
+        others[good[~kept]] = False
+        found, similarity = found[others], similarity[others]
+    return model, nothing
+
+
 def _agree(
     query_xy: NDArray[np.float32],
     gallery_xy: NDArray[np.float32],
@@ -333,9 +377,12 @@ def _agree(
     on_query, on_gallery = query_xy[found[:, 0]], gallery_xy[found[:, 1]]
     model = _estimate(on_gallery[trust], on_query[trust], recipe)
     good = np.flatnonzero(_residuals_px(model, on_gallery, on_query, recipe.model) < recipe.max_residual_px)
-    if recipe.model == "fundamental" and len(good) and _places(on_gallery[good], on_query[good]) <= 7:
-        # In so few places any features agree on some matrix; for other models each sample is checked.
-        good = good[:0]
+    if recipe.model == "fundamental" and len(good):
+        # A line through the photo passes near many places: what agrees must be more than chance gives.
+        width, height = np.maximum(np.ptp(on_query, axis=0).astype(float), 1.0)
+        share = min(1.0, 2 * recipe.max_residual_px * np.hypot(width, height) / (width * height))
+        if is_chance(_places(on_gallery[good], on_query[good]), len(found), _SAMPLE["fundamental"], share):
+            good = good[:0]
     return model, good
 
 

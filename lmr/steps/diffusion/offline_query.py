@@ -42,6 +42,7 @@ def diffuse_offline(gallery: Described, columns: OfflineColumns, expanded: Ranke
         name="diffuse",
         folder="final",
         make=diffuse_offline_shard,
+        revision=2,  # until 1 the weakest photo of the list stood for chance
         settings=settings,
         inputs={"expanded": Each(expanded.step), "columns": Whole(columns.step)},
         shards=expanded.step.shards,
@@ -81,7 +82,7 @@ def diffuse_offline_shard(
         for lo, hi in spans(len(before.photos), QUERIES_AT_ONCE):
             block = Ranking(before.queries[lo:hi], before.photos[lo:hi], before.scores[lo:hi])
             reached += _mixed(stored, *first_photos(block, settings.starts, settings.gamma))
-    return merge(expanded, shard, reached, settings.weight)
+    return merge(expanded, shard, reached, settings.weight, gallery_rows=gallery_rows)
 
 
 def first_photos(before: Ranking, count: int, gamma: float) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

@@ -3,7 +3,10 @@
 Or along the graph of its photos, solved ahead of time (`lmr.steps.diffusion.offline_query`), or not at all.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -28,11 +31,12 @@ from lmr.steps.global_search.search import Searchable, search_gallery
 from lmr.steps.ranking import Ranked, Ranking, Reached, merge, ranking_bytes, read_ranking
 from lmr.storage.arrow import Ragged, column, ragged
 from lmr.storage.datasets import Dataset
-from lmr.storage.mapped import stack, stack_ragged
+from lmr.storage.mapped import map_rows, stack, stack_ragged, unpack, write_rows
 
 __all__ = ["DiffuseSettings", "diffuse", "diffuse_shard"]
 
 QUERIES_AT_ONCE = 512  # whose cuts are held at a time
+POOLED_AT_ONCE = 512  # photos whose systems of generalised max pooling are solved together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,12 +104,15 @@ def diffuse(
     cuts = min(each, QUERIES_AT_ONCE) * photos * graph.per_photo * 20.0
     pooling = 0.0
     if settings.pooling == "gmp":
-        # Generalised max pooling solves a system per photo: its regions as floats and in float64.
-        pooling = graph.edges.rows * (12.0 * dimension + 8.0 * graph.per_photo)
+        # Generalised max pooling solves a system per photo, of some photos at a time: their regions as they
+        # are stored, as floats and in float64, and the systems.
+        at_once = min(POOLED_AT_ONCE, described.gallery.rows) * graph.per_photo
+        pooling = at_once * (24.0 * dimension + 24.0 * graph.per_photo)
     step = Step(
         name="diffuse",
         folder="final",
         make=diffuse_shard,
+        revision=2,  # until 1 the weakest photo of the list stood for chance
         settings=settings,
         inputs={
             "described": Each(described.queries.source),
@@ -129,7 +136,8 @@ def diffuse(
             work=expanded.queries,
             unit="vector",
             mapped_bytes=found.mapped_bytes
-            + graph.edges.rows * (graph.edges.bytes_per_row + 2.0 * dimension),
+            + graph.edges.rows * (graph.edges.bytes_per_row + 2.0 * dimension)
+            + (8.0 * graph.edges.rows if settings.pooling == "gmp" else 0.0),
         ),
     )
     return Ranked(step, expanded.depth)
@@ -153,7 +161,7 @@ def diffuse_shard(
     regions = stack_ragged(gallery, "regions")
     affinity = _affinity(graph)
     photo_of_node = np.repeat(np.arange(len(regions), dtype=np.int32), np.diff(regions.offsets))
-    weights = None if settings.pooling == "sum" else _pooling(regions, photo_of_node)
+    weights = None if settings.pooling == "sum" else _pooling(gallery, regions)
     reached: list[Reached] = []
     for lo, hi in spans(len(before.photos), QUERIES_AT_ONCE):
         block = Ranking(before.queries[lo:hi], before.photos[lo:hi], before.scores[lo:hi])
@@ -177,10 +185,10 @@ def diffuse_shard(
         for cut, found in zip(cuts, scores, strict=True):
             nodes = cut[cut >= 0]
             photos, places = np.unique(photo_of_node[nodes], return_inverse=True)
-            of_node = found[: len(nodes)].astype(np.float64)
-            mass = np.bincount(places, of_node if weights is None else of_node * weights[nodes], len(photos))
+            shares = found[: len(nodes)] if weights is None else found[: len(nodes)] * weights[nodes]
+            mass = np.bincount(places, shares, len(photos))
             reached.append((photos, mass.astype(np.float64)))
-    return merge(expanded, shard, reached, settings.weight)
+    return merge(expanded, shard, reached, settings.weight, gallery_rows=len(regions))
 
 
 def _starts_from_photos(
@@ -233,5 +241,22 @@ def _affinity(graph: Dataset) -> csr_array:
     return graph_of_edges(values.values[:, 0], columns.values[:, 0], columns.offsets)
 
 
-def _pooling(regions: Ragged, photo_of_node: NDArray[np.int32]) -> NDArray[np.float64]:
-    return diffusion.generalised_max_weights(to_float(regions.values), photo_of_node)
+def _pooling(gallery: Dataset, regions: Ragged) -> NDArray[np.float64]:
+    """Return the weight of each region in generalised max pooling, mapped: solved once per machine."""
+    return unpack(gallery, "pooling", partial(_write_pooling, regions), _map_pooling)
+
+
+def _write_pooling(regions: Ragged, folder: Path) -> None:
+    write_rows(folder / "weights", pooling_weights(regions))
+
+
+def _map_pooling(folder: Path) -> NDArray[np.float64]:
+    return map_rows(folder / "weights")
+
+
+def pooling_weights(regions: Ragged) -> Iterator[NDArray[np.float64]]:
+    """Yield the weights of a gallery's regions, some hundred photos at a time."""
+    for lo, hi in spans(len(regions), POOLED_AT_ONCE):
+        nodes = slice(int(regions.offsets[lo]), int(regions.offsets[hi]))
+        owners = np.repeat(np.arange(hi - lo), np.diff(regions.offsets[lo : hi + 1]))
+        yield diffusion.generalised_max_weights(to_float(regions.values[nodes]), owners)

@@ -57,6 +57,7 @@ __all__ = [
     "train_codebook_shard",
 ]
 
+CHANCE = 0.01  # similarity of two photos by chance, of at most 1; assumed, not measured
 ENTRY_BYTES = 24.0  # of a photo's feature in an inverted file: its code, its photo, its word's share
 SAMPLE_PER_WORD = 32  # of 65,536 words: two million descriptors, a gigabyte as float32
 
@@ -192,6 +193,7 @@ def search_by_asmk(
         name="search",
         folder="candidates",
         make=search_asmk_shard,
+        revision=2,  # says what chance gives
         # What a search depends on besides the index.
         settings=settings.only(
             "words_per_feature", "alpha", "threshold", "idf", kind="AsmkSearchSettings"
@@ -206,7 +208,7 @@ def search_by_asmk(
         role="queries",
         cost=Cost(
             rows=images.rows,
-            bytes_per_row=ranking_bytes(candidates),
+            bytes_per_row=ranking_bytes(candidates) + 4.0,
             # Descriptors as fetched and as stored; those of a block as floats and less each of their words; a
             # score per gallery photo.
             task_bytes=queries * local.per_photo * local.dimension * local.itemsize * 2.0
@@ -253,7 +255,8 @@ def search_asmk_shard(
         )
         ranked.append(found[0])
         scores.append(found[1])
-    return Ranking(queries, np.concatenate(ranked), np.concatenate(scores)).table()
+    chance = np.full(len(queries), CHANCE, np.float32)
+    return Ranking(queries, np.concatenate(ranked), np.concatenate(scores)).table(background=chance)
 
 
 def _open(index: Dataset, with_idf: bool) -> tuple[list[AsmkIndex], NDArray[np.float32] | None]:

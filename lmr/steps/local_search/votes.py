@@ -5,15 +5,18 @@ By votes each feature looks up its nearest gallery features and votes for their 
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from annotated_types import Ge, Le
 
 from lmr.retrieval.descriptors import to_float
+from lmr.retrieval.local_search.background import Background, gallery_background
 from lmr.retrieval.local_search.inverted_file import nearest_lists, search_sub_index
-from lmr.retrieval.local_search.votes import inverse_frequency, vote
+from lmr.retrieval.local_search.votes import chance_votes, inverse_frequency, vote
 from lmr.runtime.settings import Settings
 from lmr.runtime.steps import Cost, Each, Source, Step, Whole
 from lmr.runtime.threads import threads
@@ -31,6 +34,7 @@ from lmr.steps.ranking import Ranked, Ranking, ranking_bytes
 from lmr.steps.sizes import FEATURES_AT_ONCE, blocks, rows_per_shard
 from lmr.storage.arrow import column
 from lmr.storage.datasets import Dataset
+from lmr.storage.mapped import unpack
 
 __all__ = ["SearchSettings", "search", "search_by_votes", "search_votes_shard"]
 
@@ -45,9 +49,9 @@ class SearchSettings(Settings):
     """Gallery photos kept per query."""
     neighbours: Annotated[int, Ge(2), Le(10_000)] = 20
     """Nearest gallery features that each query feature votes with."""
-    burst: Annotated[float, Ge(0), Le(10)] = 0.5
-    """The n features of a query that fall into one inverted list and vote for one photo count as their sum
-    divided by n ** burst (Jégou et al. 2009); 0 counts all in full."""
+    burst: Annotated[float, Ge(0), Le(1)] = 0.5
+    """n equal votes for one photo by features of one inverted list count as n ** (1 - burst) of them (Jégou
+    et al. 2009); 0 counts all in full, 1 the largest alone."""
     idf: bool = False
     """Whether votes count less that come from an inverted list with many gallery features."""
     probes: Annotated[int, Ge(1), Le(1_000_000)] = 16
@@ -75,24 +79,32 @@ def search(
     if settings.method == "asmk":
         inverted = index_asmk(local.gallery, asmk, index)
         return search_by_asmk(images, local.queries, inverted, asmk, settings.candidates)
-    return search_by_votes(images, local.queries, index_local(local.gallery, index), settings)
+    indexed = index_local(local.gallery, index)
+    return search_by_votes(images, local.queries, indexed, settings, local.gallery.photos)
 
 
-def search_by_votes(images: Source, local: Extracted, index: LocalIndex, settings: SearchSettings) -> Ranked:
-    """Declare the step that searches the gallery by votes; they are the ranking's scores."""
+def search_by_votes(
+    images: Source, local: Extracted, index: LocalIndex, settings: SearchSettings, gallery_rows: int
+) -> Ranked:
+    """Declare the step that searches the gallery by votes; they are the ranking's scores.
+
+    Column `background` says how many votes a photo gets by chance.
+    """
     features = rows_per_shard(images) * local.per_photo
     held = min(features, FEATURES_AT_ONCE + local.per_photo)
     step = Step(
         name="search",
         folder="candidates",
         make=search_votes_shard,
+        revision=2,  # a background that does not depend on the landmark's size; bursts by their norm
         settings=settings,
         inputs={"images": Each(images), "local": Each(local.source), "index": Whole(index.parts)},
+        implied={"gallery_rows": gallery_rows},
         shards=images.shards,
         role="queries",
         cost=Cost(
             rows=images.rows,
-            bytes_per_row=ranking_bytes(settings.candidates),
+            bytes_per_row=ranking_bytes(settings.candidates) + 4.0,
             # The first task of a machine unpacks one sub-index at a time, before it holds anything else. Then
             # descriptors as fetched and as stored; of a block of queries as floats, the neighbours found so
             # far, those of the next sub-index, their merge, and what voting sorts.
@@ -111,7 +123,13 @@ def search_by_votes(images: Source, local: Extracted, index: LocalIndex, setting
 
 
 def search_votes_shard(
-    shard: int, settings: SearchSettings, *, images: Dataset, local: Dataset, index: Dataset
+    shard: int,
+    settings: SearchSettings,
+    *,
+    images: Dataset,
+    local: Dataset,
+    index: Dataset,
+    gallery_rows: int,
 ) -> pa.Table:
     """Search with the queries of one shard."""
     for _ in open_sub_indexes(index):
@@ -122,7 +140,8 @@ def search_votes_shard(
     query_of_feature = (column(features, "photo") - queries[0]).astype(np.int64)
     stored = column(features, "descriptor")
     bounds = np.searchsorted(query_of_feature, np.arange(len(queries) + 1))
-    ranked, votes = [], []
+    first, known = next(open_sub_indexes(index)), _background(index, settings)
+    ranked, votes, chance = [], [], []
     # A query's votes do not depend on other queries, so that queries come in blocks.
     for lo, hi in blocks(np.diff(bounds).tolist(), FEATURES_AT_ONCE):
         part = slice(bounds[lo], bounds[hi])
@@ -134,16 +153,38 @@ def search_votes_shard(
             probes=settings.probes,
             threads=threads(),
         )
-        found = vote(
-            query_of_feature[part] - lo,
-            distances,
-            photos,
-            n_queries=hi - lo,
-            candidates=settings.candidates,
-            words=nearest_lists(next(open_sub_indexes(index)), descriptors, threads=threads()),
-            burst=settings.burst,
-            idf=idf,
-        )
+        shared: dict[str, Any] = {
+            "n_queries": hi - lo,
+            "words": nearest_lists(first, descriptors, threads=threads()),
+            "idf": idf,
+            "background": known.lengths(first, descriptors, threads=threads()),
+        }
+        votes_of = (query_of_feature[part] - lo, distances, photos)
+        found = vote(*votes_of, candidates=settings.candidates, burst=settings.burst, **shared)
         ranked.append(found[0])
         votes.append(found[1])
-    return Ranking(queries, np.concatenate(ranked), np.concatenate(votes)).table()
+        chance.append(chance_votes(*votes_of, n_photos=gallery_rows, usual=known.vote, **shared))
+    return Ranking(queries, np.concatenate(ranked), np.concatenate(votes)).table(
+        background=np.concatenate(chance)
+    )
+
+
+def _background(index: Dataset, settings: SearchSettings) -> Background:
+    """Learn the background once per machine; it takes as long as searching with one query."""
+    key = f"background-{settings.neighbours}-{settings.probes}"
+    return unpack(index, key, partial(_write_background, index, settings), _read_background)
+
+
+def _write_background(index: Dataset, settings: SearchSettings, folder: Path) -> None:
+    found = gallery_background(
+        partial(open_sub_indexes, index),
+        k=settings.neighbours,
+        probes=settings.probes,
+        threads=threads(),
+    )
+    np.save(folder / "background.npy", np.array([found.ratio, found.vote]))
+
+
+def _read_background(folder: Path) -> Background:
+    ratio, one_vote = np.load(folder / "background.npy").tolist()
+    return Background(ratio, one_vote)

@@ -12,6 +12,7 @@ from lmr.runtime.settings import Part
 from lmr.runtime.steps import Cost, Each, Step, Whole
 from lmr.steps.ranking import Ranked, Ranking, pair_keys, read_ranking
 from lmr.steps.verification.verify import VerifySettings
+from lmr.storage.arrow import column
 from lmr.storage.datasets import Dataset
 from lmr.storage.mapped import stack
 
@@ -28,15 +29,16 @@ HASHED = (
 def rerank(candidates: Ranked, pairs: Step, settings: VerifySettings) -> Ranked:
     """Declare the step that reorders candidates by what verification found.
 
-    The ranking's scores are the votes; confident matches stand at the head whatever theirs. It has two more
-    columns: `inliers` (per ranked photo, 0 where RANSAC found no model) and `confident` (how many photos at
-    the head have more than `settings.min_inliers`).
+    The ranking's scores are the votes; confident matches stand at the head whatever theirs. It has three
+    more columns: `inliers` (per ranked photo, 0 where RANSAC found no model), `confident` (how many photos at
+    the head have more than `settings.min_inliers`) and the `background` of the candidates' scores.
     """
-    row_bytes = 8.0 + 12.0 * candidates.depth
+    row_bytes = 12.0 + 12.0 * candidates.depth
     step = Step(
         name="rerank",
         folder="verified",
         make=rerank_shard,
+        revision=2,  # hands on what chance gives
         settings=settings.only(*HASHED),
         inputs={"candidates": Each(candidates.step), "verified": Whole(pairs)},
         shards=candidates.step.shards,
@@ -69,7 +71,9 @@ def rerank_shard(shard: int, settings: Part, *, candidates: Dataset, verified: D
         photos[q, : len(order)] = order
         counts[q, : len(order)] = found[places]
         scores[q, : len(order)] = votes[places]
-    return Ranking(ranking.queries, photos, scores).table(inliers=counts, confident=confident)
+    chance = column(candidates.read(shard, ["background"]), "background")
+    ranked = Ranking(ranking.queries, photos, scores)
+    return ranked.table(inliers=counts, confident=confident, background=chance)
 
 
 def _inliers_of(ranking: Ranking, verified: Dataset) -> NDArray[np.int32]:

@@ -40,6 +40,10 @@ class VerifySettings(Recipe, Settings):
     frame_side_px: Annotated[int, Ge(16), Le(65_535)] = 800
     """Long side to which coordinates are scaled before residuals are measured; smaller photos stay."""
 
+    evidence: bool = True
+    """Whether inliers count only where they are evidence: not in a caption, a date stamp, a logo or a frame
+    that both photos bear, in one spot or line, or under a transform that no camera makes."""
+
     @property
     def recipe(self) -> Recipe:
         """How a pair is matched and verified."""
@@ -90,8 +94,9 @@ def verify(
         name="verify",
         folder="pairs",
         make=verify_shard,
+        revision=2,  # inliers that are evidence; copies do not pass the ratio test by rounding
         # Another `min_inliers` verifies nothing again.
-        settings=settings.only("frame_side_px", kind="PairSettings").also(recipe=settings.recipe),
+        settings=settings.only("frame_side_px", "evidence", kind="PairSettings").also(recipe=settings.recipe),
         inputs={
             "candidates": Whole(candidates.step),
             "local_gallery": Each(local.gallery.source),
@@ -135,10 +140,10 @@ def verify_shard(
     names, query_of_pair = np.unique(query, return_inverse=True)
 
     rows = local_gallery.read(shard)
-    zoom = _zoom(column(images, "width"), column(images, "height"), settings.frame_side_px)
+    sides = np.stack([column(images, "width"), column(images, "height")], axis=1)
     offsets = np.searchsorted(column(rows, "photo"), np.arange(first, first + count + 1)).astype(np.int64)
     columns = {name: column(rows, name) for name in ("xy", "descriptor", "scale", "orientation")}
-    gallery = _features(columns, offsets, zoom)
+    gallery = _features(columns, offsets, sides, settings)
     # A pair's result does not depend on the others, so queries come in blocks: at a million photos a shard
     # meets ten thousand of them, whose features would take gigabytes.
     owners = stack(local_queries, "photo")
@@ -147,7 +152,7 @@ def verify_shard(
     for lo, hi in blocks(counts.tolist(), FEATURES_AT_ONCE):
         part = slice(*np.searchsorted(query_of_pair, [lo, hi]))
         pairs = np.stack([query_of_pair[part] - lo, photo[part] - first], axis=1)
-        queries = _gathered(names[lo:hi], local_queries, images_queries, settings.frame_side_px)
+        queries = _gathered(names[lo:hi], local_queries, images_queries, settings)
         found.append(verify_pairs(queries, gallery, pairs, settings.recipe))
     return _pair_table(query, photo, found)
 
@@ -172,8 +177,8 @@ def verify_listed(
     names, query_of_pair = np.unique(query, return_inverse=True)
     listed, photo_of_pair = np.unique(photo, return_inverse=True)
     found = verify_pairs(
-        _gathered(names, local_queries, images_queries, settings.frame_side_px),
-        _gathered(listed, local_gallery, images_gallery, settings.frame_side_px),
+        _gathered(names, local_queries, images_queries, settings),
+        _gathered(listed, local_gallery, images_gallery, settings),
         np.stack([query_of_pair, photo_of_pair], axis=1),
         settings.recipe,
     )
@@ -197,7 +202,7 @@ def _pair_table(query: NDArray[Any], photo: NDArray[Any], found: Sequence[Verifi
     )
 
 
-def _gathered(photos: NDArray[np.integer[Any]], local: Dataset, images: Dataset, side_px: int) -> Features:
+def _gathered(photos: NDArray[np.integer[Any]], local: Dataset, images: Dataset, settings: Part) -> Features:
     """Gather the features of some photos from the unpacked dataset."""
     owners = stack(local, "photo")
     starts, stops = np.searchsorted(owners, photos), np.searchsorted(owners, photos, side="right")
@@ -206,14 +211,15 @@ def _gathered(photos: NDArray[np.integer[Any]], local: Dataset, images: Dataset,
     )
     offsets = np.concatenate([[0], np.cumsum(stops - starts)]).astype(np.int64)
     columns = {name: stack(local, name)[rows] for name in ("xy", "descriptor", "scale", "orientation")}
-    zoom = _zoom(stack(images, "width")[photos], stack(images, "height")[photos], side_px)
-    return _features(columns, offsets, zoom)
+    sides = np.stack([stack(images, name)[photos] for name in ("width", "height")], axis=1)
+    return _features(columns, offsets, sides, settings)
 
 
 def _features(
-    columns: dict[str, NDArray[Any]], offsets: NDArray[np.int64], zoom: NDArray[np.float32]
+    columns: dict[str, NDArray[Any]], offsets: NDArray[np.int64], sides: NDArray[np.int32], settings: Part
 ) -> Features:
     """Scale coordinates to the frame in which residuals are measured, and descriptors to unit length."""
+    zoom = np.minimum(1, settings.frame_side_px / np.maximum(sides.max(axis=1), 1)).astype(np.float32)
     per_feature = np.repeat(zoom, np.diff(offsets))
     return Features(
         xy=(columns["xy"] * per_feature[:, None]).astype(np.float32),
@@ -221,8 +227,5 @@ def _features(
         offsets=offsets,
         scale=(columns["scale"] * per_feature).astype(np.float32),
         orientation=columns["orientation"].astype(np.float32),
+        frame=(sides * zoom[:, None]).astype(np.float32) if settings.evidence else None,
     )
-
-
-def _zoom(width: NDArray[np.int32], height: NDArray[np.int32], side_px: int) -> NDArray[np.float32]:
-    return np.minimum(1, side_px / np.maximum(np.maximum(width, height), 1)).astype(np.float32)

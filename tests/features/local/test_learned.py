@@ -7,7 +7,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from lmr.errors import LmrError
-from lmr.features.local.learned import load_aliked, load_xfeat
+from lmr.features.local.learned import _strongest_first, load_aliked, load_xfeat
 from lmr.features.prepared import resized
 from tests.support.shared import shared
 
@@ -105,3 +105,18 @@ def test_weights_of_something_else_are_refused(tmp_path):
 def test_paths_as_text_that_are_not_there_are_told(load, name, tmp_path):
     with pytest.raises(LmrError, match=f"(no weights at|cannot read) .*{name}"):
         load(str(tmp_path / name))
+
+
+def test_equally_strong_features_have_one_order_in_every_batch():
+
+    rng = np.random.default_rng(0)
+    xy = torch.from_numpy(rng.permutation(np.argwhere(np.ones((6, 6)))).astype(np.float32))
+    score = (xy[:, 0] % 2).float()
+    order = _strongest_first(xy, score)
+    rows = torch.from_numpy(rng.permutation(36))
+    again = _strongest_first(xy[rows], score[rows])
+    assert torch.equal(xy[order], xy[rows][again])
+    assert (score[order].diff() <= 0).all()
+    # From the top, then from the left.
+    assert xy[order][0].tolist() == [1.0, 0.0]
+    assert xy[order][1].tolist() == [3.0, 0.0]

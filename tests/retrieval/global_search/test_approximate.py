@@ -57,6 +57,33 @@ def test_a_target_out_of_reach_does_not_end_in_a_search_of_everything() -> None:
     assert probes < 64
 
 
+def test_neighbours_that_mean_nothing_do_not_take_all_lists() -> None:
+    noise = np.random.default_rng(0).normal(size=(4000, 64)).astype(np.float32)
+    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
+    index = build_ann_index(noise, "IVF64,PQ64x4fs")
+    probes, recall = choose_probes(index, noise, 10, recall=0.98, sample=200)
+    assert probes == 16
+    assert 0.2 < recall < 0.98  # measured, and said
+    # Rows whose neighbours do mean something are asked where there are some.
+    mixed = np.concatenate([noise[:3600], clusters(400, 64, seed=1, size=40, noise=0.05)])
+    index = build_ann_index(mixed, "IVF64,PQ64x4fs")
+    probes, recall = choose_probes(index, mixed, 10, recall=0.9, sample=400)
+    assert probes <= 8
+    assert recall >= 0.9
+
+
+@pytest.mark.parametrize("rows", [1, 2, 12, 40])
+def test_a_handful_of_photos_can_be_indexed_without_a_word_of_faiss(rows: int, capfd) -> None:
+    few = clusters(rows, 64, seed=3, size=4)
+    index = build_ann_index(few, choose_index(rows, 64, 2**30))
+    choose_probes(index, few, 100, recall=0.98)
+    sims, ids = search_ann_index(index, few, 100, few)
+    true_sims, true_ids = top_k(few, [(0, few)], 100)
+    np.testing.assert_array_equal(ids, true_ids)
+    np.testing.assert_array_equal(sims, true_sims)
+    assert capfd.readouterr().err == ""
+
+
 def test_a_recall_above_one_is_refused() -> None:
     with pytest.raises(LmrError, match="recall target"):
         choose_probes(None, GALLERY, 5, recall=95)

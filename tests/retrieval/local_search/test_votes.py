@@ -35,7 +35,8 @@ def by_loop(
                 )
     votes: list[dict[int, float]] = [defaultdict(float) for _ in range(n_queries)]
     for (query, photo, _), weights in bursts.items():
-        votes[query][photo] += sum(weights) / len(weights) ** burst
+        norm = max(weights) if burst == 1 else sum(w ** (1 / (1 - burst)) for w in weights) ** (1 - burst)
+        votes[query][photo] += norm
     return votes
 
 
@@ -96,6 +97,62 @@ def test_a_burst_counts_less_than_independent_votes() -> None:
     assert votes[0, 0] == pytest.approx(votes[0, 1] * 3**0.5)
 
 
+@pytest.mark.parametrize("burst", [0.0, 0.5, 0.9, 1.0])
+def test_another_vote_never_takes_votes_away(burst: float) -> None:
+    # Photo 0 gets a strong vote, then more of the same word: of no weight, of little, of the same.
+    for more in (1.0, 0.9, 0.01):
+        distances = np.array([[0.01, 1.0], [more, 1.0]], np.float32)
+        rows = np.array([[0, 9], [0, 8]], np.int32)
+        words = np.array([5, 5], np.int32)
+        alone = vote(
+            np.zeros(1, np.int64), distances[:1], rows[:1], n_queries=1, words=words[:1], burst=burst
+        )[1][0, 0]
+        both = vote(np.zeros(2, np.int64), distances, rows, n_queries=1, words=words, burst=burst)[1][0, 0]
+        assert both >= alone
+        if more == 1.0:
+            assert both == alone
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), burst=st.sampled_from([0, 0.5, 1]))
+def test_the_numbering_of_photos_does_not_matter(seed: int, burst: float) -> None:
+    rng = np.random.default_rng(seed)
+    distances = np.sort(rng.integers(0, 6, (30, 5)).astype(np.float32) / 6, axis=1)  # many ties
+    rows = rng.integers(0, 12, (30, 5)).astype(np.int32)
+    queries, words = np.sort(rng.integers(0, 2, 30)), rng.integers(0, 4, 30).astype(np.int32)
+    floors = rng.uniform(0, 1, 30).astype(np.float32)
+    number = rng.permutation(12).astype(np.int32)
+
+    def votes_of(photo_rows: NDArray[np.int32]) -> list[dict[int, float]]:
+        best, votes = vote(
+            *(queries, distances, photo_rows),
+            n_queries=2,
+            candidates=12,
+            words=words,
+            burst=burst,
+            background=floors,
+        )
+        lists = zip(best, votes, strict=True)
+        return [
+            dict(zip(row[row >= 0].tolist(), some[row >= 0].tolist(), strict=True)) for row, some in lists
+        ]
+
+    for before, after in zip(votes_of(rows), votes_of(number[rows]), strict=True):
+        assert {int(number[photo]): votes for photo, votes in before.items()} == after
+
+
+def test_a_background_raises_the_votes_of_a_feature_whose_neighbours_are_all_near() -> None:
+    distances, rows = np.array([[0.01, 0.04]], np.float32), np.array([[3, 4]], np.int32)
+    best, votes = vote(
+        np.zeros(1, np.int64), distances, rows, n_queries=1, background=np.array([0.5], np.float32)
+    )
+    np.testing.assert_allclose(votes[0, :2], [0.4, 0.3], atol=1e-6)
+    # Never below its own last neighbour.
+    low = vote(np.zeros(1, np.int64), distances, rows, n_queries=1, background=np.array([0.1], np.float32))
+    np.testing.assert_allclose(low[1][0, :2], [0.1, 0], atol=1e-6)
+    assert best[0, :2].tolist() == [3, 4]
+
+
 def test_words_in_many_photos_weigh_less() -> None:
     weights = inverse_frequency(np.array([1000, 10, 0]))
     assert weights[0] < weights[1] < weights[2]
@@ -113,5 +170,9 @@ def test_bad_input_is_refused() -> None:
         vote(queries, distances, rows, n_queries=1)
     with pytest.raises(LmrError, match="needs a word"):
         vote(queries, distances, rows, n_queries=2, words=np.zeros(3, np.int32))
+    with pytest.raises(LmrError, match="burst lies between 0 and 1"):
+        vote(queries, distances, rows, n_queries=2, burst=1.5)
+    with pytest.raises(LmrError, match="finite background"):
+        vote(queries, distances, rows, n_queries=2, background=np.array([1, np.nan], np.float32))
     with pytest.raises(LmrError, match="no words were given"):
         vote(queries, distances, rows, n_queries=2, idf=np.ones(3, np.float32))

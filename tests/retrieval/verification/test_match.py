@@ -36,11 +36,12 @@ def by_definition(
         if not row:
             continue
         j = max(range(len(row)), key=lambda k: (row[k], -k))
-        square = 2 - 2 * row[j]
+        square = max(2 - 2 * row[j], 0.0)
         if max_distance is not None and not square < max_distance**2:
             continue
         others = row[:j] + row[j + 1 :]
-        if max_ratio is not None and (not others or not square < max_ratio**2 * (2 - 2 * max(others))):
+        nearer = bool(others) and square < (max_ratio or 0) ** 2 * max(2 - 2 * max(others), 0.0)
+        if max_ratio is not None and not nearer:
             continue
         if mutual and max(range(len(table)), key=lambda k: (table[k][j], -k)) != i:
             continue
@@ -85,6 +86,16 @@ def test_equals_the_definition(
     found = match(query, gallery, **tests)
     assert found.dtype == np.int32
     assert [tuple(row) for row in found.tolist()] == by_definition(query, gallery, **tests)
+
+
+def test_exact_copies_never_pass_the_ratio_test() -> None:
+    # Rows whose float32 length is a rounding above 1: the squared distance to themselves comes out below 0.
+    rows = unit_rows(2000, 128, 7)
+    long = rows[np.einsum("ij,ij->i", rows.astype(np.float64), rows.astype(np.float64)) > 1 + 1e-8]
+    assert len(long) > 100
+    assert len(match(long, np.repeat(long, 2, axis=0), max_ratio=0.9)) == 0
+    # One copy, and others far away, is a match.
+    assert len(match(long, long, max_ratio=0.9)) == len(long)
 
 
 def test_does_not_depend_on_how_the_product_rounds() -> None:

@@ -1,0 +1,173 @@
+"""Which inliers are evidence that two photos show one place, and which are not.
+
+RANSAC counts matches that agree on a transform. A caption, a date stamp, a logo or a frame agrees too, in any
+two photos that bear it: it lies in the same place of both. A spot, a single line of features, or a transform
+that no camera makes are no evidence either. Photos that are copies of each other agree in place all over, and
+count.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln
+
+__all__ = ["counts_as_evidence", "is_chance"]
+
+BORDER = 0.12  # of a side: what lies nearer to the border of both photos is no part of their inside
+IN_PLACE = 0.02  # of the long side: overlays are drawn to the pixel, and rounding of sizes moves them by less
+MOSTLY = 0.6  # of the inliers in place: then what agreed is what lies in place
+INSIDE_LEAST, INSIDE_SPREAD = 8, 0.02  # of inliers in place, that show more than a line of text
+SPOT = 0.02  # of the long side: standard deviation along the longer axis
+LINE = 0.002  # of the long side: standard deviation across the line
+MOST_SQUEEZED = 30.0  # one direction against the other; extreme views of development photos reach 28
+MOST_ZOOM = 16.0
+PLACE_PX = 2.0  # a place has several features where it has several orientations
+
+Places = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+def counts_as_evidence(
+    query_xy: Places,
+    gallery_xy: Places,
+    query_frame: NDArray[np.floating[Any]],
+    gallery_frame: NDArray[np.floating[Any]],
+    transform: NDArray[np.floating[Any]] | None = None,
+) -> Mask:
+    """Tell which inliers of a pair are evidence.
+
+    Parameters
+    ----------
+    query_xy, gallery_xy
+        (n, 2) places of the inliers in the two photos, pixels.
+    query_frame, gallery_frame
+        (2,) width and height of the photos, in the same pixels.
+    transform
+        (3, 3), what maps the gallery photo onto the query photo; None where there is none that keeps
+        directions, as with a fundamental matrix.
+
+    Returns
+    -------
+    (n,) bool. All false where the transform mirrors, squeezes or shrinks as no camera does, and where the
+    inliers lie in one spot or one thin line of either photo. False for those that lie in the same place of
+    both photos, unless they fill the inside as those of copies do. Where most share their place with others,
+    false for all but the first of each place.
+
+    Examples
+    --------
+    A line of text at the bottom of two photos:
+
+    >>> rng, size = np.random.default_rng(0), np.array([800.0, 600.0])
+    >>> text = np.column_stack([rng.uniform(20, 300, 40), rng.uniform(560, 590, 40)]).astype(np.float32)
+    >>> int(counts_as_evidence(text, text, size, size).sum())
+    0
+
+    Two copies of one photo:
+
+    >>> copy = (rng.uniform(0, 1, (40, 2)) * size).astype(np.float32)
+    >>> int(counts_as_evidence(copy, copy, size, size).sum())
+    40
+    """
+    nothing = np.zeros(len(query_xy), np.bool_)
+    if transform is not None and len(query_xy) and not _possible(transform, gallery_xy):
+        return nothing
+    kept = _distinct(query_xy) & _distinct(gallery_xy)
+    if 2 * kept.sum() > len(kept):  # a place has several features here and there, in any photo
+        kept[:] = True
+    placed = _in_place(query_xy, gallery_xy, query_frame, gallery_frame)
+    if placed.sum() > MOSTLY * len(placed):
+        inside = placed & ~(_at_border(query_xy, query_frame) & _at_border(gallery_xy, gallery_frame))
+        across = min(_spread(query_xy[inside], query_frame)[1], _spread(gallery_xy[inside], gallery_frame)[1])
+        if inside.sum() < INSIDE_LEAST or across < INSIDE_SPREAD:
+            kept &= ~placed
+    for xy, frame in ((query_xy, query_frame), (gallery_xy, gallery_frame)):
+        along, across = _spread(xy[kept], frame)
+        if along < SPOT or across < LINE:
+            return nothing
+    return kept
+
+
+def is_chance(inliers: int, matches: int, sample: int, share: float) -> bool:
+    """Tell whether so many inliers of so many matches are to be expected of matches at random.
+
+    Of all choices of inliers and of samples among them, the expected number that agree as well by chance is
+    at least one (Moisan and Stival, *A probabilistic criterion to detect rigid point matches*, IJCV 2004).
+
+    Parameters
+    ----------
+    inliers, matches
+        How many agree, of how many.
+    sample
+        Matches that determine the model: these agree by themselves.
+    share
+        The probability that a match at random agrees, 0 to 1.
+
+    Examples
+    --------
+    Eleven of 300 within 8 px of a line through a photo of 800 × 600:
+
+    >>> is_chance(11, 300, 7, 0.033), is_chance(60, 300, 7, 0.033)
+    (True, False)
+    """
+    if inliers <= sample:
+        return True
+    tests = np.log(matches - sample) + _log_choices(matches, inliers) + _log_choices(inliers, sample)
+    return bool(tests + (inliers - sample) * np.log(max(share, 1e-12)) >= 0)
+
+
+def _log_choices(n: int, k: int) -> float:
+    return float(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1))
+
+
+def _possible(transform: NDArray[np.floating[Any]], gallery_xy: Places) -> bool:
+    """Whether a camera can make the transform, linear about the middle of the inliers."""
+    m = transform.astype(np.float64)
+    x, y = gallery_xy.mean(axis=0, dtype=np.float64)
+    w = m[2, 0] * x + m[2, 1] * y + m[2, 2]
+    mapped = (m[:2, :2] @ (x, y) + m[:2, 2]) / w if w else np.full(2, np.nan)
+    linear = (m[:2, :2] - np.outer(mapped, m[2, :2])) / w if w else np.full((2, 2), np.nan)
+    if not np.isfinite(linear).all() or np.linalg.det(linear) <= 0:
+        return False
+    large, small = np.linalg.svd(linear, compute_uv=False)
+    return bool(large <= MOST_SQUEEZED * small and 1 / MOST_ZOOM <= np.sqrt(large * small) <= MOST_ZOOM)
+
+
+def _distinct(xy: Places) -> Mask:
+    """Mark the first inlier of each place."""
+    first = np.zeros(len(xy), np.bool_)
+    first[np.unique(np.round(xy / PLACE_PX), axis=0, return_index=True)[1]] = True
+    return first
+
+
+def _in_place(
+    query_xy: Places,
+    gallery_xy: Places,
+    query_frame: NDArray[np.floating[Any]],
+    gallery_frame: NDArray[np.floating[Any]],
+) -> Mask:
+    """Mark inliers that keep their place: from one side, the other, the middle, or in shares of the side."""
+    margin = IN_PLACE * max(float(np.max(query_frame)), float(np.max(gallery_frame)))
+    placed = np.ones(len(query_xy), np.bool_)
+    for axis in range(2):
+        q, g = query_xy[:, axis].astype(np.float64), gallery_xy[:, axis].astype(np.float64)
+        more = float(query_frame[axis] - gallery_frame[axis])
+        stretched = g * (float(query_frame[axis]) / max(float(gallery_frame[axis]), 1.0))
+        ways = np.array([q - g, q - g - more, q - g - more / 2, q - stretched])
+        near = np.abs(ways) < margin
+        placed &= near[near.sum(axis=1).argmax()]
+    return placed
+
+
+def _at_border(xy: Places, frame: NDArray[np.floating[Any]]) -> Mask:
+    share = xy / np.maximum(frame, 1)
+    return np.asarray((np.minimum(share, 1 - share) < BORDER).any(axis=1))
+
+
+def _spread(xy: Places, frame: NDArray[np.floating[Any]]) -> tuple[float, float]:
+    """Return the standard deviations along and across the main direction, over the long side of the photo."""
+    if len(xy) < 2:
+        return 0.0, 0.0
+    centred = xy.astype(np.float64) - xy.mean(axis=0, dtype=np.float64)
+    along, across = np.linalg.svd(centred, compute_uv=False) / np.sqrt(len(xy)) / max(float(np.max(frame)), 1)
+    return float(along), float(across)
