@@ -289,20 +289,24 @@ def supervise(command: Command) -> int:
     0 is for a worker that was told to stop.
     """
     told = False
-    try:
-        child = subprocess.Popen(command.arguments, env=_whole_environment(command))
-    except OSError as error:
-        raise explained(error, "worker") from error
+    child: subprocess.Popen[bytes] | None = None
 
     def stop(number: int, _: Any) -> None:
         nonlocal told
         told = True
         # Ctrl-C has reached the child too; a second signal would make it leave without a word.
-        if number == signal.SIGTERM:
+        if number == signal.SIGTERM and child is not None:
             child.send_signal(number)
 
+    environment = _whole_environment(command)
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
+        try:
+            child = subprocess.Popen(command.arguments, env=environment)
+        except OSError as error:
+            raise explained(error, "worker") from error
+        if told:
+            child.terminate()  # while it was being started
         code = child.wait()
     finally:
         for number, handler in before.items():

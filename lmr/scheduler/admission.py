@@ -260,14 +260,17 @@ class Admission:
         return failed if len(failed) == len(peers) else []
 
     async def _links(self, one: str, other: str) -> bool:
-        """Tell whether two workers reach each other; a worker that cannot be asked is not judged here."""
+        """Tell whether two workers reach each other.
+
+        One that cannot be asked is not judged here, and nobody by it: it may have been cut off just now.
+        """
         for caller, called in ((one, other), (other, one)):
             try:
                 answer = await asyncio.wait_for(
                     self.scheduler.rpc(caller).lmr_reach(addresses=[called]), 3 * REACH_SECONDS
                 )
             except (OSError, TimeoutError):
-                continue
+                return True
             if answer["unreached"]:
                 return False
         return True

@@ -40,7 +40,7 @@ def test_a_scheduler_forgives_deaths_and_hides_its_dashboard(certs):
     assert "--tls-cert" not in plain.arguments
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "8.8.8.8", "::"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "8.8.8.8", "::", "::ffff:8.8.8.8"])
 def test_a_dashboard_for_everyone_must_be_asked_for(host, certs):
     with pytest.raises(ClusterError, match=f"no password(.|\n)*--dashboard-host {host}"):
         scheduler_command(tls=certs, dashboard_host=host)

@@ -176,8 +176,12 @@ def test_a_run_survives_its_laptop_and_its_hosts(cluster, world, alone):
     scheduler = cluster.workers["sched"]
     wait_for(lambda: verifying("cpu1") and verifying("cpu2"), scheduler, cluster.folder / "sched.log")
     net["cpu2"].cut()
-    os.kill(cluster.process_of("cpu1"), signal.SIGKILL)
+    # Stopped first: a fast run would be at its end before the late host has joined.
+    victim = cluster.process_of("cpu1")
+    os.kill(victim, signal.SIGSTOP)
     cluster.start_worker("late")
+    said(cluster.folder / "late.log", "Registered to", 240)
+    os.kill(victim, signal.SIGKILL)
 
     # Back at the laptop.
     net["laptop"].mend()
@@ -198,7 +202,8 @@ def test_a_run_survives_its_laptop_and_its_hosts(cluster, world, alone):
     for call in calls_of(calls, ".ended"):
         shard = (call["step"], call["shard"])
         first_end[shard] = min(call["at"], first_end.get(shard, call["at"]))
-    late = [c for c in calls_of(calls) if c["at"] > first_end[c["step"], c["shard"]] + 0.1]
+    # Between its look at storage and its mark, a busy machine may let a second pass.
+    late = [c for c in calls_of(calls) if c["at"] > first_end[c["step"], c["shard"]] + 2]
     assert late == []
     assert {c["name"] for c in calls_of(calls)} == {"gpu", "cpu1", "cpu2", "late"}
     assert {c["name"] for c in calls_of(calls) if c["step"].startswith("extract_local")} == {"gpu"}
