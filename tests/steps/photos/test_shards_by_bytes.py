@@ -91,7 +91,7 @@ def test_larger_photos_are_shrunk_upright_and_smaller_ones_stay(tmp_path):
         expected = decode_photo(contents[name], max_side_px=300).astype(int)
         got = np.asarray(image.convert("RGB")).astype(int)
         assert got.shape == expected.shape
-        assert np.abs(got - expected).mean() < 3
+        assert np.abs(got - expected).mean() < 4  # another turn or part would be 40 and more
     for name in ("small.png", "edge.jpg"):
         assert found[name]["image"] == contents[name]
     assert found["damaged.jpg"]["reason"] == "not an image"
