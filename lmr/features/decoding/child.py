@@ -53,9 +53,10 @@ def main() -> None:
 
 def _inspect(data: bytes, max_pixels: int, max_scans: int, max_side: int) -> tuple[dict[str, object], bytes]:
     try:
-        found = inspect_photo(data, max_pixels=max_pixels, max_scans=max_scans)
-        if max_side and max(found.width, found.height) > max_side:
-            found = shrink_photo(data, max_side, max_pixels=max_pixels, max_scans=max_scans, note=found.note)
+        if max_side:
+            found = shrink_photo(data, max_side, max_pixels=max_pixels, max_scans=max_scans)
+        else:
+            found = inspect_photo(data, max_pixels=max_pixels, max_scans=max_scans)
     except PhotoError as error:
         return {"reason": error.what, "got": error.got, "fix": error.fix}, b""
     except MemoryError:

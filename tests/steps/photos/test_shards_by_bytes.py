@@ -12,6 +12,7 @@ from lmr.steps.photos.generations import recall, remember
 from lmr.steps.photos.ingest import IngestSettings, ingest, ingest_shard
 from lmr.steps.photos.listing import Photos
 from tests.features.test_decode import exif, file, noise, scene
+from tests.features.test_kinds_of_photos import smooth
 
 
 def photos(sizes, starts=(0,)):
@@ -74,7 +75,7 @@ def shrunk_rows(folder, contents, root, **settings):
 
 def test_larger_photos_are_shrunk_upright_and_smaller_ones_stay(tmp_path):
     contents = {
-        "large.jpg": file(noise(600, 900)),
+        "large.jpg": file(smooth(600, 900)),
         "turned.jpg": file(Image.fromarray(scene()).resize((640, 480)), exif=exif(6)),
         "alpha.png": file(Image.fromarray(scene()).resize((500, 400)).convert("RGBA"), "PNG"),
         "small.png": file(scene(), "PNG"),
@@ -90,7 +91,7 @@ def test_larger_photos_are_shrunk_upright_and_smaller_ones_stay(tmp_path):
         expected = decode_photo(contents[name], max_side_px=300).astype(int)
         got = np.asarray(image.convert("RGB")).astype(int)
         assert got.shape == expected.shape
-        assert np.abs(got - expected).mean() < 6
+        assert np.abs(got - expected).mean() < 4  # another turn or part would be 40 and more
     for name in ("small.png", "edge.jpg"):
         assert found[name]["image"] == contents[name]
     assert found["damaged.jpg"]["reason"] == "not an image"
