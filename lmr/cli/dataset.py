@@ -106,8 +106,13 @@ def fetch_command(
         out.print(f"{fetched.loaded:,} files fetched, {fetched.there:,} were there")
     for news in fetched.news:
         out.print(news, soft_wrap=True)
+    if fetched.ready is None:
+        return
     if fetched.ready.truth:
-        out.print(f"to score by {collection.protocol}: lmr evaluate … --solution {fetched.ready.truth}")
+        out.print(
+            f"to score by {collection.protocol}: lmr evaluate … --solution {fetched.ready.truth}",
+            soft_wrap=True,
+        )
     out.print(fetched.ready.command(), soft_wrap=True)
 
 

@@ -64,7 +64,7 @@ class Fetched:
     Attributes
     ----------
     ready
-        What a run takes of it.
+        What a run takes of it; None while parts are lacking that a run needs.
     loaded
         Files that were fetched now.
     there
@@ -73,7 +73,7 @@ class Fetched:
         What a user should know, sentences.
     """
 
-    ready: Ready
+    ready: Ready | None
     loaded: int
     there: int
     news: tuple[str, ...]
@@ -117,14 +117,13 @@ def fetch(
     ledger = _Ledger(folder)
     missing = [job for job in jobs if not ledger.has(job)]
     _Fetching(collection, folder, ledger, mirror, told).run(missing)
+    there = len(jobs) - len(missing)
     wanted = [part for part in collection.parts if part.wanted]
-    if not all(any(ledger.has(Job(part, file)) for file in part.files) for part in wanted):
-        lacking = [part.name for part in wanted if not any(ledger.has(Job(part, f)) for f in part.files)]
-        raise LmrError(
-            f"{collection.name} lacks what a run needs; what you asked for was fetched into {folder}",
-            got=f"without {', '.join(lacking)}",
-            fix=f"to run on it: lmr dataset fetch {collection.name} --part {' --part '.join(lacking)}",
-        )
+    lacking = [part.name for part in wanted if not any(ledger.has(Job(part, file)) for file in part.files)]
+    if lacking:
+        more = f"lmr dataset fetch {collection.name} --part {' --part '.join(lacking)}"
+        news = [f"fetched into {folder}; a run needs {', '.join(lacking)} too: {more}"]
+        return Fetched(None, len(missing), there, tuple(news))
     news = solve(collection, folder)
     for side in (GALLERY, QUERIES):
         if not any((folder / side).glob("*")):
@@ -133,9 +132,7 @@ def fetch(
                 got=f"{len(jobs)} files in {folder}",
                 fix="delete that folder, and fetch it from the publisher, without --from",
             )
-    return Fetched(
-        open_collection(collection.name, os.fspath(data)), len(missing), len(jobs) - len(missing), tuple(news)
-    )
+    return Fetched(open_collection(collection.name, os.fspath(data)), len(missing), there, tuple(news))
 
 
 def _by_hand(collection: Collection, data: str) -> Ready:
