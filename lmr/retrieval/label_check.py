@@ -45,7 +45,7 @@ def suspect_labels(
     Parameters
     ----------
     photos, neighbours
-        (p,) rows of the photos of each pair.
+        (p,) rows of the photos of each pair; a pair speaks for both of its photos.
     inliers
         (p,) their inliers.
     landmarks
@@ -61,8 +61,7 @@ def suspect_labels(
     (array([0]), array([9]), array([2]), array([0]), array([2]))
     """
     sure = (inliers > min_inliers) & (landmarks[photos] >= 0) & (landmarks[neighbours] >= 0)
-    photo, beside = photos[sure].astype(np.int64), neighbours[sure].astype(np.int64)
-    strength = inliers[sure].astype(np.int64)
+    photo, beside, strength = _both_ways(photos[sure], neighbours[sure], inliers[sure])
     none = np.empty(0, np.int64)
     if not len(photo):
         return Suspects(none, none, none, none, none)
@@ -83,3 +82,14 @@ def suspect_labels(
     best = beside[order[first]]
     accused = cells[other, 0]
     return Suspects(accused, cells[other, 1], counts[other], own[accused], best[other])
+
+
+def _both_ways(
+    photos: NDArray[np.integer[Any]], neighbours: NDArray[np.integer[Any]], inliers: NDArray[np.integer[Any]]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return each pair from both of its photos, once, with the most inliers that were found for it."""
+    both = np.stack([np.concatenate([photos, neighbours]), np.concatenate([neighbours, photos])], axis=1)
+    pairs, pair_of = np.unique(both.astype(np.int64), axis=0, return_inverse=True)
+    strength = np.zeros(len(pairs), np.int64)
+    np.maximum.at(strength, pair_of.ravel(), np.tile(inliers.astype(np.int64), 2))
+    return pairs[:, 0], pairs[:, 1], strength
