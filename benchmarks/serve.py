@@ -100,7 +100,7 @@ def loaded(run: str, contents: list[bytes], arguments: argparse.Namespace) -> di
     counts = Counter((kind, status) for kind, status, _ in results["asked"])
     rate = len(seconds) / results["seconds"]
     p50, p99 = np.percentile(seconds, [50, 99])
-    for (kind, status), count in sorted(counts.items()):
+    for (kind, status), count in sorted(counts.items(), key=str):
         print(f"{kind:22} {status} x {count}")
     print(f"{rate:.2f} searches/s of {arguments.clients} clients; latency p50 {p50:.2f} s, p99 {p99:.2f} s")
     megabytes = [round(n / 1e6) for n in (before, after, results["peak"])]
@@ -137,7 +137,10 @@ def hammer(port: int, contents: list[bytes], arguments: argparse.Namespace) -> d
                     return
                 kind, content = jobs.pop(), draw.choice(contents)
             started = time.perf_counter()
-            status = SEND[kind](port, content)
+            try:
+                status = SEND[kind](port, content)
+            except (OSError, http.client.HTTPException) as error:
+                status = type(error).__name__  # no answer is a wrong one
             seconds = time.perf_counter() - started
             with lock:
                 asked_.append((kind, status, seconds))
@@ -173,7 +176,8 @@ def request(port: int, body: bytes, path: str = "/api/search", **headers: str) -
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.request("POST", path, body, {k.replace("_", "-"): v for k, v in headers.items()})
         answer = connection.getresponse()
-        answer.read()
+        with contextlib.suppress(http.client.IncompleteRead, ConnectionResetError):
+            answer.read()
         return answer.status
     finally:
         connection.close()

@@ -10,6 +10,7 @@ import functools
 import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib import resources
 from typing import Any, TypeVar
 
@@ -38,6 +39,7 @@ _STATIC = {
 }
 _GROUPS_PER_PAGE = 24
 _STRIP = 8
+_DISCARD_SECONDS = 1.0
 
 
 def make_app(
@@ -169,6 +171,7 @@ class _Pages:
         too_large = HTTPException(413, f"the file has more than {most:,} bytes", {"connection": "close"})
         length = request.headers.get("content-length", "")
         if length.isdecimal() and int(length) > most:
+            await self._discard(request)
             raise too_large
         parts, total = [], 0
         try:
@@ -176,13 +179,26 @@ class _Pages:
                 async for part in request.stream():
                     total += len(part)
                     if total > most:
-                        raise too_large
+                        break
                     parts.append(part)
         except TimeoutError:
             raise HTTPException(408, "the upload took too long", {"connection": "close"}) from None
         except ClientDisconnect:
             raise HTTPException(400, "the upload was broken off") from None
+        if total > most:
+            await self._discard(request)
+            raise too_large
         return b"".join(parts)
+
+    async def _discard(self, request: Request) -> None:
+        """Read a little more of an upload that is refused: a client that still sends would miss the answer."""
+        total = 0
+        with suppress(TimeoutError, ClientDisconnect, RuntimeError):
+            async with asyncio.timeout(_DISCARD_SECONDS):
+                async for part in request.stream():
+                    total += len(part)
+                    if total > self.limits.upload_bytes:
+                        return
 
     async def _in_turn(self, work: Callable[[], Made]) -> Made:
         """Do some work when its turn comes; refuse it where too many wait already."""
