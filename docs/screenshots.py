@@ -1,0 +1,87 @@
+"""Screenshots of the pages, of a rendered world: `python docs/screenshots.py`, which needs Chromium.
+
+It renders a world of landmarks, runs the default workflow on it with two workers, and writes what a browser
+shows of the report, of a query and of the run's course into docs/pictures as JPEGs: on a desk, in the dark,
+and on a phone. Look at them after a change of a page.
+"""
+
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+
+import lmr
+from lmr.testing import World, write_world
+
+FOLDER = Path(__file__).parent / "pictures"
+WORLD = World(
+    landmarks=8,
+    gallery_per_landmark=(3, 7),
+    queries=10,
+    distractors=16,
+    queries_without_landmark=1,
+    long_side_px=480,
+    seed=5,
+)
+SHOWN_PX = 900
+QUALITY = 78
+DARK = "--blink-settings=preferredColorScheme=0"
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A screenshot: its name, the page below the report's folder, and the window in pixels."""
+
+    name: str
+    page: str
+    width_px: int
+    height_px: int
+    options: tuple[str, ...] = ()
+
+
+SHOTS = (
+    Shot("report", "index.html", 1180, 1180),
+    Shot("report-phone", "index.html", 500, 1000),
+    Shot("report-dark", "index.html", 1180, 900, (DARK,)),
+    Shot("query", "index.html#q=0", 1180, 1180),
+    Shot("run", "run.html", 1180, 1000),
+)
+
+
+def main() -> None:
+    """Render, run, and take the screenshots."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        raise SystemExit("Chromium is not installed")
+    with tempfile.TemporaryDirectory() as folder:
+        world, out = Path(folder, "world"), Path(folder, "landmarks")
+        write_world(WORLD, world)
+        photos = world / "gallery", world / "queries"
+        lmr.retrieve(
+            *photos, out, solution=world / "solution.csv", settings={"ingest.photos_per_shard": 10}, workers=2
+        )
+        for shot in SHOTS:
+            take(browser, shot, out / "report", Path(folder, "shot.png"))
+
+
+def take(browser: str, shot: Shot, report: Path, png: Path) -> None:
+    """Let a browser show a page, and write what it shows as a small JPEG."""
+    size = f"--window-size={shot.width_px},{shot.height_px}"
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", size]
+    patience = ["--allow-file-access-from-files", "--virtual-time-budget=4000", f"--screenshot={png}"]
+    subprocess.run(
+        [*command, *patience, *shot.options, f"file://{report}/{shot.page}"], check=True, capture_output=True
+    )
+    picture = cv2.imread(str(png))
+    width = min(SHOWN_PX, shot.width_px)
+    small = cv2.resize(
+        picture, (width, round(picture.shape[0] * width / picture.shape[1])), interpolation=cv2.INTER_AREA
+    )
+    cv2.imwrite(str(FOLDER / f"{shot.name}.jpg"), small, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+
+
+if __name__ == "__main__":
+    main()
