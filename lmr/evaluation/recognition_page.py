@@ -191,7 +191,12 @@ def _plot(page: RecognitionPage) -> _Plot:
     kinds = np.where(page.right, 0, np.where(page.shows, 1, 2))[order]
     says = ("right", "wrong name", "no landmark")
     marks = [
-        (_KINDS[kind], says[kind], _HEIGHT - 80 + 20 * kind, [x(i) for i in np.flatnonzero(kinds == kind).tolist()])
+        (
+            _KINDS[kind],
+            says[kind],
+            _HEIGHT - 80 + 20 * kind,
+            [x(i) for i in np.flatnonzero(kinds == kind).tolist()],
+        )
         for kind in range(3)
     ]
     shown = sorted({round(share * (count - 1)) for share in (0, 0.25, 0.5, 0.75, 1)})
