@@ -139,7 +139,7 @@ def test_a_workflow_is_known_by_name_even_beside_another_package_of_that_name(in
 
 
 def test_a_workflow_that_does_not_come_along_is_told_with_those_that_do():
-    with pytest.raises(LmrError, match="one of: descriptors, retrieval") as caught:
+    with pytest.raises(LmrError, match="one of: descriptors, recognition, retrieval") as caught:
         load_workflow("nothing")
     for name in caught.value.fix.rpartition(": ")[2].split(", "):
         assert load_workflow(name).build

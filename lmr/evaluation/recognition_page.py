@@ -23,7 +23,7 @@ __all__ = [
     "render_recognition",
 ]
 
-_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 640.0, 300.0, 46.0, 14.0, 96.0
+_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 640.0, 300.0, 46.0, 14.0, 110.0
 _KINDS = ("right", "wrong", "none")
 
 
@@ -175,27 +175,30 @@ class _Plot:
 
 
 def _plot(page: RecognitionPage) -> _Plot:
-    low, high = float(page.confidence.min()), float(page.confidence.max())
-    span = (high - low) or 1.0
+    # By place and not by value: a few very sure names would press all others into a corner.
+    order = np.argsort(page.confidence, kind="stable")
+    ranked, count = page.confidence[order], len(order)
 
-    def x(value: float) -> float:
-        return round(_LEFT + (value - low) / span * (_WIDTH - _LEFT - 10), 1)
+    def x(place: float) -> float:
+        return round(_LEFT + place / max(count - 1, 1) * (_WIDTH - _LEFT - 10), 1)
 
     def y(share: float) -> float:
         return round(_TOP + (1 - share) * (_HEIGHT - _TOP - _BOTTOM), 1)
 
     thresholds, precision = precision_at_confidence(page.confidence, page.right)
-    line = " ".join(f"{x(t)},{y(p)}" for t, p in zip(thresholds, precision, strict=True))
-    kinds = np.where(page.right, 0, np.where(page.shows, 1, 2))
+    places = np.searchsorted(ranked, thresholds).tolist()
+    line = " ".join(f"{x(place)},{y(p)}" for place, p in zip(places, precision.tolist(), strict=True))
+    kinds = np.where(page.right, 0, np.where(page.shows, 1, 2))[order]
     says = ("right", "wrong name", "no landmark")
     marks = [
         (
             _KINDS[kind],
             says[kind],
-            _HEIGHT - 66 + 20 * kind,
-            [x(v) for v in page.confidence[kinds == kind].tolist()],
+            _HEIGHT - 80 + 20 * kind,
+            [x(i) for i in np.flatnonzero(kinds == kind).tolist()],
         )
         for kind in range(3)
     ]
-    ticks = [(x(v), f"{v:.2f}") for v in np.linspace(low, high, 5).tolist()]
+    shown = sorted({round(share * (count - 1)) for share in (0, 0.25, 0.5, 0.75, 1)})
+    ticks = [(x(i), f"{ranked[i]:.2f}") for i in shown]
     return _Plot(line, ticks, marks, [(y(s), f"{s:.0%}") for s in (0.0, 0.5, 1.0)])

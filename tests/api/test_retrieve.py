@@ -115,7 +115,7 @@ def test_a_missing_folder_and_a_missing_workflow_are_told(world, tmp_path):
         lmr.retrieve(tmp_path / "absent", world / "queries", tmp_path / "run")
     with pytest.raises(LmrError, match="no such workflow") as told:
         lmr.run_workflow("retreival", gallery=world, queries=world, out=tmp_path / "run")
-    assert "descriptors, retrieval" in told.value.fix
+    assert "descriptors, recognition, retrieval" in told.value.fix
 
 
 @pytest.mark.cluster
