@@ -191,7 +191,7 @@ class _Pages:
         return b"".join(parts)
 
     async def _discard(self, request: Request) -> None:
-        """Read a little more of an upload that is refused: a client that still sends would miss the answer."""
+        """Read a little more of an upload that is refused: who still sends would miss the answer."""
         total = 0
         with suppress(TimeoutError, ClientDisconnect, RuntimeError):
             async with asyncio.timeout(_DISCARD_SECONDS):
