@@ -72,9 +72,7 @@ def asked(run: str, contents: list[bytes]) -> dict[str, float]:
     warm = np.array(seconds[1:])
     print(f"opened in {opened:.2f} s; first answer {seconds[0]:.2f} s, with everything unpacked anew")
     print(f"{len(warm)} further answers: median {np.median(warm):.2f} s, longest {warm.max():.2f} s")
-    print(
-        f"processor time of one of them: median {np.median(processor[1:]):.2f} s, which no other program delays"
-    )
+    print(f"processor time of one of them, which nothing delays: median {np.median(processor[1:]):.2f} s")
     return {
         "open_seconds": round(opened, 3),
         "cold_seconds": round(seconds[0], 3),
