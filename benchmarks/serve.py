@@ -59,23 +59,27 @@ def asked(run: str, contents: list[bytes]) -> dict[str, float]:
         started = time.perf_counter()
         search = open_search(run)
         opened = time.perf_counter() - started
-        seconds = []
+        seconds, processor = [], []
         for content in contents:
-            started = time.perf_counter()
+            started, used = time.perf_counter(), time.process_time()
             try:
                 search.ask(content)
             except PhotoError:
                 continue
             seconds.append(time.perf_counter() - started)
+            processor.append(time.process_time() - used)
         del os.environ["LMR_CACHE"]
     warm = np.array(seconds[1:])
     print(f"opened in {opened:.2f} s; first answer {seconds[0]:.2f} s, with everything unpacked anew")
     print(f"{len(warm)} further answers: median {np.median(warm):.2f} s, longest {warm.max():.2f} s")
+    print(f"processor time of one of them, which nothing delays: median {np.median(processor[1:]):.2f} s")
     return {
         "open_seconds": round(opened, 3),
         "cold_seconds": round(seconds[0], 3),
         "warm_median_seconds": round(float(np.median(warm)), 3),
         "warm_longest_seconds": round(float(warm.max()), 3),
+        "cold_processor_seconds": round(processor[0], 3),
+        "warm_processor_seconds": round(float(np.median(processor[1:])), 3),
     }
 
 
@@ -89,9 +93,9 @@ def loaded(run: str, contents: list[bytes], arguments: argparse.Namespace) -> di
             for content in contents[:3]:
                 request(port, content)
             process = psutil.Process(server.pid)
-            before = memory(process)
+            before, used = memory(process), sum(process.cpu_times()[:2])
             results = hammer(port, contents, arguments)
-            after = memory(process)
+            after, used = memory(process), sum(process.cpu_times()[:2]) - used
             alive = server.poll() is None
         finally:
             server.terminate()
@@ -103,6 +107,8 @@ def loaded(run: str, contents: list[bytes], arguments: argparse.Namespace) -> di
     for (kind, status), count in sorted(counts.items(), key=str):
         print(f"{kind:22} {status} x {count}")
     print(f"{rate:.2f} searches/s of {arguments.clients} clients; latency p50 {p50:.2f} s, p99 {p99:.2f} s")
+    searches = sum(count for (kind, status), count in counts.items() if status == 200)
+    print(f"processor time of the server for each of {searches} searches: {used / max(searches, 1):.2f} s")
     megabytes = [round(n / 1e6) for n in (before, after, results["peak"])]
     print("memory {} MB before, {} MB after, peak {} MB".format(*megabytes))
     print(f"{len(results['wrong'])} wrong answers; the server {'answers on' if alive else 'HAS ENDED'}")
@@ -112,6 +118,7 @@ def loaded(run: str, contents: list[bytes], arguments: argparse.Namespace) -> di
         "searches_per_second": round(rate, 3),
         "p50_seconds": round(float(p50), 3),
         "p99_seconds": round(float(p99), 3),
+        "processor_seconds_per_search": round(used / max(searches, 1), 3),
         "memory_before": before,
         "memory_after": after,
         "memory_peak": results["peak"],

@@ -56,13 +56,13 @@ def search(
         except LmrError as error:
             failed += 1
             _tell(f"{photo}: could not be searched for ({error.what})")
-            shown.append(ShownAnswer(name=photo, says=f"It could not be searched for: {error.what}."))
+            shown.append(ShownAnswer(name=_short(photo), says=f"It could not be searched for: {error.what}."))
             continue
         said = f"{sentence(answer)} ({time.perf_counter() - started:.2f} s)"
         _tell(f"{photo}: {said}")
         out.print(_table(answer, opened))
         if page is not None:
-            shown.append(shown_answer(opened, photo, content, answer, sentence(answer)))
+            shown.append(shown_answer(opened, _short(photo), content, answer, sentence(answer)))
     if page is not None:
         storage.put(storage.absolute(page), render_answers("Photos that were searched for", shown).encode())
         _tell(f"page {page}")
@@ -71,6 +71,11 @@ def search(
             f"{failed} of {len(photos)} photos could not be searched for",
             fix="see the reasons above; the answers of the others are complete",
         )
+
+
+def _short(photo: str) -> str:
+    """Return a photo's name without its folder: a page is handed on."""
+    return photo.rstrip("/").rpartition("/")[2] or photo
 
 
 def sentence(answer: "Answer") -> str:

@@ -160,7 +160,7 @@ def test_the_command_line(finished, queries, tmp_path):
     text = page.read_text()
     assert "&lt;b&gt;=odd\\x1b[31m.jpg" in text
     assert "<b>=odd" not in text
-    assert text.count('<li class="photo') == 3
+    assert text.count('<li class="found') == 3
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"no photo")
     with pytest.raises(LmrError, match="1 of 2 photos could not be searched for"):

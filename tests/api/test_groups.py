@@ -12,7 +12,7 @@ from lmr.api.groups import declare_groups
 from lmr.api.reopen import reopen
 from lmr.runtime.graph import make_plan
 from lmr.runtime.settings import layer
-from lmr.runtime.steps import closure
+from lmr.runtime.steps import SHARD_BYTES, closure
 from lmr.steps.groups.group import GroupsSettings
 from lmr.storage.arrow import column
 from tests.support.world import lmr as command
@@ -93,6 +93,17 @@ def test_the_page_and_the_words(grouped):
     assert all((root / "groups" / name).read_bytes().startswith(b"\xff\xd8") for name in strips)
     assert "http" not in page.replace("http-equiv", "")
     assert re.search(r"group 1: \d photos", printed)
+
+
+def test_no_step_takes_more_than_it_states(grouped):
+    root, _ = grouped
+    for step in closure([declare_groups(reopen(root)).step]):
+        if step.name in ("gallery_pairs", "verify", "group"):
+            dataset = step.dataset(str(root))
+            rows = sum(dataset.facts(shard)["rows"] for shard in range(dataset.shards))
+            assert rows <= step.cost.rows
+            bound = step.cost.rows * step.cost.bytes_per_row + step.shards * SHARD_BYTES
+            assert sum(dataset.present().values()) <= bound
 
 
 def test_run_again_nothing_is_made(grouped):
