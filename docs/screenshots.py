@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 import lmr
 from lmr.testing import World, write_world
@@ -26,8 +28,7 @@ WORLD = World(
     long_side_px=480,
     seed=5,
 )
-SHOWN_PX = 900
-QUALITY = 78
+SHOWN_PX, QUALITY, MOST_BYTES = 900, 72, 60_000
 DARK = "--blink-settings=preferredColorScheme=0"
 
 
@@ -75,12 +76,18 @@ def take(browser: str, shot: Shot, report: Path, png: Path) -> None:
     subprocess.run(
         [*command, *patience, *shot.options, f"file://{report}/{shot.page}"], check=True, capture_output=True
     )
-    picture = cv2.imread(str(png))
-    width = min(SHOWN_PX, shot.width_px)
-    small = cv2.resize(
-        picture, (width, round(picture.shape[0] * width / picture.shape[1])), interpolation=cv2.INTER_AREA
-    )
-    cv2.imwrite(str(FOLDER / f"{shot.name}.jpg"), small, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    (FOLDER / f"{shot.name}.jpg").write_bytes(small_jpeg(cv2.imread(str(png))))
+
+
+def small_jpeg(picture: NDArray[np.uint8]) -> bytes:
+    """Return a picture as a JPEG of at most `MOST_BYTES`, as sharp as that allows."""
+    for width_px in range(min(SHOWN_PX, picture.shape[1]), 300, -40):
+        size = width_px, round(picture.shape[0] * width_px / picture.shape[1])
+        small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        jpeg = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
+        if len(jpeg) <= MOST_BYTES:
+            return jpeg
+    raise SystemExit(f"a screenshot takes more than {MOST_BYTES:,} bytes however small it is")
 
 
 if __name__ == "__main__":
