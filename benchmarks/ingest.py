@@ -228,7 +228,9 @@ def main() -> None:
     if sys.argv[1:2] == ["--serve"]:
         serve(sys.argv[2])
         return
-    options = argparse.ArgumentParser()
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--photos", type=int, default=1000)
     options.add_argument("--side", type=int, default=1024)
     options.add_argument("--files", type=int, default=100_000)

@@ -158,7 +158,12 @@ class _Fetcher:
         # The timeout is ours: that of aiohttp counts the waiting for a connection too.
         async with (
             aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, resolver=checked_resolver(self.limits.private)),
+                # Hosts that redirects lead to are bounded here.
+                connector=aiohttp.TCPConnector(
+                    limit=0,
+                    limit_per_host=self.limits.per_host,
+                    resolver=checked_resolver(self.limits.private),
+                ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(),
                 headers={"User-Agent": "lmr", "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"},
@@ -178,6 +183,10 @@ class _Fetcher:
             future.set_result(await self._tried(session, url))
         except NotFetched as error:
             future.set_result(error)
+        except Exception as error:
+            # Whatever a stranger's answer makes a library raise is that photo's alone.
+            kind = MayPass if isinstance(error, OSError) else NotFetched
+            future.set_result(kind("web: cannot be fetched", got=one_line(error)))
 
     async def _tried(self, session: "aiohttp.ClientSession", url: str) -> bytes:
         """Fetch one photo, with so many tries."""

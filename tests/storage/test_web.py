@@ -78,6 +78,25 @@ def test_each_address_has_its_outcome_in_order(host):
     assert host.asked["/fault/come-back-late"] == 1
 
 
+def test_what_nobody_foresaw_is_that_of_one_photo(host, monkeypatch):
+    once = web._Fetcher._once
+
+    async def odd(self, session, address):
+        if address.query_string == "odd":
+            raise ValueError("an odd header")
+        return await once(self, session, address)
+
+    monkeypatch.setattr(web._Fetcher, "_once", odd)
+    urls = [f"{host.url}/photo?odd", f"{host.url}/photo"]
+    first, second = fetch(urls, most_bytes=100_000, limits=HERE)
+    assert (type(first), first.what, first.got) == (
+        NotFetched,
+        "web: cannot be fetched",
+        "ValueError: an odd header",
+    )
+    assert second == PHOTO
+
+
 def test_addresses_that_are_none(host):
     wrong = ["http://", "http:///x", "http://[::1", "http://h:99999/", "http://h:0/", "https://\ud800/"]
     found = list(fetch(wrong, most_bytes=100, limits=HERE))
