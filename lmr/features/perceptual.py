@@ -6,7 +6,7 @@ from PIL import Image
 
 from lmr.errors import LmrError
 
-__all__ = ["HASH_BYTES", "HASH_SIDE_PX", "perceptual_hash"]
+__all__ = ["HASH_BYTES", "HASH_SIDE_PX", "need_imagehash", "perceptual_hash"]
 
 HASH_BYTES = 32
 """A hash has 256 bits: signs of the 16 x 16 lowest frequencies of a photo in grey."""
@@ -38,16 +38,29 @@ def perceptual_hash(photo: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     LmrError
         If ImageHash is not installed.
     """
+    need_imagehash()
+    import imagehash
+
+    grey = Image.fromarray(photo).convert("L")
+    if np.asarray(grey, np.float32).std() < _FLATTEST:
+        return None
+    bits = imagehash.phash(grey, hash_size=16).hash
+    return np.packbits(np.asarray(bits, bool).ravel())
+
+
+def need_imagehash() -> None:
+    """Refuse to go on without the library ImageHash.
+
+    Raises
+    ------
+    LmrError
+        If it is not installed here.
+    """
     try:
-        import imagehash
+        import imagehash  # noqa: F401
     except ModuleNotFoundError as error:
         raise LmrError(
             "near copies are found by the library ImageHash",
             got=str(error),
             fix='pip install "lmr[duplicates]"',
         ) from error
-    grey = Image.fromarray(photo).convert("L")
-    if np.asarray(grey, np.float32).std() < _FLATTEST:
-        return None
-    bits = imagehash.phash(grey, hash_size=16).hash
-    return np.packbits(np.asarray(bits, bool).ravel())

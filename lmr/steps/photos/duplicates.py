@@ -11,7 +11,7 @@ from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
 from lmr.features.decoding.decode import decode_photo
-from lmr.features.perceptual import HASH_BYTES, HASH_SIDE_PX, perceptual_hash
+from lmr.features.perceptual import HASH_BYTES, HASH_SIDE_PX, need_imagehash, perceptual_hash
 from lmr.retrieval.duplicates import first_of_each, near_pairs, same_rows, with_copies
 from lmr.runtime.settings import Part, Settings
 from lmr.runtime.steps import Cost, Each, Source, Step, Whole, concat, of_role, per_part
@@ -127,6 +127,7 @@ def _hash(images: Step) -> Step:
         settings=Settings(),
         inputs={"images": Each(images)},
         shards=images.shards,
+        check=need_imagehash,
         cost=Cost(
             rows=images.rows,
             bytes_per_row=_ROW_BYTES,
