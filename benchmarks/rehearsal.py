@@ -6,8 +6,8 @@ Renders a few photos, extracts their features as a run would, and repeats these 
 many photos as asked for. Then every step of the default workflow makes its shards on them, one after another
 in this process, under a worker's memory limit. A tiny round before pays for first calls. Printed are, per
 step: tasks, seconds per task (median, largest), peak memory against what the step states, bytes read and
-written. Then follow the core-hours of the whole contest, and its hours and USD on the machines asked for. What
-was measured and what is projected from it stand in tables of their own.
+written. Then follow the core-hours of the whole contest, and its hours and USD on the machines asked for.
+What was measured and what is projected from it stand in tables of their own.
 
 The sample keeps the pairs of a gallery photo and the entries of an inverted list. What it cannot keep is
 named: see GROWS.
