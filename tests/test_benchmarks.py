@@ -18,7 +18,7 @@ def start(script, *arguments, **environment):
         [sys.executable, FOLDER / script, *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         env=os.environ | environment,
     )
 
@@ -78,3 +78,22 @@ def test_the_least_precise_threshold_and_the_separation(local_features, same, di
     counts = np.array(same), np.array(different)
     assert local_features.best_threshold(*counts) == expected
     assert local_features.separation(*counts) == pytest.approx(auc)
+
+
+@pytest.mark.slow
+def test_the_rehearsal_projects_the_contest_from_what_it_measured():
+    small = ("--photos-per-shard", "20", "--features", "100", "--rendered", "8", "--long-side-px", "320")
+    done = start("rehearsal.py", "--small", *small)
+    assert done.returncode == 0, done.stderr
+    assert "│ verify" in done.stdout
+    line = json.loads(done.stdout.splitlines()[-1])
+    assert line["sample"] == {"gallery": 40, "queries": 20, "features": 100}
+    assert line["over_their_statement"] == []
+    measured, projected = line["measured"], line["projected"]
+    assert {"ingest", "extract_local", "train_quantiser", "search", "verify", "diffuse"} <= measured.keys()
+    # Ten million pairs: a hundred for each of a hundred thousand queries.
+    hours = measured["verify"]["s_per_unit"] * 1e7 / 3600
+    assert projected["core_hours"]["verify"] == pytest.approx(hours)
+    assert projected["unknown"] == []
+    assert projected["all_core_hours"] == pytest.approx(sum(projected["core_hours"].values()))
+    assert "search" in projected["lower_bounds"]

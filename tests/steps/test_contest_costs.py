@@ -16,6 +16,7 @@ from workflows.retrieval import PRESETS, build
 
 GALLERY, QUERIES = 1_000_000, 100_000
 MOST_BYTES = 1.5e9
+PHOTO_BYTES = 150_000  # as of web albums
 ROOTSIFT = {"local": {"features": "rootsift", "max_features": 1000}}  # 128 numbers, a byte each
 DELF = {"local": {"features": "delf", "max_features": 1000}}  # 40 numbers, two bytes each
 CASES = {
@@ -29,7 +30,9 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def inputs():
-    return replace(inputs_of(GALLERY, QUERIES), local_weights=Weights("/w/delf", "cd" * 32))
+    made = inputs_of(GALLERY, QUERIES)
+    stored = made.photos.map(lambda side: replace(side, stamps=(f"{PHOTO_BYTES} 0",) * len(side)))
+    return replace(made, photos=stored, local_weights=Weights("/w/delf", "cd" * 32))
 
 
 @pytest.mark.slow

@@ -34,8 +34,13 @@ from lmr.storage.datasets import Dataset
 __all__ = ["Extracted", "LocalSettings", "extract_local", "extract_local_shard", "open_local"]
 
 EXTRACTION_BYTES = 1.0e9
-"""What an extractor holds besides photos and features: a network's weights and layers, or SIFT's scale
-space."""
+"""What a network holds besides photos and features: its weights and layers."""
+
+SIFT_PIXEL_BYTES = 240.0
+"""SIFT's scale space for a pixel: eleven float32 images of twice the width and height, and smaller ones."""
+
+SIFT_BYTES = 1.0e8
+"""What SIFT's extraction holds besides: photos that are decoded ahead, key points that are not chosen."""
 
 
 @dataclass(frozen=True)
@@ -114,10 +119,14 @@ def extract_local(images: Source, settings: LocalSettings, inputs: Inputs) -> Ex
             cost=Cost(
                 rows=images.rows * settings.max_features,
                 bytes_per_row=row_bytes,
-                # The shard's files, photos that are decoded ahead; features as found and joined, or joined
-                # and as written.
-                task_bytes=EXTRACTION_BYTES
-                + photos * (2.0 * images.bytes_per_row + 3.0 * settings.max_features * row_bytes),
+                # The shard's files as fetched, chosen and taken out; or these, with features as found and
+                # joined, or joined and as written.
+                task_bytes=_extraction_bytes(settings)
+                + photos
+                * max(
+                    3.0 * images.bytes_per_row,
+                    images.bytes_per_row + 3.0 * settings.max_features * row_bytes,
+                ),
                 work=images.rows,
                 unit="photo",
             ),
@@ -201,6 +210,13 @@ def _chosen(
         modules=kind.modules,
     )
     return settings, chosen, kind.dimension, np.dtype(kind.stored)
+
+
+def _extraction_bytes(settings: LocalSettings) -> float:
+    """Return what an extractor holds besides photos and features."""
+    if settings.features == "rootsift":
+        return SIFT_BYTES + SIFT_PIXEL_BYTES * settings.max_side_px**2
+    return EXTRACTION_BYTES
 
 
 def _halves(settings: LocalSettings) -> bool:
