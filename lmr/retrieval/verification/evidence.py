@@ -52,8 +52,7 @@ def counts_as_evidence(
     (n,) bool. All false where the transform mirrors, squeezes or shrinks as no camera does, and where the
     inliers lie in one spot or one thin line of either photo. False for those that lie in the same place of
     both photos, unless they fill the inside as those of copies do, and for those at the border of both where
-    most lie there. Where most share their place with others,
-    false for all but the first of each place.
+    most lie there. Where most share their place with others, false for all but the first of each place.
 
     Examples
     --------

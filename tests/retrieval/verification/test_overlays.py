@@ -18,9 +18,8 @@ UNRELATED, PAIRS = 8, 8
 
 def caption(photo):
     cv2.rectangle(photo, (0, photo.shape[0] - 36), (photo.shape[1], photo.shape[0]), (235, 235, 235), -1)
-    cv2.putText(
-        photo, "Picture agency / A. Photographer 2019", (12, photo.shape[0] - 12), *FONT, (20, 20, 20), 2
-    )
+    place = (12, photo.shape[0] - 12)
+    cv2.putText(photo, "Picture agency / A. Photographer 2019", place, *FONT, (20, 20, 20), 2)
 
 
 def date_stamp(photo):
