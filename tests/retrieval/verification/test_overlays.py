@@ -82,13 +82,16 @@ def test_overlays_make_no_confident_match_of_unrelated_photos():
     ]
     plain = photos_of(names[:: len(names) // UNRELATED][:UNRELATED])
     pairs = list(combinations(range(UNRELATED), 2))
+    # Frames of one video may show one corridor: what agrees without an overlay is not its doing.
+    alike = confident(plain, pairs)
+    assert alike.mean() < 0.1
     before, after = [], []
     for overlay in OVERLAYS.values():
         marked = [photo.copy() for photo in plain]
         for photo in marked:
             overlay(photo)
-        before.append(confident(marked, pairs, framed=False).mean())
-        after.append(confident(marked, pairs).mean())
+        before.append((confident(marked, pairs, framed=False) & ~alike).mean())
+        after.append((confident(marked, pairs) & ~alike).mean())
     assert max(before) > 0.5  # or the overlays would show nothing
     assert max(after) <= 0.01
 
