@@ -16,7 +16,7 @@ __all__ = ["counts_as_evidence", "is_chance"]
 
 BORDER = 0.12  # of a side: what lies nearer to the border of both photos is no part of their inside
 IN_PLACE = 0.02  # of the long side: overlays are drawn to the pixel, and rounding of sizes moves them by less
-MOSTLY = 0.6  # of the inliers in place: then what agreed is what lies in place
+MOSTLY = 0.6  # of the inliers in place, or at the border: then that is what agreed
 INSIDE_LEAST, INSIDE_SPREAD = 8, 0.02  # of inliers in place, that show more than a line of text
 SPOT = 0.02  # of the long side: standard deviation along the longer axis
 LINE = 0.002  # of the long side: standard deviation across the line
@@ -51,8 +51,8 @@ def counts_as_evidence(
     -------
     (n,) bool. All false where the transform mirrors, squeezes or shrinks as no camera does, and where the
     inliers lie in one spot or one thin line of either photo. False for those that lie in the same place of
-    both photos, unless they fill the inside as those of copies do. Where most share their place with others,
-    false for all but the first of each place.
+    both photos, unless they fill the inside as those of copies do, and for those at the border of both where
+    most lie there. Where most share their place with others, false for all but the first of each place.
 
     Examples
     --------
@@ -75,9 +75,12 @@ def counts_as_evidence(
     kept = _distinct(query_xy) & _distinct(gallery_xy)
     if 2 * kept.sum() > len(kept):  # a place has several features here and there, in any photo
         kept[:] = True
+    edge = _at_border(query_xy, query_frame) & _at_border(gallery_xy, gallery_frame)
+    if edge.sum() > MOSTLY * len(edge):  # a frame's pattern repeats: it agrees out of place as well
+        kept &= ~edge
     placed = _in_place(query_xy, gallery_xy, query_frame, gallery_frame)
     if placed.sum() > MOSTLY * len(placed):
-        inside = placed & ~(_at_border(query_xy, query_frame) & _at_border(gallery_xy, gallery_frame))
+        inside = placed & ~edge
         across = min(_spread(query_xy[inside], query_frame)[1], _spread(gallery_xy[inside], gallery_frame)[1])
         if inside.sum() < INSIDE_LEAST or across < INSIDE_SPREAD:
             kept &= ~placed
