@@ -79,7 +79,7 @@ COMMANDS = {
     ),
     "group": Command(
         "lmr.cli.group:group",
-        "Group the photos of a finished run's gallery by place, without queries.",
+        "Group the photos of a finished run's gallery by place, without queries; what is finished is kept.",
         ("lmr group run/",),
     ),
     "serve": Command(

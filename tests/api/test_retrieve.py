@@ -94,7 +94,7 @@ REFUSED = {
     "a descriptor": ({"descriptor": "hog"}, LmrError, "no such global descriptor", "hog"),
     "a file": ({"solution": Path("absent.csv")}, StorageError, "absent.csv", None),
     "settings": ({"config": Path("absent.toml")}, StorageError, "absent.toml", None),
-    "certificates": ({"scheduler": "tls://127.0.0.1:1"}, ClusterError, "certificate", None),
+    "certificates": ({"scheduler": "tls://127.0.0.1:1", "workers": None}, ClusterError, "certificate", None),
 }
 
 

@@ -40,7 +40,10 @@ _OF_STEP: Mapping[str, Mapping[str, str]] = {
         "score": "How strong it is.",
         "descriptor": "Local descriptor, as it is stored.",
     },
-    "search": {"scores": "Votes, or ASMK's similarity."},
+    "search": {
+        "scores": "Votes, or ASMK's similarity.",
+        "background": "What a photo of the gallery gets by chance.",
+    },
     "verify": {
         "photo": "Row of the gallery's photo.",
         "tentative": "Matches of local features before RANSAC.",
@@ -49,6 +52,7 @@ _OF_STEP: Mapping[str, Mapping[str, str]] = {
     },
     "rerank": {
         "scores": "Those of the local search.",
+        "background": "That of the local search.",
         "inliers": "Inliers of each photo of the list.",
         "confident": "How many photos at the head of the list are confident matches.",
     },

@@ -172,7 +172,7 @@ def test_packaged_weights_are_the_installed_file_wherever_it_lies():
 def test_a_preset_says_what_it_sets_and_features_bring_their_values(world, tmp_path):
     more = ("--workers", "0", "--plan")
     printed = " ".join(run(world, tmp_path / "run", "--preset", "gem", "--global", "vlad", *more).split())
-    assert "preset gem sets describe.descriptor = gem, expand.vote_weight = 0.2" in printed
+    assert "preset gem sets describe.descriptor = gem, expand.vote_weight = 0.3" in printed
     (tmp_path / "net.pt").write_bytes(b"weights")
 
     def inliers(**choices):

@@ -330,7 +330,8 @@ def test_a_grown_gallery_gives_what_one_gallery_gives(grown, method, models, ran
         assert step.fingerprint != theirs[name].fingerprint
         (found, scores), (expected, expected_scores) = (ranking_of(s, root) for s in (step, theirs[name]))
         np.testing.assert_array_equal(found, expected)
-        np.testing.assert_array_equal(scores, expected_scores)
+        # Sums over more parts round elsewhere.
+        np.testing.assert_allclose(scores, expected_scores, rtol=1e-6)
         # Photos of both generations are found.
         assert (found >= 25).any()
         assert ((found >= 0) & (found < 25)).any()
