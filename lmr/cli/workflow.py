@@ -235,7 +235,7 @@ def show_results(datasets: "RunDatasets", out: "Console") -> None:
         "submission": storage.join(datasets.root, "submission.csv"),
         "matches": files_text(datasets),
         "report": storage.join(datasets.root, "report/index.html"),
-        "landmarks": storage.join(datasets.root, "report/recognition.html"),
+        "landmarks": storage.join(datasets.root, "report/recognition.html") if datasets.recognised else "",
     }
     for name, url in files.items():
         if url and (name == "matches" or storage.exists(url)):
