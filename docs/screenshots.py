@@ -1,12 +1,13 @@
 """Screenshots of the pages, of a rendered world: `python docs/screenshots.py`, which needs Chromium.
 
 It renders a world of landmarks, runs the default workflow on it with two workers, and writes what a browser
-shows of the report, of a query and of the run's course into docs/pictures as JPEGs: on a desk, in the dark,
-and on a phone. Look at them after a change of a page.
+shows of the report, of a query, of the run's course, of a search with one photo and of groups into
+docs/pictures as JPEGs: on a desk, in the dark, and on a phone. Look at them after a change of a page.
 """
 
 import shutil
 import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ DARK = "--blink-settings=preferredColorScheme=0"
 
 @dataclass(frozen=True)
 class Shot:
-    """A screenshot: its name, the page below the report's folder, and the window in pixels."""
+    """A screenshot: its name, the page below the run's folder, and the window in pixels."""
 
     name: str
     page: str
@@ -44,11 +45,14 @@ class Shot:
 
 
 SHOTS = (
-    Shot("report", "index.html", 1180, 1180),
-    Shot("report-phone", "index.html", 500, 1000),
-    Shot("report-dark", "index.html", 1180, 900, (DARK,)),
-    Shot("query", "index.html#q=0", 1180, 1180),
-    Shot("run", "run.html", 1180, 1000),
+    Shot("report", "report/index.html", 1180, 1180),
+    Shot("report-phone", "report/index.html", 500, 1000),
+    Shot("report-dark", "report/index.html", 1180, 900, (DARK,)),
+    Shot("query", "report/index.html#q=0", 1180, 1180),
+    Shot("run", "report/run.html", 1180, 1000),
+    Shot("search", "found.html", 1180, 1000),
+    Shot("search-phone", "found.html", 500, 1000),
+    Shot("groups", "groups/index.html", 1180, 1000),
 )
 
 
@@ -64,17 +68,20 @@ def main() -> None:
         lmr.retrieve(
             *photos, out, solution=world / "solution.csv", settings={"ingest.photos_per_shard": 10}, workers=2
         )
+        asked = min((world / "queries").iterdir())
+        for words in (["search", out, asked, "--page", out / "found.html"], ["group", out, "--workers", "2"]):
+            subprocess.run([sys.executable, "-m", "lmr", *map(str, words)], check=True)
         for shot in SHOTS:
-            take(browser, shot, out / "report", Path(folder, "shot.png"))
+            take(browser, shot, out, Path(folder, "shot.png"))
 
 
-def take(browser: str, shot: Shot, report: Path, png: Path) -> None:
+def take(browser: str, shot: Shot, run: Path, png: Path) -> None:
     """Let a browser show a page, and write what it shows as a small JPEG."""
     size = f"--window-size={shot.width_px},{shot.height_px}"
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", size]
     patience = ["--allow-file-access-from-files", "--virtual-time-budget=4000", f"--screenshot={png}"]
     subprocess.run(
-        [*command, *patience, *shot.options, f"file://{report}/{shot.page}"], check=True, capture_output=True
+        [*command, *patience, *shot.options, f"file://{run}/{shot.page}"], check=True, capture_output=True
     )
     (FOLDER / f"{shot.name}.jpg").write_bytes(small_jpeg(cv2.imread(str(png))))
 
