@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 __all__ = ["ACCESS_KEY", "SECRET_KEY", "s3_server", "why_not"]
 
@@ -80,11 +80,11 @@ def s3_server(host, folder):
     host.run(["ceph-mon", *settings, "--id", "a", "--mkfs", "--monmap", monitors])
     host.run(["ceph-mon", *settings, "--id", "a", *root])
     disk = str(uuid.uuid4())
-    number = host.run(["ceph", *settings, "osd", "create", disk]).strip()
+    number = _retried(host, ["ceph", *settings, "osd", "create", disk]).strip()
     store = ["ceph-osd", *settings, "--id", number]
     # Left to itself, the store enters the map as it starts, and now and then too early for the monitor.
     enter = ["osd", "crush", "add", f"osd.{number}", "1.0", "root=default", f"host={host.name}"]
-    host.run(["ceph", *settings, *enter])
+    _retried(host, ["ceph", *settings, *enter])
     host.run([*store, "--mkfs", "--osd-objectstore", "memstore", "--osd-uuid", disk])
     host.run([*store, *root])
     host.start(["radosgw", *settings, "-n", "client.rgw", "-f", *root], log)
@@ -94,6 +94,15 @@ def s3_server(host, folder):
     keys = ["--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY]
     host.run(["radosgw-admin", *settings, "-n", "client.rgw", *user, *keys])
     yield url
+
+
+def _retried(host, arguments, times=20):
+    # Right after its start a monitor refuses now and then ("EPERM: problem getting command descriptions").
+    for _ in range(times - 1):
+        with suppress(AssertionError):
+            return host.run(arguments)
+        time.sleep(1)
+    return host.run(arguments)
 
 
 def _wait_for(host, url, log, seconds=180):
