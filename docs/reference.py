@@ -133,8 +133,8 @@ def settings_page() -> str:
     ]
     parts = [
         "# Settings",
-        "Made from the code. These are the settings of the workflow `retrieval`. `recognition` has most of them "
-        f"too, and {_listing([group.name for group in further])} besides. "
+        "Made from the code. These are the settings of the workflow `retrieval`. `recognition` has most of "
+        f"them too, and {_listing([group.name for group in further])} besides. "
         "What a run uses is layered, "
         "the strongest last: a preset (`--preset`), the extractors (`--local`, `--global`), a TOML file "
         '(`--config`), and `--set step.field=value`. In Python, give `settings={"verify": '
