@@ -17,6 +17,7 @@ from lmr.retrieval.diffusion.online import diffuse
 from lmr.retrieval.expansion.expand import expand_queries
 from lmr.retrieval.global_search.augmentation import augment_descriptors
 from lmr.retrieval.global_search.exact import top_k
+from lmr.retrieval.recognition import Evidence, name_landmarks
 from lmr.retrieval.verification.verify import Features, Recipe, Verification, verify_pairs
 from lmr.testing.world import World, photos, render
 
@@ -187,6 +188,31 @@ def spread(path: Path) -> None:
     plane.save(path)
 
 
+def named(path: Path) -> None:
+    """Draw how the photos that a query found speak for their landmarks (recognition)."""
+    points, query = clusters(3), np.array([[-0.1, 0.22]], np.float32)
+    landmarks = np.repeat([0, 1, 2], len(points) // 3)
+    sims, ids = top_k(on_sphere(query), [(0, on_sphere(points))], 8)
+    strength = sims[0].astype(np.float64) ** 3
+    pairs = Evidence(np.zeros(len(strength), np.int64), ids[0].astype(np.int64), strength)
+    landmark = int(name_landmarks([pairs], landmarks, 1).landmarks[0])
+    colors = [GREEN, ORANGE, GREY]
+    plane = Plane("Every photo that was found speaks for its landmark; the largest sum names the query")
+    for photo in ids[0]:
+        plane.lines(query, points[photo][None], colors[landmarks[photo]], 2)
+    for one, color in enumerate(colors):
+        plane.dots(points[landmarks == one], color, 5)
+    plane.dots(query, BLUE, 7)
+    for one in np.unique(landmarks[ids[0]]):
+        total = strength[landmarks[ids[0]] == one].sum()
+        x, y = plane.at(points[landmarks == one].mean(axis=0))
+        x, y = (x + 50, y + 10) if y > 130 else (x - 8, y - 62)  # beside the lower group, above the others
+        told = f"sum {total:.1f}" + (", named" if one == landmark else "")
+        plane.text(int(x), int(y), told, colors[one])
+    plane.text(12, 248, "blue: query · lines: photos that it found · colours: landmarks", "#445")
+    plane.save(path)
+
+
 def main() -> None:
     """Write all pictures."""
     FOLDER.mkdir(exist_ok=True)
@@ -203,6 +229,7 @@ def main() -> None:
     averaged(FOLDER / "averaged.svg")
     moved_query(FOLDER / "moved.svg")
     spread(FOLDER / "spread.svg")
+    named(FOLDER / "named.svg")
 
 
 if __name__ == "__main__":

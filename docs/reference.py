@@ -122,12 +122,20 @@ def _cell(text: str | None) -> str:
 
 
 def settings_page() -> str:
-    """Return the page of all settings of `retrieval`, with ranges and defaults."""
+    """Return the page of all settings of `retrieval` and `recognition`, with ranges and defaults."""
     module = load_workflow("retrieval")
     kind = module.RetrievalSettings
+    named = [group.name for group in dataclasses.fields(kind)]
+    further = [
+        group
+        for group in dataclasses.fields(load_workflow("recognition").RecognitionSettings)
+        if group.name not in named
+    ]
     parts = [
         "# Settings",
-        "Made from the code. These are the settings of the workflow `retrieval`. What a run uses is layered, "
+        "Made from the code. These are the settings of the workflow `retrieval`. `recognition` has most of "
+        f"them too, and {_listing([group.name for group in further])} besides. "
+        "What a run uses is layered, "
         "the strongest last: a preset (`--preset`), the extractors (`--local`, `--global`), a TOML file "
         '(`--config`), and `--set step.field=value`. In Python, give `settings={"verify": '
         '{"min_inliers": 20}}`.',
@@ -139,11 +147,17 @@ def settings_page() -> str:
             ["| preset | sets |", "|---|---|", *(_preset(n, p, kind()) for n, p in module.PRESETS.items())]
         ),
     ]
-    for group in dataclasses.fields(kind):
+    for group in (*dataclasses.fields(kind), *further):
         factory = group.default_factory
         assert isinstance(factory, type)
-        parts += [f"## {group.name}", _summary(factory), _settings_table(group.name, factory)]
+        only = ["Of the workflow `recognition` only."] if group in further else []
+        parts += [f"## {group.name}", _summary(factory), *only, _settings_table(group.name, factory)]
     return "\n\n".join(parts) + "\n"
+
+
+def _listing(names: list[str]) -> str:
+    links = [f"[`{name}`](#{name})" for name in names]
+    return f"{', '.join(links[:-1])} and {links[-1]}"
 
 
 def _preset(name: str, preset: Any, plain: Any) -> str:
