@@ -15,13 +15,12 @@ from lmr.runtime.settings import layer
 from lmr.runtime.steps import Step, closure
 from lmr.steps.both import Both
 from lmr.steps.inputs import Inputs
-from lmr.steps.photos.listing import Photos
+from lmr.steps.photos.imagined import imagined
 
 PAGE = Path(__file__).parent / "guides" / "sizes.md"
 BEGIN, END = "<!-- made by docs/sizes.py -->\n", "<!-- end -->\n"
 GALLERIES = (1_000, 100_000, 1_000_000)
 PHOTOS_PER_QUERY = 10
-PHOTO_BYTES = 150_000
 
 MEASURED_PHOTOS = 1_473, 118
 MEASURED_SECONDS = {  # what grows, and the seconds of tasks of two workers (results/quality.md)
@@ -38,13 +37,8 @@ def steps_of(gallery: int, queries: int) -> list[Step]:
     module = load_workflow("retrieval")
     per_shard = 128 if gallery < 10_000 else 1_000
     settings = layer(preset(module, None), {"ingest": {"photos_per_shard": per_shard}})
-    photos = Both(_photos("gallery", gallery), _photos("queries", queries))
+    photos = Both(imagined("gallery", gallery), imagined("queries", queries))
     return list(closure(module.build(Inputs(photos=photos), settings).targets))
-
-
-def _photos(role: str, count: int) -> Photos:
-    names = tuple(f"{role[0]}{i:07}" for i in range(count))
-    return Photos(role, role, names, names, (f"{PHOTO_BYTES} 0",) * count)  # type: ignore[arg-type]
 
 
 def disk_bytes(steps: list[Step]) -> float:
