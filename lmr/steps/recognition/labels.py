@@ -22,7 +22,7 @@ from lmr.storage.arrow import column
 from lmr.storage.datasets import Dataset
 from lmr.text import printable
 
-__all__ = ["Labels", "landmarks_of", "names_of", "read_labels", "truth_of"]
+__all__ = ["Labels", "landmarks_of", "names_of", "read_labels", "stored_labels", "truth_of"]
 
 _COLUMNS = ("landmark", "landmark_id", "landmarks", "label")
 _FIX = "give CSV or Parquet with the columns id and landmark; an empty landmark stands for none"
@@ -96,6 +96,20 @@ def read_labels(photos: Photos, url: str | None) -> tuple[Labels, list[str]]:
         fingerprint=digest(texts),
     )
     return Labels(rows=rows, names=tuple(names)), news
+
+
+def stored_labels(labels: Dataset) -> Labels:
+    """Return the labels of a run that has ended, as its folder keeps them.
+
+    Raises
+    ------
+    ShardError
+        If they are no longer there.
+    """
+    rows = Given(
+        name=labels.step, folder="solution/labels", rows=labels.read(0), fingerprint=labels.fingerprint
+    )
+    return Labels(rows=rows, names=tuple(names_of(labels)))
 
 
 def truth_of(url: str, photos: Photos, labels: Labels, *, pruned: bool = False) -> tuple[Given, list[str]]:

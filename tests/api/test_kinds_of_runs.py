@@ -1,0 +1,65 @@
+"""What is asked of a finished run works on one of every kind: of recognition, without copies, and grown."""
+
+import shutil
+
+import pytest
+
+import lmr as library
+from lmr.testing import write_world
+from tests.steps.test_lost_shards import SMALL
+from tests.support.world import lmr
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kinds") / "world"
+    write_world(SMALL, folder)
+    return folder
+
+
+def photos(world):
+    return sorted((world / "gallery").iterdir())
+
+
+def command(workflow, gallery, world, out, *more):
+    lmr(
+        *("run", workflow, "--gallery", str(gallery), "--queries", str(world / "queries")),
+        *("--out", str(out), "--workers", "0", *more),
+    )
+
+
+@pytest.fixture(scope="module")
+def recognition(world, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recognition")
+    for i, photo in enumerate(photos(world)):
+        (folder / "gallery" / f"place {i % 2}").mkdir(parents=True, exist_ok=True)
+        shutil.copy(photo, folder / "gallery" / f"place {i % 2}")
+    command("recognition", folder / "gallery", world, folder / "run")
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def without_copies(world, tmp_path_factory):
+    """A run whose first photo lies in the gallery twice, and whose gallery has grown since it was begun."""
+    folder = tmp_path_factory.mktemp("copies")
+    shutil.copytree(world / "gallery", folder / "gallery")
+    shutil.copy(photos(world)[0], folder / "gallery" / "zz-copy.jpg")
+    late = folder / "gallery" / photos(world)[-1].name
+    late.rename(folder / "late.jpg")
+    keep = ("--set", "duplicates.action=keep")
+    command("retrieval", folder / "gallery", world, folder / "run", *keep)
+    (folder / "late.jpg").rename(late)
+    command("retrieval", folder / "gallery", world, folder / "run", *keep)
+    return folder / "run"
+
+
+@pytest.mark.parametrize("kind", ["recognition", "without_copies"])
+def test_a_run_of_every_kind_is_searched_and_grouped(kind, world, request):
+    root = request.getfixturevalue(kind)
+    search = library.open_search(root)
+    for photo in (photos(world)[0], photos(world)[-1]):
+        best = search.ask(photo).matches[0]
+        assert best.id == photo.stem
+        assert best.similarity == pytest.approx(1, abs=0.01)
+    lmr("group", str(root), "--workers", "0", "--min-inliers", "4")
+    assert (root / "groups.csv").is_file()
