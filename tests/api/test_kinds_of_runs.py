@@ -5,6 +5,9 @@ import shutil
 import pytest
 
 import lmr as library
+from lmr.api.groups import declare_groups
+from lmr.api.reopen import reopen
+from lmr.runtime.graph import make_plan
 from lmr.testing import write_world
 from tests.steps.test_lost_shards import SMALL
 from tests.support.world import lmr
@@ -63,3 +66,28 @@ def test_a_run_of_every_kind_is_searched_and_grouped(kind, world, request):
         assert best.similarity == pytest.approx(1, abs=0.01)
     lmr("group", str(root), "--workers", "0", "--min-inliers", "4")
     assert (root / "groups.csv").is_file()
+
+
+def test_clean_leaves_what_the_last_grouping_made(recognition):
+    def missing():
+        return dict(make_plan([declare_groups(reopen(recognition)).step], str(recognition)).totals)
+
+    lmr("group", str(recognition), "--workers", "0", "--min-inliers", "4")
+    lmr("group", str(recognition), "--workers", "0")
+    printed = lmr("clean", str(recognition), "--keep", "latest", "--yes")
+    assert "grouped" in printed
+    assert "gallery_pairs" not in printed
+    assert not missing()
+    assert "earlier" not in lmr("info", str(recognition))
+
+
+def test_a_damaged_note_of_the_grouping_is_told_and_mended(recognition):
+    lmr("group", str(recognition), "--workers", "0")
+    note = recognition / "groups" / "steps.json"
+    whole = note.read_bytes()
+    note.write_bytes(b"{")
+    with pytest.raises(library.LmrError, match="not what lmr wrote") as told:
+        lmr("clean", str(recognition), "--keep", "latest", "--yes")
+    assert "lmr group" in told.value.fix
+    lmr("group", str(recognition), "--workers", "0")
+    assert note.read_bytes() == whole
