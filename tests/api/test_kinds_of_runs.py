@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 
 import lmr as library
@@ -79,6 +80,22 @@ def test_clean_leaves_what_the_last_grouping_made(recognition):
     assert "gallery_pairs" not in printed
     assert not missing()
     assert "earlier" not in lmr("info", str(recognition))
+
+
+def test_clean_leaves_the_descriptors_that_a_run_was_given(tmp_path):
+    vectors = np.random.default_rng(0).normal(size=(12, 8)).astype(np.float32)
+    words = []
+    for role, count in (("gallery", 12), ("query", 3)):
+        np.save(tmp_path / f"{role}.npy", vectors[:count])
+        (tmp_path / f"{role}.txt").write_text("\n".join(f"{role}{i}" for i in range(count)))
+        words += [
+            f"--{role}-descriptors",
+            f"{tmp_path}/{role}.npy",
+            f"--{role}-ids",
+            f"{tmp_path}/{role}.txt",
+        ]
+    lmr("run", "descriptors", *words, "--out", str(tmp_path / "run"), "--workers", "0")
+    assert "nothing to delete" in lmr("clean", str(tmp_path / "run"), "--keep", "latest", "--yes")
 
 
 def test_a_damaged_note_of_the_grouping_is_told_and_mended(recognition):

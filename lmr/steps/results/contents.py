@@ -11,6 +11,7 @@ from lmr import storage
 from lmr.errors import StorageError
 from lmr.steps.results.datasets import RECORD, STARTED, RunDatasets, open_datasets
 from lmr.steps.results.kept import RESULTS
+from lmr.steps.results.origins import read_origins
 from lmr.storage.datasets import Dataset, JoinedDataset, facts_of
 from lmr.storage.json_files import read_json, write_json
 
@@ -62,6 +63,10 @@ def contents(root: str) -> list[Content]:
         If no run was begun there.
     """
     latest = {url for run in _records(root) for url in _urls(run.steps)}
+    # What a run was given, such as descriptors, is no step of it, but steps of it name it.
+    origins = read_origins(root)
+    read = [origins[name].inputs for url in latest if (name := url.rpartition("/")[2]) in origins]
+    given_to = {name for inputs in read for one in inputs.values() for name in one.values()}
     grouped = _grouped(root)
     found: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     for path, about in storage.find(root).items():
@@ -70,7 +75,7 @@ def contents(root: str) -> list[Content]:
     made = []
     for (folder, fingerprint), files in sorted(found.items()):
         url = storage.join(root, folder, fingerprint)
-        given = f"{folder}/".startswith(GIVEN)
+        given = f"{folder}/".startswith(GIVEN) or fingerprint in given_to
         names = tuple(sorted(files))
         made.append(
             Content(
