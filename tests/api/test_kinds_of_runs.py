@@ -108,3 +108,14 @@ def test_a_damaged_note_of_the_grouping_is_told_and_mended(recognition):
     assert "lmr group" in told.value.fix
     lmr("group", str(recognition), "--workers", "0")
     assert note.read_bytes() == whole
+
+
+def test_a_retry_of_photos_that_moved_says_what_helps(world, tmp_path):
+    shutil.copytree(world / "gallery", tmp_path / "gallery")
+    command("retrieval", tmp_path / "gallery", world, tmp_path / "run")
+    (tmp_path / "gallery").rename(tmp_path / "moved")
+    with pytest.raises(library.LmrError, match="does not exist") as told:
+        lmr("retry", str(tmp_path / "run"), "--workers", "0")
+    assert "put the photos back" in told.value.fix
+    command("retrieval", tmp_path / "moved", world, tmp_path / "run")
+    assert "no photo failed" in lmr("retry", str(tmp_path / "run"), "--workers", "0")
