@@ -15,6 +15,7 @@ from lmr.steps.features.own_files import Vectors
 from lmr.steps.features.weights import Weights
 from lmr.steps.inputs import Inputs
 from lmr.steps.photos.listing import Photos
+from lmr.steps.recognition.labels import imagined_labels
 from lmr.steps.results.scores import solution_for
 from lmr.storage.arrow import Ragged
 
@@ -45,7 +46,10 @@ def draw_workflow(workflow: str, preset_name: str | None = None, overrides: Iter
     settings: Any = layer(preset(module, preset_name), parse_overrides(tuple(overrides)))
     # A workflow takes photos or descriptors; which of the two, its settings tell.
     names = {field.name for field in dataclasses.fields(settings)}
-    flow = build_workflow(module, _nobodys("ingest" not in names), settings)
+    inputs = _nobodys("ingest" not in names)
+    if getattr(module, "RECOGNISES", False):
+        inputs = dataclasses.replace(inputs, solution=None, labels=imagined_labels(inputs.photos.gallery))
+    flow = build_workflow(module, inputs, settings)
     labels = {
         ranked.step.name: flow.labels[name] for name, ranked in flow.rankings.items() if name in flow.labels
     }

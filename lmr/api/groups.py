@@ -7,7 +7,7 @@ from typing import Any
 
 from lmr.api.reopen import Reopened
 from lmr.errors import LmrError
-from lmr.runtime.steps import Step
+from lmr.runtime.steps import Step, closure
 from lmr.steps.both import Both
 from lmr.steps.global_search.knn_graph import NeighbourSettings, find_neighbours
 from lmr.steps.groups.candidates import gallery_pairs
@@ -71,5 +71,6 @@ def declare_groups(run: Reopened, settings: GroupsSettings | None = None) -> Gro
         photos=run.datasets.photos.gallery,
         images=images.dataset(run.root),
         layout=run.datasets.layouts.gallery,
+        steps=tuple(step.dataset(run.root) for step in closure([made])),
     )
     return Grouping(step=made, files=files)

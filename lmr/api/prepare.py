@@ -26,7 +26,7 @@ from lmr.steps.features.own_files import Vectors, check_dimensions, read_vectors
 from lmr.steps.photos.generations import Recalled, recall, remember
 from lmr.steps.photos.imagined import imagined
 from lmr.steps.photos.listing import PHOTOS_PER_SHARD, Photos, list_photos
-from lmr.steps.recognition.labels import Labels, read_labels, truth_of
+from lmr.steps.recognition.labels import Labels, imagined_labels, read_labels, truth_of
 from lmr.steps.results.datasets import STARTED, RunDatasets, store_datasets
 from lmr.steps.results.origins import store_origins
 from lmr.steps.results.report import finish_run
@@ -342,6 +342,8 @@ def _vectors(choices: Choices) -> Both[Vectors] | None:
 
 def _recognition(choices: Choices, photos: Both[Photos]) -> tuple[Labels, Given | None, tuple[str, ...]]:
     """Read the labels of the gallery and the landmarks of the queries; tell what is odd about them."""
+    if choices.planned and not photos.gallery.labels and not any("/" in one for one in photos.gallery.places):
+        return imagined_labels(photos.gallery), None, ()
     labels, news = read_labels(photos.gallery, choices.labels and storage.absolute(choices.labels))
     if choices.solution is None:
         return labels, None, tuple(news)

@@ -19,6 +19,7 @@ from lmr.steps.both import Both
 from lmr.steps.photos.archives import ARCHIVE_SUFFIX
 from lmr.steps.photos.listing import Photos, stored_list
 from lmr.steps.photos.lists import LIST_SUFFIXES
+from lmr.steps.recognition.labels import stored_labels
 from lmr.steps.results.datasets import RunDatasets, open_datasets
 from lmr.steps.results.origins import read_origins
 from lmr.steps.workflow import Inputs, Weights, Workflow
@@ -88,6 +89,7 @@ def reopen(run: str | os.PathLike[str], *, own_code: bool = False) -> Reopened:
         photos=Both(gallery, _unknown()),
         weights=_weights(choices.get("weights")),
         local_weights=_weights(choices.get("local_weights")),
+        labels=stored_labels(datasets.recognised["labels"]) if datasets.recognised else None,
     )
     flow = build_workflow(module, inputs, settings)
     if flow.images is None or flow.images.gallery.fingerprint != datasets.images.gallery.fingerprint:
@@ -113,6 +115,9 @@ def _gallery(run: RunDatasets) -> Photos:
     stamps: list[str] = []
     for part in parts:
         origin = origins.get(part.fingerprint)
+        while origin and "photos" not in origin.inputs and "images" in origin.inputs:
+            # Steps between ingest and the others, such as `keep_one`, read one step's photos each.
+            origin = origins.get(next(iter(origin.inputs["images"].values()), ""))
         listed = origin and origin.inputs.get("photos", {}).get("photos_gallery")
         if not listed:
             raise StorageError(

@@ -24,6 +24,10 @@ from lmr.text import printable
 
 __all__ = ["Retried", "prepare_again", "retry_failed"]
 
+_MOVED = (
+    "put the photos back, or run the command of this run once more with the place where they are now: "
+    "`lmr info` tells the command"
+)
 _AGAIN = "run the command of the run once more: it tries again what is missing, and notes what a retry needs"
 
 
@@ -72,7 +76,13 @@ def prepare_again(root: str) -> Prepared:
         settings=run.settings,
         **more,
     )
-    prepared = prepare(workflow, choices)
+    try:
+        prepared = prepare(workflow, choices)
+    except LmrError as error:
+        if not (error.fix or "").startswith(("give --gallery ", "give --queries ")):
+            raise
+        # The photos have moved, and a retry has no such options.
+        raise LmrError(error.what, got=error.got, fix=_MOVED) from error
     kept = {name: about[name] for name in ("command", "preset_settings", "workflow") if name in about}
     return replace(prepared, about={**prepared.about, **kept})
 

@@ -43,6 +43,7 @@ def group(
     from lmr.runtime.steps import closure
     from lmr.scheduler.run import run as run_steps
     from lmr.steps.groups.group import GroupsSettings
+    from lmr.steps.results.contents import keep_grouped
     from lmr.steps.results.groups import group_table
     from lmr.steps.results.origins import store_origins
 
@@ -52,6 +53,7 @@ def group(
     grouping = declare_groups(opened, layer(GroupsSettings(), chosen))
     where = place_of("cpu", scheduler, tls, workers)
     store_origins(closure([grouping.step]), opened.root)
+    keep_grouped(opened.root, grouping.files.steps, ended=False)
     with progress_on(out) as listener:
         run_steps(
             [grouping.step], opened.root, where, listener, workflow="group", finalizer=grouping.finalizer

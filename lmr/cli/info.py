@@ -1,6 +1,7 @@
 """`lmr info` and `lmr clean`: what a run's folder holds, and room in it."""
 
 import sys
+from collections import defaultdict
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -108,7 +109,9 @@ def _table(found: "list[Content]", everything: "list[Content]", root: str) -> Ta
 
     origins = read_origins(root)
     known = [origins[c.fingerprint] for c in everything if c.latest and c.fingerprint in origins]
-    latest = {origin.step: origin for origin in known}
+    latest = defaultdict(list)
+    for one in known:
+        latest[one.step].append(one)
     table = Table(title="datasets", title_justify="left")
     table.add_column("dataset", overflow="fold")
     for name in ("files", "size"):
@@ -119,7 +122,9 @@ def _table(found: "list[Content]", everything: "list[Content]", root: str) -> Ta
         if content.latest or origin is None:
             says = "latest" if content.latest else "earlier"
         elif origin.step in latest:
-            says = f"earlier: {peculiar(origin, latest[origin.step])}"
+            # `lmr group` has a step verify too: the nearer of both tells what is different.
+            said = [peculiar(origin, one) for one in latest[origin.step]]
+            says = f"earlier: {min(said, key=len)}"
         else:
             says = "earlier: no step of the latest run"
         table.add_row(

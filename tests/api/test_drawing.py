@@ -85,3 +85,9 @@ def test_the_command_writes_the_file_and_tells_what_is_wrong(tmp_path):
     assert "did you mean retrieval?" in told.value.fix
     with pytest.raises(LmrError, match="cannot be written"):
         command("graph", "retrieval", "-o", str(tmp_path / "none" / "steps.svg"))
+
+
+def test_recognition_is_drawn_without_labels():
+    names, stages, _, _ = drawn("recognition")
+    assert {"labels", "recognise", "frequency", "verify_labels"} <= names.keys()
+    assert "1 local search" in stages

@@ -73,6 +73,12 @@ def test_what_a_machine_cannot_hold_is_refused(tmp_path):
     assert (group.count, group.usd_per_hour) == (3, 0.25)
 
 
+def test_recognition_is_planned_without_labels(tmp_path):
+    said = lmr("plan", "recognition", *SIZES, "--rates", rates_file(tmp_path, recognise=1.0))
+    assert "3,000 gallery photos, 300 queries" in said
+    assert "recognise" in said
+
+
 def test_spot_prices_are_the_users_own():
     with pytest.raises(CloudError, match=r"no spot price of m5\.24xlarge"):
         machines_of("2 x m5.24xlarge", read_prices(), True, 100)

@@ -1,7 +1,7 @@
 """The landmark of each gallery photo, and the true landmarks of queries: lists that a run starts from."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -22,9 +22,18 @@ from lmr.storage.arrow import column
 from lmr.storage.datasets import Dataset
 from lmr.text import printable
 
-__all__ = ["Labels", "landmarks_of", "names_of", "read_labels", "truth_of"]
+__all__ = [
+    "Labels",
+    "imagined_labels",
+    "landmarks_of",
+    "names_of",
+    "read_labels",
+    "stored_labels",
+    "truth_of",
+]
 
 _COLUMNS = ("landmark", "landmark_id", "landmarks", "label")
+_IMAGINED_PHOTOS = 20  # of a landmark, as in the Google Landmarks Dataset v2
 _FIX = "give CSV or Parquet with the columns id and landmark; an empty landmark stands for none"
 
 
@@ -96,6 +105,26 @@ def read_labels(photos: Photos, url: str | None) -> tuple[Labels, list[str]]:
         fingerprint=digest(texts),
     )
     return Labels(rows=rows, names=tuple(names)), news
+
+
+def imagined_labels(photos: Photos) -> Labels:
+    """Return labels to plan and to draw with: every landmark has as many photos."""
+    texts = tuple(f"landmark{row // _IMAGINED_PHOTOS}" for row in range(len(photos)))
+    return read_labels(replace(photos, labels=texts), None)[0]
+
+
+def stored_labels(labels: Dataset) -> Labels:
+    """Return the labels of a run that has ended, as its folder keeps them.
+
+    Raises
+    ------
+    ShardError
+        If they are no longer there.
+    """
+    rows = Given(
+        name=labels.step, folder="solution/labels", rows=labels.read(0), fingerprint=labels.fingerprint
+    )
+    return Labels(rows=rows, names=tuple(names_of(labels)))
 
 
 def truth_of(url: str, photos: Photos, labels: Labels, *, pruned: bool = False) -> tuple[Given, list[str]]:

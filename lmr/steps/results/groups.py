@@ -15,6 +15,7 @@ from lmr.errors import PhotoError, ShardError
 from lmr.evaluation.groups_page import ShownGroup, render_groups
 from lmr.features.decoding.decode import decode_photo
 from lmr.steps.photos.listing import Layout
+from lmr.steps.results.contents import keep_grouped
 from lmr.storage.arrow import column
 from lmr.storage.datasets import Dataset
 from lmr.text import csv_cell
@@ -42,6 +43,8 @@ class RunGroups:
         The dataset of the step `group`, the list of the gallery's photos, and their contents.
     layout
         How photos lie in shards.
+    steps
+        The datasets of all steps that the groups were found by; what the run itself made may be among them.
     """
 
     root: str
@@ -50,6 +53,7 @@ class RunGroups:
     photos: Dataset
     images: Dataset
     layout: Layout
+    steps: tuple[Dataset, ...] = ()
 
     @property
     def page(self) -> str:
@@ -98,6 +102,7 @@ def store_groups(run: RunGroups) -> None:
     storage.put(
         run.page, render_groups(run.name, shown, groups=count, grouped=len(rows), photos=total).encode()
     )
+    keep_grouped(run.root, run.steps, ended=True)
 
 
 def _shown(run: RunGroups, rows: pa.Table, count: int) -> list[ShownGroup]:
