@@ -133,8 +133,8 @@ def test_a_worker_killed_from_outside_costs_no_finished_shard(tmp_path):
     run([steps[-1]], root, Where(workers=2), Quiet())
     killer.join()
     assert total_of(steps[-1], root) == 2 * sum(range(10 * shards))
-    # One worker died with one shard in hand.
-    assert len(calls_of(calls, "scaled")) <= shards + 1
+    # One worker died with one shard in hand; the last one may be begun twice, on the worker that came back.
+    assert len(calls_of(calls, "scaled")) <= shards + 2
     assert len(calls_of(calls, "numbers")) <= shards + 1
 
 
