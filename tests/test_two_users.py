@@ -114,7 +114,7 @@ def test_a_person_and_a_service_run_in_one_folder(place):
         assert run("").split() == ["made", "2"]
         assert not [*(root / "failures").iterdir()]
         left = {path.name for path in root.iterdir()}
-        assert left <= {"failures", "numbers", "scaled", "total", "run.json"}, left
+        assert left <= {"failures", "numbers", "scaled", "total", "run.json", "course.json"}, left
     finally:
         for process in started:
             process.kill()

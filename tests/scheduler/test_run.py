@@ -5,6 +5,7 @@ import pickle
 import signal
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -121,11 +122,11 @@ def test_a_worker_killed_from_outside_costs_no_finished_shard(tmp_path):
 
         while len(calls_of(calls, "scaled")) < 4:
             time.sleep(0.05)
-        pids = [
-            child.pid
-            for child in psutil.Process().children(recursive=True)
-            if "spawn_main" in " ".join(child.cmdline()) and child.children() == []
-        ]
+        pids = []
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):  # one that an earlier test has left, and that has ended
+                if "spawn_main" in " ".join(child.cmdline()) and child.children() == []:
+                    pids.append(child.pid)
         os.kill(max(pids), signal.SIGKILL)
 
     killer = threading.Thread(target=kill_one)
