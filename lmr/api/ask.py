@@ -332,8 +332,8 @@ class PhotoSearch:
                 raise LmrError(
                     f"this run no longer holds all that is searched: {part.name}",
                     got=f"{missing:,} of {part.shards:,} shards of {part.folder}/{fingerprint} are missing",
-                    fix="run the same command with another --out: what later steps have used is not made "
-                    "again in a finished run",
+                    fix="run the command that made the run, with another --out: what later steps have used "
+                    "is not made again in a finished run",
                 )
 
 

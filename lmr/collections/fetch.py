@@ -239,7 +239,8 @@ class _Fetching:
                 elif error is not None and not isinstance(error, _Stopped):
                     raise error
         finally:
-            self._stop.set() if faults else None
+            if faults:
+                self._stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
         if len(faults) == 1:
             raise faults[0]

@@ -213,8 +213,9 @@ def _names_in_tars(folder: Path) -> set[str]:
             with tarfile.open(path, "r:") as tar:
                 names |= {PurePosixPath(member.name).stem for member in tar if member.isreg()}
         except _DAMAGE as error:
-            path.unlink()
-            raise LmrError(f"{path.name} is damaged", got=one_line(error), fix=_AGAIN) from error
+            # What lies there may be a person's own archive.
+            fix = f"delete {path}, and run the same command again"
+            raise LmrError(f"{path.name} is damaged", got=one_line(error), fix=fix) from error
     return names
 
 

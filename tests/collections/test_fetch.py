@@ -71,6 +71,17 @@ def test_a_small_part_has_a_solution_of_its_own_and_grows(host, tmp_path):
     assert usable(grown.ready)[2][f"t01{ZEROS}"] == [f"i11{ZEROS}"]
 
 
+def test_a_damaged_archive_of_ones_own_is_told_and_stays(host, tmp_path):
+    fetch(GLD, tmp_path, prune=2, mirror=host.url)
+    own = tmp_path / "google-landmarks-v2/gallery/holiday.tar"
+    own.write_bytes(b"no archive" * 100)
+    with pytest.raises(LmrError, match=r"holiday\.tar is damaged") as told:
+        fetch(GLD, tmp_path, prune=1, mirror=host.url)
+    assert f"delete {own}" in str(told.value)
+    own.unlink()
+    fetch(GLD, tmp_path, prune=1, mirror=host.url)
+
+
 def test_what_is_there_and_right_is_not_asked_for_and_what_was_changed_is(host, tmp_path):
     fetch(GLD, tmp_path, prune=2, mirror=host.url)
     host.asked.clear()

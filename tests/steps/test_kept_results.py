@@ -54,6 +54,19 @@ def runs(tmp_path_factory):
     return folder, first
 
 
+def test_no_result_is_given_the_scores_of_another(runs, tmp_path):
+    folder, _ = runs
+    root = tmp_path / "run"
+    run(root, folder / "solution.csv")
+    (scored,) = kept_digests(str(root))
+    run(root, None, **{"augment.neighbours": 0})
+    latest, before = kept_digests(str(root))
+    assert before == scored
+    assert (root / "scores.json").exists()  # of the run before
+    assert (root / RESULTS / before / "scores.json").exists()
+    assert not (root / RESULTS / latest / "scores.json").exists()
+
+
 def test_results_of_other_settings_stay_and_the_folder_has_the_latest(runs):
     folder, first = runs
     root = folder / "one"

@@ -27,7 +27,6 @@ from lmr.text import csv_cell
 __all__ = ["RESULTS", "digest_of", "keep_results", "kept_digests", "open_kept"]
 
 RESULTS = "results"
-_COPIED = ("submission.csv", "scores.json", "landmarks.csv")
 _DIGEST = re.compile(r"([0-9a-f]{12})/.*")
 
 
@@ -45,7 +44,7 @@ def keep_results(run: RunDatasets) -> str:
     """
     name = digest_of(run)
     folder = storage.join(run.root, RESULTS, name)
-    for file in _COPIED:
+    for file in _files(run):
         with suppress(StorageError):  # not every workflow leaves every file
             if storage.exists(url := storage.join(run.root, file)):
                 storage.put(storage.join(folder, file), storage.read(url))
@@ -59,6 +58,12 @@ def keep_results(run: RunDatasets) -> str:
     store_datasets(run, f"{RESULTS}/{name}/{RECORD}")
     storage.put(storage.join(run.root, RESULTS, "latest"), f"{name}\n".encode())
     return folder
+
+
+def _files(run: RunDatasets) -> list[str]:
+    # Only this run's own: the folder may hold a file that other settings have left.
+    scored, recognised = score_rows(run) is not None, run.recognised is not None
+    return ["submission.csv", *["scores.json"] * scored, *["landmarks.csv"] * recognised]
 
 
 def kept_digests(root: str) -> list[str]:

@@ -255,8 +255,8 @@ class Results:
             raise ShardError(
                 error.what,
                 got=error.got,
-                fix="run the same command with another --out: descriptors that later steps have used are "
-                "not made again in a finished run",
+                fix="run the command that made the run, with another --out: descriptors that later steps "
+                "have used are not made again in a finished run",
             ) from error
         return found
 

@@ -87,7 +87,10 @@ def read_kept(dataset: Dataset, shard: int, columns: list[str] | None = None) ->
         return dataset.read(shard, columns)
     except ShardError as error:
         # The planner does not bring back what no unfinished step needs.
-        fix = "run the same command with another --out: a finished run does not make these shards again"
+        fix = (
+            "run the command that made the run, with another --out: "
+            "a finished run does not make these shards again"
+        )
         raise ShardError(error.what, got=error.got, fix=fix) from error
 
 
