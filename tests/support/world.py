@@ -36,8 +36,9 @@ def arguments(world, out, *more):
 
     No network is loaded then, which keeps tests short. `test_default.py` runs what everybody gets.
     """
-    chosen = {"--global", "--preset"}.intersection(more) or any("describe.descriptor" in str(one) for one in more)
-    if not chosen:
+    if not any(
+        one in str(given) for given in more for one in ("--global", "--preset", "describe.descriptor")
+    ):
         more = ("--global", "vlad", *more)
     return [
         "run",
