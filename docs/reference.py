@@ -144,8 +144,8 @@ def settings_page() -> str:
         "[Where the defaults come from](../results/defaults.md) tells why they are what they are.",
         "## Presets",
         f"Without `--preset` and `--global`, a run takes `{next(iter(module.PRESETS))}`. It takes `vlad` "
-        "where the weights of that are not installed, and says so. A preset sets what differs from the defaults "
-        "in the tables below.",
+        "where the weights of that are not installed, and says so. A preset sets what differs from the "
+        "defaults in the tables below.",
         "\n".join(
             ["| preset | sets |", "|---|---|", *(_preset(n, p, kind()) for n, p in module.PRESETS.items())]
         ),
