@@ -1,13 +1,15 @@
 """What everybody gets: the default workflow on photos, and what stands in for weights that are not there."""
 
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
+from lmr import open_run, open_search
 from lmr.api.prepare import Choices, prepare
 from lmr.errors import SettingsError
 from lmr.features.weights.packaged import LITE0, PackagedFile
-from tests.support.world import lmr, make, scores
+from tests.support.world import lmr, make, scores, submission
 
 NAMES = ("search", "verify", "rank", "expand", "diffuse")
 
@@ -73,3 +75,9 @@ def test_the_default_finds_photos(tmp_path):
     assert tuple(name for name in scores(out) if name != "protocol") == NAMES
     assert scores(out)["diffuse"] > 0.5
     assert "lite0" in lmr("info", str(out))
+    # One more photo is described by the same network.
+    query = world / "queries" / open_run(out).photos("queries")["path"][0]
+    listed = submission(out)[query.stem]
+    found = [Path(one.path).stem for one in open_search(out).ask(query).matches]
+    assert found[0] == listed[0]
+    assert set(found[:5]) == set(listed[:5])
