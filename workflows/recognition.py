@@ -61,9 +61,10 @@ class RecognitionSettings:
 
 PRESETS = {
     # Chosen on development photos (docs/results/recognition.md).
+    # The first is what everybody gets; where its weights are not installed it is "vlad".
+    "lite0": RecognitionSettings(describe=DescribeSettings(descriptor="lite0")),
     "vlad": RecognitionSettings(),
     "gem": RecognitionSettings(describe=DescribeSettings(descriptor="gem")),
-    "lite0": RecognitionSettings(describe=DescribeSettings(descriptor="lite0")),
 }
 
 LABELS = {"search": "1 local search", "verify": "2 spatial verification", "rank": "3 global search"}

@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 from lmr import storage
 from lmr.api.workflows import build_workflow, load_workflow, preset
 from lmr.errors import SettingsError
-from lmr.features.extractors import is_own, recommended, without_weights
+from lmr.features.extractors import (
+    global_kinds,
+    is_own,
+    local_kinds,
+    recommended,
+    with_weights,
+    without_weights,
+)
 from lmr.runtime.finish import Finalizer
 from lmr.runtime.settings import differences, layer, parse_overrides, read_toml
 from lmr.runtime.steps import Given, Role, closure
@@ -182,7 +189,9 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
         choices.settings or {},
         parse_overrides(choices.overrides),
     )
-    base = preset(module, choices.preset or _preset_of(module, descriptor))
+    chosen, news = (choices.preset, None) if choices.preset else _preset_of(module, _descriptor_of(users))
+    told += [news] if news else []
+    base = preset(module, chosen)
     if choices.preset is not None:
         told.append(f"preset {choices.preset} sets {_listed(differences(base)) or 'nothing'}")
     settings = layer(base, *users)
@@ -192,6 +201,7 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
         flat = {f"{group}.{k}": v for group, fields in fitting.items() for k, v in fields.items()}
         extractor = getattr(getattr(settings, "local", None), "features", descriptor)
         told.append(f"calibrated for {extractor}: {_listed(flat)}")
+    _check_weights(choices, settings)
     # Workers have other working directories than this process.
     root = storage.absolute(choices.out)
     vectors = _vectors(choices)
@@ -368,12 +378,44 @@ def _news(known: Both[Recalled]) -> tuple[str, ...]:
     return (*left_out, *(recalled.news for recalled in known.values() if recalled.news))
 
 
-def _preset_of(module: ModuleType, descriptor: str | None) -> str | None:
-    """Return the preset of a global descriptor: its own, or that of networks."""
-    if descriptor is None or descriptor in module.PRESETS:
-        return descriptor
+def _check_weights(choices: Choices, settings: Any) -> None:
+    """Refuse weights that no extractor would read."""
+    local = getattr(getattr(settings, "local", None), "features", None)
+    global_ = getattr(getattr(settings, "describe", None), "descriptor", None)
+    for given, name, kinds, options in (
+        (choices.local_weights, local, local_kinds(), ("--local-weights", "--local")),
+        (choices.weights, global_, global_kinds(), ("--weights", "--global")),
+    ):
+        if given is not None and name in kinds and not kinds[name].needs_weights:
+            reading = [one.name for one in kinds.values() if one.needs_weights]
+            raise SettingsError(
+                f"{name} reads no weights",
+                got=f"{options[0]} {given}",
+                fix=f"choose what reads them, {options[1]} {' or '.join(reading)}, or leave {options[0]} out",
+            )
+
+
+def _descriptor_of(users: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return the global descriptor that a user chose, by the way that counts most; None without one."""
+    groups = [group for settings in users if isinstance(group := settings.get("describe"), Mapping)]
+    names = [name for group in groups if isinstance(name := group.get("descriptor"), str)]
+    return names[-1] if names else None
+
+
+def _preset_of(module: ModuleType, descriptor: str | None) -> tuple[str | None, str | None]:
+    """Return the preset of a global descriptor, and what the user should know of it.
+
+    A descriptor has its own, or that of networks. Without one it is the workflow's first preset, if the
+    weights that it needs are installed.
+    """
+    if descriptor is None:
+        first = next(iter(module.PRESETS))
+        fitting, news = with_weights(first)
+        return (fitting, news) if fitting in module.PRESETS else (first, None)
+    if descriptor in module.PRESETS:
+        return descriptor, None
     networks = is_own(descriptor) or descriptor in ("lite0", "onnx")
-    return "gem" if networks and "gem" in module.PRESETS else None
+    return ("gem" if networks and "gem" in module.PRESETS else None), None
 
 
 def _recommended(settings: Any, base: Any) -> dict[str, dict[str, Any]]:
