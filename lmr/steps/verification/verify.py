@@ -139,10 +139,10 @@ def verify_shard(
     photo = photos[query, rank]
     names, query_of_pair = np.unique(query, return_inverse=True)
 
-    rows = local_gallery.read(shard)
+    rows = local_gallery.read(shard, ["photo", *_names(settings)])
     sides = np.stack([column(images, "width"), column(images, "height")], axis=1)
     offsets = np.searchsorted(column(rows, "photo"), np.arange(first, first + count + 1)).astype(np.int64)
-    columns = {name: column(rows, name) for name in ("xy", "descriptor", "scale", "orientation")}
+    columns = {name: column(rows, name) for name in _names(settings)}
     gallery = _features(columns, offsets, sides, settings)
     # A pair's result does not depend on the others, so queries come in blocks: at a million photos a shard
     # meets ten thousand of them, whose features would take gigabytes.
@@ -206,26 +206,42 @@ def _gathered(photos: NDArray[np.integer[Any]], local: Dataset, images: Dataset,
     """Gather the features of some photos from the unpacked dataset."""
     owners = stack(local, "photo")
     starts, stops = np.searchsorted(owners, photos), np.searchsorted(owners, photos, side="right")
-    rows = np.concatenate(
-        [np.empty(0, np.int64), *(np.arange(a, b) for a, b in zip(starts, stops, strict=True))]
-    )
     offsets = np.concatenate([[0], np.cumsum(stops - starts)]).astype(np.int64)
-    columns = {name: stack(local, name)[rows] for name in ("xy", "descriptor", "scale", "orientation")}
+    columns = {name: _joined(stack(local, name), starts, stops) for name in _names(settings)}
     sides = np.stack([stack(images, name)[photos] for name in ("width", "height")], axis=1)
     return _features(columns, offsets, sides, settings)
+
+
+def _names(settings: Part) -> tuple[str, ...]:
+    """Return the columns of local features that these settings look at."""
+    more = ("scale", "orientation") if settings.recipe.weak_geometry else ()
+    return ("xy", "descriptor", *more)
+
+
+def _joined(
+    rows: NDArray[Any], starts: NDArray[np.integer[Any]], stops: NDArray[np.integer[Any]]
+) -> NDArray[Any]:
+    """Return runs of rows one after another; whole runs are copied several times as fast as rows."""
+    spans = zip(starts.tolist(), stops.tolist(), strict=True)
+    return np.concatenate([rows[:0], *(rows[start:stop] for start, stop in spans)])
 
 
 def _features(
     columns: dict[str, NDArray[Any]], offsets: NDArray[np.int64], sides: NDArray[np.int32], settings: Part
 ) -> Features:
-    """Scale coordinates to the frame in which residuals are measured, and descriptors to unit length."""
+    """Scale coordinates to the frame in which residuals are measured."""
     zoom = np.minimum(1, settings.frame_side_px / np.maximum(sides.max(axis=1), 1)).astype(np.float32)
     per_feature = np.repeat(zoom, np.diff(offsets))
+    stored = columns["descriptor"]
+    weak = {}
+    if "scale" in columns:
+        weak["scale"] = (columns["scale"] * per_feature).astype(np.float32)
+        weak["orientation"] = columns["orientation"].astype(np.float32)
     return Features(
         xy=(columns["xy"] * per_feature[:, None]).astype(np.float32),
-        descriptors=to_float(columns["descriptor"]),
+        # Bytes are compared as they are; what takes more is made floats here, once for all pairs.
+        descriptors=stored if stored.dtype.itemsize == 1 else to_float(stored),
         offsets=offsets,
-        scale=(columns["scale"] * per_feature).astype(np.float32),
-        orientation=columns["orientation"].astype(np.float32),
         frame=(sides * zoom[:, None]).astype(np.float32) if settings.evidence else None,
+        **weak,
     )
