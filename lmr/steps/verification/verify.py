@@ -22,12 +22,15 @@ from lmr.steps.both import Both
 from lmr.steps.features.local import Extracted
 from lmr.steps.ranking import Ranked
 from lmr.steps.sizes import FEATURES_AT_ONCE, blocks, rows_per_shard
-from lmr.storage.arrow import Ragged, column, table
+from lmr.steps.verification.earlier import OF, photos_of_pairs, take_over
+from lmr.storage.arrow import Ragged, column, table, with_facts
 from lmr.storage.datasets import Dataset
+from lmr.storage.earlier import Earlier
 from lmr.storage.mapped import stack
 
 __all__ = ["Verified", "VerifySettings", "verify", "verify_listed", "verify_shard"]
 
+REVISION = 2  # inliers that are evidence; copies do not pass the ratio test by rounding
 PAIR_BYTES = 56.0 + 4.0 * 60  # a pair with as many inliers as a good one has
 
 
@@ -94,7 +97,8 @@ def verify(
         name="verify",
         folder="pairs",
         make=verify_shard,
-        revision=2,  # inliers that are evidence; copies do not pass the ratio test by rounding
+        revision=REVISION,
+        takes_over=True,
         # Another `min_inliers` verifies nothing again.
         settings=settings.only("frame_side_px", "evidence", kind="PairSettings").also(recipe=settings.recipe),
         inputs={
@@ -130,16 +134,46 @@ def verify_shard(
     local_queries: Dataset,
     images_gallery: Dataset,
     images_queries: Dataset,
+    earlier: Earlier | None = None,
 ) -> pa.Table:
-    """Verify all pairs whose gallery photo lies in one shard."""
+    """Verify all pairs whose gallery photo lies in one shard, but for those that were verified before."""
     images = images_gallery.read(shard, ["photo", "width", "height"])
     first, count = int(column(images, "photo")[0]), len(images)
     photos = stack(candidates, "photos")
     query, rank = np.nonzero((photos >= first) & (photos < first + count))
     photo = photos[query, rank]
-    names, query_of_pair = np.unique(query, return_inverse=True)
+    of = photos_of_pairs(
+        shard,
+        settings,
+        REVISION,
+        {"images": images_gallery, "local": local_gallery},
+        {"images": images_queries, "local": local_queries},
+    )
+    known, taken = take_over(earlier, shard, of, query, photo)
+    new = np.setdiff1d(np.arange(len(query)), known)
+    if taken is None or len(new):
+        rows = local_gallery.read(shard, ["photo", *_names(settings)])
+        queries = local_queries, images_queries
+        made = _verified(query[new], photo[new], images, rows, *queries, settings)
+        if taken is None:
+            return with_facts(made, {OF: of})
+        taken = pa.concat_tables([taken, made])
+    in_order = taken.take(np.argsort(np.concatenate([known, new]))).combine_chunks()
+    return with_facts(in_order, {OF: of, "taken_over": len(known)})
 
-    rows = local_gallery.read(shard, ["photo", *_names(settings)])
+
+def _verified(
+    query: NDArray[np.int64],
+    photo: NDArray[np.int32],
+    images: pa.Table,
+    rows: pa.Table,
+    local_queries: Dataset,
+    images_queries: Dataset,
+    settings: Part,
+) -> pa.Table:
+    """Verify pairs with photos of one gallery shard, given its photos and their features."""
+    first, count = int(column(images, "photo")[0]), len(images)
+    names, query_of_pair = np.unique(query, return_inverse=True)
     sides = np.stack([column(images, "width"), column(images, "height")], axis=1)
     offsets = np.searchsorted(column(rows, "photo"), np.arange(first, first + count + 1)).astype(np.int64)
     columns = {name: column(rows, name) for name in _names(settings)}
