@@ -153,6 +153,9 @@ class Step:
     placement
         Arguments of `make` that never change what a shard holds (a device, a path): no part of the
         fingerprint.
+    takes_over
+        Whether `make` has an argument `earlier`, an `lmr.storage.earlier.Earlier`: what the step has made of
+        other inputs, some of which may be what it would make now. No part of the fingerprint.
     check
         Called before the first task on a worker of each host that makes shards of this step; raises an
         `LmrError` when something is not there that the step needs. Must be picklable.
@@ -171,6 +174,7 @@ class Step:
     resources: Mapping[str, float] = field(default_factory=lambda: {"CPU": 1})
     implied: Mapping[str, Any] = field(default_factory=dict)
     placement: Mapping[str, Any] = field(default_factory=dict)
+    takes_over: bool = False
     check: Callable[[], None] | None = None
 
     @cached_property
