@@ -1,4 +1,4 @@
-"""Products and their largest by faiss, where a user has installed its build for GPUs in place of faiss-cpu."""
+"""Products and their largest by faiss, where its build for GPUs is installed in place of faiss-cpu."""
 
 from typing import Any
 
@@ -65,7 +65,9 @@ class FaissRows:
         if count > MOST:
             raise MemoryError(f"faiss names {MOST} neighbours on a GPU, and {count} are asked for")
         try:
-            found = [self.index.search(queries[lo:hi], count) for lo, hi in spans(len(queries), QUERIES_AT_ONCE)]
+            found = [
+                self.index.search(queries[lo:hi], count) for lo, hi in spans(len(queries), QUERIES_AT_ONCE)
+            ]
         except RuntimeError as error:
             raise MemoryError(str(error).splitlines()[-1]) from error
         products, places = (np.concatenate(parts) for parts in zip(*found, strict=True))

@@ -82,7 +82,9 @@ class TorchRows:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return the `count` largest products of each query, and the places of their rows."""
         tile = min(GALLERY_TILE, len(self.rows), self.products)
-        found = [self._search(queries[lo:hi], count, tile) for lo, hi in spans(len(queries), self.products // tile)]
+        found = [
+            self._search(queries[lo:hi], count, tile) for lo, hi in spans(len(queries), self.products // tile)
+        ]
         products, places = (torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True))
         return products, places
 

@@ -1,9 +1,9 @@
 """Exact nearest neighbours on a GPU or on CPUs: the same to the last bit, whoever computed the products.
 
-A GPU sums a product in an order of its own. So it names candidates only: `SPARE` more per query than are asked
-for, by products of whole float32. These are scored again in the fixed order of
-`lmr.retrieval.global_search.exact`. What no candidate list can have missed is kept: the last score that counts
-lies above the weakest candidate by more than rounding. The few other queries are searched on the CPU.
+A GPU sums a product in an order of its own. So it names candidates only, some more per query than are asked
+for, by products of whole float32. They are scored again in the fixed order of
+`lmr.retrieval.global_search.exact`. A query's list is kept where nothing can be missing from it: the score of
+its last neighbour lies above the weakest candidate by more than rounding. The few others the CPU searches.
 """
 
 import mmap
@@ -16,9 +16,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lmr.retrieval.global_search import _gpu_faiss
 from lmr.retrieval.global_search.exact import Descriptors, similarities, spans, top_k
 
-__all__ = ["Engine", "Loaded", "gpu_engine", "nearest"]
+__all__ = ["Engine", "Loaded", "gpu_count", "gpu_engine", "nearest"]
 
 SPARE = 16
 """Candidates named beyond those that are asked for; a quarter of these where that is more."""
@@ -123,7 +124,7 @@ def _on_cpu(
     own: NDArray[np.int64] | None,
     threads: int,
 ) -> tuple[Floats, Ids]:
-    """Search with some of the queries; one neighbour more is found, from which each query leaves itself out."""
+    """Search with some of the queries, which then leave themselves out of one neighbour more."""
     sims, ids = top_k(queries[rows], [(0, gallery)], k + (own is not None), threads=threads)
     if own is None:
         return sims, ids
@@ -226,8 +227,6 @@ def gpu_engine() -> tuple[Engine | None, str]:
     faiss where its build for GPUs is installed, else torch. Where faiss has GPUs, torch is not imported: a
     faiss of CUDA 12 and a torch of CUDA 13 are known to crash in one process.
     """
-    from lmr.retrieval.global_search import _gpu_faiss
-
     if _gpu_faiss.count():
         engine: Engine = _gpu_faiss.FaissEngine()
         return engine, engine.name
@@ -236,6 +235,17 @@ def gpu_engine() -> tuple[Engine | None, str]:
     except ImportError as error:
         return None, f"{error}; pip install 'lmr[gpu]'"
     if not _gpu_torch.count():
-        return None, f"torch {_gpu_torch.VERSION} sees no GPU"
+        return None, f"torch {_gpu_torch.VERSION} sees none"
     engine = _gpu_torch.TorchEngine("cuda")
     return engine, engine.name
+
+
+def gpu_count() -> int:
+    """Return how many GPUs this machine has that exact searches can use."""
+    if found := _gpu_faiss.count():
+        return found
+    try:
+        from lmr.retrieval.global_search import _gpu_torch
+    except ImportError:
+        return 0
+    return _gpu_torch.count()
