@@ -47,6 +47,7 @@ from lmr.features.extractors import (
 from lmr.retrieval.global_search._gpu_torch import TorchEngine
 from lmr.retrieval.global_search.exact import spans, top_k
 from lmr.retrieval.global_search.nearest import Engine, gpu_engine, nearest
+from lmr.runtime.threads import limit_threads
 
 out = Console(width=130)
 DIMENSION = 128
@@ -237,6 +238,8 @@ def main() -> None:
     options = parser.parse_args()
     began = time.monotonic()
     until = began + 60 * options.minutes
+    if options.device == "cpu":
+        limit_threads()
     engine, name = (TorchEngine("cpu"), "cpu") if options.device == "cpu" else gpu_engine()
     if engine is None:
         print(f"skipped: this machine has no GPU: {name}")

@@ -115,7 +115,7 @@ def largest(products: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Ten
     groups = products.shape[1] // GROUP
     if groups <= 4 * count:
         return products.topk(count, dim=1)
-    whole = products[:, : groups * GROUP].unflatten(1, (groups, GROUP))
+    whole = products[:, : groups * GROUP].view(len(products), groups, GROUP)
     chosen = whole.amax(2).topk(count, dim=1).indices
     members = whole.gather(1, chosen[:, :, None].expand(-1, -1, GROUP)).flatten(1)
     columns = (chosen[:, :, None] * GROUP + torch.arange(GROUP, device=products.device)).flatten(1)
