@@ -85,7 +85,7 @@ def photos_of(count: int, side_px: int) -> Iterator[bytes]:
         sources = sorted(folder.iterdir())
         found = [source.read_bytes() for source in sources[:: max(1, len(sources) // count)][:count]]
     else:
-        world = World(landmarks=2, gallery_per_landmark=(2, 2), queries=1, distractors=2)
+        world = World(landmarks=2, gallery_per_landmark=(2, 2), queries=4, distractors=2)
         some = [jpeg(world, spec) for spec in world_photos(world)[:count]]
         found = [some[i % len(some)] for i in range(count)]
     for source in found:

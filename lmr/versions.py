@@ -22,7 +22,7 @@ KEY_PACKAGES = (
 )
 
 INSTEAD = {"faiss-cpu": "faiss-gpu"}
-"""The same library with a part for GPUs, which excludes the other; its version stands under the other's name."""
+"""The same library with a part for GPUs, which excludes the other; it counts under the other's name."""
 
 
 def installed() -> dict[str, str | None]:
