@@ -30,6 +30,7 @@ from lmr.runtime.settings import differences, layer, parse_overrides, read_toml
 from lmr.runtime.steps import Given, Role, closure
 from lmr.steps.both import Both
 from lmr.steps.features.own_files import Vectors, check_dimensions, read_vectors
+from lmr.steps.global_search.search import indexed_notes
 from lmr.steps.photos.generations import Recalled, recall, remember
 from lmr.steps.photos.imagined import imagined
 from lmr.steps.photos.listing import PHOTOS_PER_SHARD, Photos, list_photos
@@ -44,6 +45,8 @@ from lmr.versions import line
 __all__ = ["Choices", "Prepared", "prepare"]
 
 _DEVICE = re.compile(r"cpu|cuda(:\d{1,3})?")
+_SEARCH_DEVICE = re.compile("cpu|cuda")
+_REMEMBERED = ("local", "descriptor", "device", "search_device", "prune")
 _MOST_PHOTOS = 100_000_000
 
 
@@ -80,6 +83,8 @@ class Choices:
         Kind of the global descriptor, and the weights of its network.
     device
         Where networks run: "cpu" or "cuda".
+    search_device
+        Where exact searches run: "cpu"; or "cuda", which is used where a worker has a GPU.
     prune
         First shards of everything only: a smoke test.
     planned
@@ -104,6 +109,7 @@ class Choices:
     descriptor: str | None = None
     weights: str | None = None
     device: str = "cpu"
+    search_device: str = "cpu"
     prune: int | None = None
     planned: bool = False
 
@@ -235,10 +241,14 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
         weights=_weights(choices.weights),
         local_weights=_weights(choices.local_weights),
         device=choices.device,
+        search_device=choices.search_device,
     )
+    flow = build_workflow(module, inputs, settings)
+    if choices.search_device != "cpu":
+        told += indexed_notes(flow.targets)
     return Prepared(
         name=Path(workflow).stem,
-        flow=build_workflow(module, inputs, settings),
+        flow=flow,
         settings=settings,
         root=root,
         news=(*told, *of_photos),
@@ -262,7 +272,7 @@ def _about(workflow: str, choices: Choices, preset_name: str, base: Any) -> dict
         "started": time.strftime("%Y-%m-%d %H:%M %Z"),
         "versions": line(),
         # What settings do not say: for `lmr retry`, and by which one more photo is described as these were.
-        "choices": {name: getattr(choices, name) for name in ("local", "descriptor", "device", "prune")}
+        "choices": {name: getattr(choices, name) for name in _REMEMBERED}
         | {name: url and storage.absolute(url) for name, url in weights.items()}
         | {"workflow": storage.absolute(workflow) if workflow.endswith(".py") else workflow},
         # Arrays have no address.
@@ -283,8 +293,9 @@ def _check(choices: Choices) -> None:
             raise SettingsError(
                 f"{name} is no text", got=repr(value)[:100], fix="give a name, a path or a URL"
             )
-    if not (isinstance(choices.device, str) and _DEVICE.fullmatch(choices.device)):
-        raise SettingsError("there is no such device", got=repr(choices.device)[:100], fix="give cpu or cuda")
+    for device, known in ((choices.device, _DEVICE), (choices.search_device, _SEARCH_DEVICE)):
+        if not (isinstance(device, str) and known.fullmatch(device)):
+            raise SettingsError("there is no such device", got=repr(device)[:100], fix="give cpu or cuda")
     prune = choices.prune
     if prune is not None and (isinstance(prune, bool) or not isinstance(prune, int) or prune < 1):
         raise SettingsError("prune is no number of shards", got=repr(prune)[:100], fix="give 1 or more")

@@ -123,6 +123,13 @@ def choose(
     device: Annotated[
         str, typer.Option(rich_help_panel=_FEATURES, help="Where networks run: cpu or cuda.")
     ] = "cpu",
+    search_device: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=_FEATURES,
+            help="Where exact searches run: cpu; or cuda, on workers with a GPU if there are some.",
+        ),
+    ] = "cpu",
     prune: Annotated[
         int | None,
         typer.Option(
@@ -155,6 +162,7 @@ def choose(
             descriptor=global_,
             weights=weights,
             device=device,
+            search_device=search_device,
             prune=prune,
         ),
     )

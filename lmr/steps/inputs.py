@@ -33,6 +33,8 @@ class Inputs:
         The landmarks of the queries, if known.
     device
         Where networks run: "cpu", "cuda".
+    search_device
+        Where exact searches run: "cpu"; or "cuda", which is used where a worker has a GPU.
     """
 
     photos: Both[Photos]
@@ -43,6 +45,7 @@ class Inputs:
     labels: Labels | None = None
     truth: Given | None = None
     device: str = "cpu"
+    search_device: str = "cpu"
 
     def in_shards_of(self, photos_per_shard: int, shard_bytes: int = 0) -> "Inputs":
         """Return the same inputs with at most so many photos, and bytes of them, in a shard; 0: any bytes."""

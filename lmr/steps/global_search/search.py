@@ -8,6 +8,7 @@ row and similarities are those of the exact search.
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -20,12 +21,14 @@ from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 
 from lmr.retrieval.global_search import approximate, lists
-from lmr.retrieval.global_search.exact import GALLERY_TILE, QUERY_TILE, Descriptors, top_k
+from lmr.retrieval.global_search.exact import GALLERY_TILE, QUERY_TILE, Descriptors
 from lmr.retrieval.local_search.inverted_file import open_index
+from lmr.runtime.placement import GPU
 from lmr.runtime.settings import Part, Seed, Settings
-from lmr.runtime.steps import Cost, Step, Whole
+from lmr.runtime.steps import Cost, Step, Whole, closure
 from lmr.runtime.threads import threads
 from lmr.steps.features.columns import Described
+from lmr.steps.global_search.device import ExactSearch
 from lmr.steps.local_search.index import write_index
 from lmr.storage.arrow import array_table, arrays_of, bytes_of, with_note
 from lmr.storage.datasets import Dataset
@@ -34,6 +37,7 @@ from lmr.storage.mapped import spilled, stack, stack_ragged, unpack
 __all__ = [
     "KnnSettings",
     "SearchCost",
+    "indexed_notes",
     "Searchable",
     "index_descriptors_shard",
     "search_gallery",
@@ -45,6 +49,7 @@ LISTS_REVISION = 4  # of an index that compares descriptors themselves
 PART_BYTES = 250_000_000  # of an index; above, the gallery's rows are cut into several
 MEASURED_NEIGHBOURS = 50  # that recall is measured for: a graph's usual k; one index serves all searches
 
+_FOLDER = "knn_index"
 _LISTS = {"centroids", "starts", "rows"}
 
 Column = Literal["descriptor", "regions"]
@@ -86,6 +91,16 @@ class Searchable:
         """Return what a step reads that searches them: the descriptors by this name, and the index if any."""
         found = {name: Whole(self.vectors.source)}
         return found if self.index is None else {**found, "index": Whole(self.index)}
+
+    def where(self) -> dict[str, Any]:
+        """Return the arguments of a step that searches them: the device, and the worker it would rather have.
+
+        A GPU searches exactly. Through an index, CPUs do.
+        """
+        device = self.vectors.searched_on
+        if device == "cpu" or self.index is not None:
+            return {}
+        return {"prefers": GPU, "placement": {"device": device}}
 
     def cost(self, queries: int, depth: int) -> "SearchCost":
         """Return what searching them costs a task.
@@ -192,7 +207,7 @@ def searchable(
     made_of = vectors.source.parts[0].folder.split("/")[0]
     index = Step(
         name=f"index_{made_of}" if column == "descriptor" else "index_regions",
-        folder="knn_index",
+        folder=_FOLDER,
         make=index_descriptors_shard,
         # 2: codes of 4 bits; 3: these in parts; 4: lists of the descriptors themselves.
         revision=LISTS_REVISION if plain else 2 if parts == 1 else 3,
@@ -216,6 +231,17 @@ def searchable(
         ),
     )
     return Searchable(vectors, count, index)
+
+
+def indexed_notes(targets: Iterable[Step]) -> list[str]:
+    """Say of the searches of a workflow that go through an index that no GPU takes part in them."""
+    names = [step.name for step in closure(targets) if step.folder == _FOLDER]
+    if not names:
+        return []
+    return [
+        f"CPUs search through an index ({', '.join(names)}); exact_below of neighbours, rank and graph, set "
+        "above the number of descriptors, lets GPUs search all of them exactly"
+    ]
 
 
 def index_descriptors_shard(shard: int, settings: Part, *, gallery: Dataset, parts: int = 1) -> pa.Table:
@@ -251,13 +277,13 @@ def search_gallery(
     gallery: Descriptors,
     index: Dataset | None,
     neighbours: int,
+    exact: ExactSearch,
     *,
     exclude_self_start: int | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Search as was declared: with the index where there is one, exactly where not; see `top_k`."""
     if index is None:
-        blocks = [(0, gallery)]
-        return top_k(queries, blocks, neighbours, exclude_self_start=exclude_self_start, threads=threads())
+        return exact(queries, gallery, neighbours, exclude_self_start=exclude_self_start)
     parts = (unpack(index, f"index-{i:05d}", partial(_write, index, i), _open) for i in range(index.shards))
     return approximate.search_ann_indexes(
         parts, queries, neighbours, gallery, exclude_self_start=exclude_self_start, threads=threads()
