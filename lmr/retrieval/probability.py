@@ -1,12 +1,14 @@
 """The probability that a photo shows the query's landmark, from what was measured of the pair.
 
-Logistic regression (Cox 1958) on up to three *signals*: the logarithm of the inliers, the logarithm of the
-votes as a multiple of what chance gives, and the similarity of both global descriptors. No signal may lower
-the probability. Isotonic regression (Zadrozny and Elkan, KDD 2002) may bend its curve where the logistic one
-does not fit. Arrays in and out; `lmr.evaluation.reliability` says how good the probabilities are.
+Logistic regression (Cox 1958) on up to three *signals*: the logarithm of the inliers above those of noise,
+the logarithm of the votes as a multiple of what chance gives, and the similarity of both global descriptors.
+No signal may lower the probability. How many inliers are noise depends on the extractor, so that number is
+fitted too: the one under which the labels are likeliest. Isotonic regression (Zadrozny and Elkan, KDD 2002)
+may bend the curve where the logistic one does not fit. Arrays in and out; `lmr.evaluation.reliability` says
+how good the probabilities are.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +25,8 @@ __all__ = [
     "Combine",
     "Method",
     "PairModel",
+    "ProbableNames",
+    "by_probability",
     "combined",
     "fit_pairs",
     "held_out",
@@ -31,14 +35,15 @@ __all__ = [
 
 Values = NDArray[np.float64]
 Method = Literal["logistic", "isotonic"]
-Combine = Literal["noisy_or", "best", "mean"]
+Combine = Literal["best", "noisy_or", "mean"]
 
 METHODS: tuple[Method, ...] = ("logistic", "isotonic")
-COMBINE: tuple[Combine, ...] = ("noisy_or", "best", "mean")
+COMBINE: tuple[Combine, ...] = ("best", "noisy_or", "mean")
 
 SIGNALS = ("inliers", "votes", "similarity")
 """What a pair may be judged by, in the order of the columns of `signals_of`."""
 
+_NOISE = (0, 3, 5, 7, 10, 14, 20, 28, 40)  # inliers; the candidates of what unrelated photos have
 _SHRINK = 1e-3  # of the weights, per pair: keeps them finite where right and wrong pairs never overlap
 _KNOTS = 32  # of an isotonic curve, so that its file stays small
 
@@ -55,6 +60,8 @@ class PairModel:
         One for each, 0 or more: log-odds for a step of 1.
     offset
         Log-odds where every signal is 0.
+    noise_inliers
+        A pair with as many inliers or fewer counts as one with none.
     curve
         Log-odds and probabilities, both rising, between which it is interpolated; empty: the logistic curve.
     """
@@ -62,12 +69,15 @@ class PairModel:
     signals: tuple[str, ...]
     weights: tuple[float, ...]
     offset: float
+    noise_inliers: int = 0
     curve: tuple[tuple[float, float], ...] = ()
 
     def log_odds(self, signals: Values) -> Values:
         """Return the log-odds of pairs, before the curve; signals are as of `signals_of`."""
-        columns = signals[..., [SIGNALS.index(name) for name in self.signals]]
-        odds: Values = columns @ np.asarray(self.weights, np.float64) + self.offset
+        odds: Values = (
+            _columns(signals, self.signals, self.noise_inliers) @ np.asarray(self.weights, np.float64)
+            + self.offset
+        )
         return odds
 
     def probability(self, signals: Values) -> Values:
@@ -99,7 +109,7 @@ class PairModel:
 def signals_of(
     inliers: NDArray[np.integer[Any]] | Values, votes: Values, similarity: NDArray[np.floating[Any]]
 ) -> Values:
-    """Return the signals of pairs, as the model counts them.
+    """Return the signals of pairs, as one array.
 
     Parameters
     ----------
@@ -113,16 +123,9 @@ def signals_of(
     Returns
     -------
     ndarray
-        (..., 3) float64: ln(1 + inliers), ln(1 + votes), similarity.
+        (..., 3) float64, in the order of `SIGNALS`.
     """
-    found: Values = np.stack(
-        [
-            np.log1p(np.maximum(inliers, 0).astype(np.float64)),
-            np.log1p(np.maximum(votes, 0).astype(np.float64)),
-            np.asarray(similarity, np.float64),
-        ],
-        axis=-1,
-    )
+    found: Values = np.stack([inliers, votes, similarity], axis=-1).astype(np.float64)
     return found
 
 
@@ -154,7 +157,27 @@ def fit_pairs(
         If there is no such signal or method.
     """
     _check(signals, right, names, method)
-    columns = signals[:, [SIGNALS.index(name) for name in names]]
+    levels = _NOISE if "inliers" in names else (0,)
+    fits = [_logistic(signals, right, names, noise) for noise in levels]
+    model = min(fits, key=lambda fit: fit[1])[0]
+    return model if method == "logistic" else _bent(model, signals, right.astype(np.float64))
+
+
+def _columns(signals: Values, names: tuple[str, ...], noise_inliers: int) -> Values:
+    """Return the signals that count, on the scales on which they are weighed."""
+    scaled = {
+        "inliers": np.log1p(np.maximum(signals[..., 0] - noise_inliers, 0)),
+        "votes": np.log1p(np.maximum(signals[..., 1], 0)),
+        "similarity": signals[..., 2],
+    }
+    return np.stack([scaled[name] for name in names], axis=-1)
+
+
+def _logistic(
+    signals: Values, right: NDArray[np.bool_], names: tuple[str, ...], noise: int
+) -> tuple[PairModel, float]:
+    """Return the model at a level of noise, and its loss."""
+    columns = _columns(signals, names, noise)
     # In units of their spread, so that one shrinkage means the same for all.
     centre, scale = columns.mean(axis=0), np.maximum(columns.std(axis=0), 1e-9)
     x, y = (columns - centre) / scale, right.astype(np.float64)
@@ -170,10 +193,10 @@ def fit_pairs(
     share = np.clip(y.mean(), least, 1 - least)
     start = np.append(np.zeros(len(names)), np.log(share / (1 - share)))
     bounds = [(0.0, None)] * len(names) + [(None, None)]
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
-    weights = found[:-1] / scale
-    model = PairModel(tuple(names), tuple(weights.tolist()), float(found[-1] - weights @ centre))
-    return model if method == "logistic" else _bent(model, signals, y)
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    weights = found.x[:-1] / scale
+    offset = float(found.x[-1] - weights @ centre)
+    return PairModel(tuple(names), tuple(weights.tolist()), offset, noise), float(found.fun)
 
 
 def held_out(
@@ -232,7 +255,7 @@ def held_out(
 
 
 def combined(
-    queries: NDArray[np.int64], landmarks: NDArray[np.int64], probability: Values, how: Combine = "noisy_or"
+    queries: NDArray[np.int64], landmarks: NDArray[np.int64], probability: Values, how: Combine = "best"
 ) -> tuple[NDArray[np.int64], Values]:
     """Return the probability of each landmark that some photo of a query's list speaks for.
 
@@ -245,8 +268,8 @@ def combined(
     probability
         (p,) that the photo shows the query's landmark.
     how
-        "noisy_or": 1 - Π (1 - p), as if photos spoke independently (Pearl 1988). "best": that of the surest
-        photo. "mean": the mean over the landmark's photos in the list.
+        "best": that of the surest photo. "noisy_or": 1 - Π (1 - p), as if photos spoke independently (Pearl
+        1988). "mean": the mean over the landmark's photos in the list.
 
     Returns
     -------
@@ -257,7 +280,7 @@ def combined(
 
     Examples
     --------
-    >>> cells, said = combined(np.zeros(3, int), np.array([4, 4, 2]), np.array([0.5, 0.5, 0.6]))
+    >>> cells, said = combined(np.zeros(3, int), np.array([4, 4, 2]), np.array([0.5, 0.5, 0.6]), "noisy_or")
     >>> cells.tolist(), said
     ([[0, 2], [0, 4]], array([0.6 , 0.75]))
     """
@@ -280,6 +303,83 @@ def combined(
     return cells, -np.expm1(none)
 
 
+@dataclass(frozen=True, eq=False)
+class ProbableNames:
+    """A landmark per query, by the probability of its photos.
+
+    Attributes
+    ----------
+    landmarks
+        (q,) int64; -1 where no photo of the list shows a landmark.
+    confidence
+        (q,) float64, its probability; -inf where there is no landmark.
+    support
+        (q,) int64, its photos in the list that are probable.
+    photos
+        (q,) int64, the most probable of these; -1 where there is no landmark.
+    """
+
+    landmarks: NDArray[np.int64]
+    confidence: Values
+    support: NDArray[np.int64]
+    photos: NDArray[np.int64]
+
+
+def by_probability(
+    photos: NDArray[np.integer[Any]],
+    probability: Values,
+    landmarks: NDArray[np.int64],
+    *,
+    how: Combine = "best",
+    least_support: float = 0.5,
+) -> ProbableNames:
+    """Name the landmark of each query by the probability of the photos that were found for it.
+
+    Parameters
+    ----------
+    photos
+        (q, n) gallery rows; -1 where there is none.
+    probability
+        (q, n) that each shows the query's landmark.
+    landmarks
+        (g,) landmark of each gallery photo, -1 for none.
+    how
+        As of `combined`.
+    least_support
+        A photo that is at least so probable counts as support.
+
+    Returns
+    -------
+    ProbableNames
+        Of landmarks, and of photos, that are equally probable the one with the lowest number.
+
+    Examples
+    --------
+    >>> found = by_probability(np.array([[0, 2, 1]]), np.array([[0.9, 0.8, 0.6]]), np.array([-1, 3, 5]))
+    >>> found.landmarks, found.confidence, found.photos
+    (array([5]), array([0.8]), array([2]))
+    """
+    count = len(photos)
+    query, place = np.nonzero(photos >= 0)
+    photo, said = photos[query, place].astype(np.int64), probability[query, place]
+    some = landmarks[photo] >= 0
+    query, photo, said = query[some].astype(np.int64), photo[some], said[some]
+    cells, of_cell = combined(query, landmarks[photo], said, how)
+    named = np.full(count, -1, np.int64)
+    confidence = np.full(count, -np.inf)
+    support, best = np.zeros(count, np.int64), np.full(count, -1, np.int64)
+    order = np.lexsort((cells[:, 1], -of_cell, cells[:, 0]))
+    rows, first = np.unique(cells[order, 0], return_index=True)
+    named[rows], confidence[rows] = cells[order[first], 1], of_cell[order[first]]
+    mine = landmarks[photo] == named[query]
+    query, photo, said = query[mine], photo[mine], said[mine]
+    np.add.at(support, query, said >= least_support)
+    order = np.lexsort((photo, -said, query))
+    rows, first = np.unique(query[order], return_index=True)
+    best[rows] = photo[order[first]]
+    return ProbableNames(named, confidence, support, best)
+
+
 def _bent(model: PairModel, signals: Values, y: Values) -> PairModel:
     """Return a model whose curve is isotonic: the probabilities that occurred, by log-odds, never falling."""
     odds = model.log_odds(signals)
@@ -296,7 +396,7 @@ def _bent(model: PairModel, signals: Values, y: Values) -> PairModel:
         kept = np.unique(np.linspace(0, len(middle) - 1, _KNOTS).round().astype(int))
         middle, said = middle[kept], said[kept]
     curve = tuple(zip(middle.tolist(), said.tolist(), strict=True))
-    return PairModel(model.signals, model.weights, model.offset, curve)
+    return replace(model, curve=curve)
 
 
 def _check(signals: Values, right: NDArray[np.bool_], names: tuple[str, ...], method: str) -> None:

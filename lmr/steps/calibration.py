@@ -193,8 +193,8 @@ def _problem(model: PairModel) -> str:
         or len(set(model.signals)) < len(model.signals)
     ):
         return f"signals are {', '.join(SIGNALS)}, each once"
-    if len(model.weights) != len(model.signals) or min(model.weights) < 0:
-        return "every signal has a weight of 0 or more"
+    if len(model.weights) != len(model.signals) or min(model.weights) < 0 or model.noise_inliers < 0:
+        return "every signal has a weight of 0 or more, and so has noise"
     odds, said = [knot[0] for knot in model.curve], [knot[1] for knot in model.curve]
     if odds != sorted(odds) or said != sorted(said) or any(not 0 <= one <= 1 for one in said):
         return "the curve does not rise from 0 to 1"
