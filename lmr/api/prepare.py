@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmr import storage
+from lmr.api.calibrations import calibration_of, told_of_calibration
 from lmr.api.workflows import build_workflow, load_workflow, preset
 from lmr.errors import SettingsError
 from lmr.features.extractors import (
@@ -81,6 +82,8 @@ class Choices:
         Kind of the local features, and the weights of their network.
     descriptor, weights
         Kind of the global descriptor, and the weights of its network.
+    calibration
+        File that `lmr calibrate` wrote, or what it holds: each answer gets a probability. None: none.
     device
         Where networks run: "cpu" or "cuda".
     search_device
@@ -108,6 +111,7 @@ class Choices:
     local_weights: str | None = None
     descriptor: str | None = None
     weights: str | None = None
+    calibration: str | Mapping[str, Any] | None = None
     device: str = "cpu"
     search_device: str = "cpu"
     prune: int | None = None
@@ -240,12 +244,14 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
         truth=truth,
         weights=_weights(choices.weights),
         local_weights=_weights(choices.local_weights),
+        calibration=calibration_of(choices.calibration),
         device=choices.device,
         search_device=choices.search_device,
     )
     flow = build_workflow(module, inputs, settings)
     if choices.search_device != "cpu":
         told += indexed_notes(flow.targets)
+    told += told_of_calibration(flow, settings)
     return Prepared(
         name=Path(workflow).stem,
         flow=flow,

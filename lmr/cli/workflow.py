@@ -120,6 +120,13 @@ def choose(
             rich_help_panel=_FEATURES, help="Weights of the global descriptor's network: a file or URL."
         ),
     ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=_SETTINGS,
+            help="probability.json of `lmr calibrate`: each answer gets a probability.",
+        ),
+    ] = None,
     device: Annotated[
         str, typer.Option(rich_help_panel=_FEATURES, help="Where networks run: cpu or cuda.")
     ] = "cpu",
@@ -161,6 +168,7 @@ def choose(
             local_weights=local_weights,
             descriptor=global_,
             weights=weights,
+            calibration=calibration,
             device=device,
             search_device=search_device,
             prune=prune,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from lmr.errors import SettingsError
 from lmr.runtime.steps import Given
 from lmr.steps.both import Both
+from lmr.steps.calibration import Calibration
 from lmr.steps.features.own_files import Vectors
 from lmr.steps.features.weights import Weights
 from lmr.steps.photos.listing import Photos
@@ -31,6 +32,8 @@ class Inputs:
         The landmarks of the gallery's photos, for recognition.
     truth
         The landmarks of the queries, if known.
+    calibration
+        How what is measured of an answer becomes a probability, where one was given.
     device
         Where networks run: "cpu", "cuda".
     search_device
@@ -44,6 +47,7 @@ class Inputs:
     local_weights: Weights | None = None
     labels: Labels | None = None
     truth: Given | None = None
+    calibration: Calibration | None = None
     device: str = "cpu"
     search_device: str = "cpu"
 

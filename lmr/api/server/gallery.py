@@ -89,6 +89,7 @@ class Gallery:
                     "similarity": _plain(one.similarity),
                     "inliers": one.inliers,
                     "confident": one.confident,
+                    "probability": None if one.probability is None else _plain(one.probability),
                     "stage": printable(self.run.datasets.label(one.stage)),
                     "lines": _thinned(one.lines).round(4).tolist() if one.confident else [],
                 }

@@ -59,6 +59,10 @@ class RunDatasets:
         The verified pairs, and the name of the ranking that puts confident matches first; None without.
     recognised
         Of a workflow of recognition, what it is read from by name; see `Recognised`. None of others.
+    probable
+        The probability of each answer; None without a calibration.
+    calibration
+        The calibration, as its file has it; None without one.
     about
         What else people want to know of the run: its workflow, command, folders, preset and versions.
     """
@@ -80,6 +84,8 @@ class RunDatasets:
     pairs: Dataset | None = None
     verified: str | None = None
     recognised: Mapping[str, Dataset] | None = None
+    probable: Dataset | None = None
+    calibration: Mapping[str, Any] | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def label(self, stage: str) -> str:
@@ -119,6 +125,8 @@ class RunDatasets:
                 if flow.recognised
                 else None
             ),
+            probable=flow.probable.dataset(root) if flow.probable else None,
+            calibration=inputs.calibration.plain() if inputs.calibration else None,
             about=dict(about or {}),
         )
 
@@ -243,5 +251,8 @@ def _opened(record: Mapping[str, Any], root: str) -> RunDatasets:
             if record.get("recognised")
             else None
         ),
+        # Nor of calibrations.
+        probable=dataset(record["probable"]) if record.get("probable") else None,
+        calibration=record.get("calibration") or None,
         about=dict(record.get("about") or {}),
     )
