@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmr import storage
+from lmr.api.scoring import depth_for, published_of, scoring_of
 from lmr.api.workflows import build_workflow, load_workflow, preset
 from lmr.errors import SettingsError
 from lmr.features.extractors import is_own, recommended, without_weights
@@ -75,6 +76,11 @@ class Choices:
         Where networks run: "cpu" or "cuda".
     prune
         First shards of everything only: a smoke test.
+    score, truth
+        Protocols that every ranking is scored by, and their ground truth where a solution is not enough.
+    dataset, published
+        Name of the photos' data set, and a file of the figures that papers print of it; None: the one that
+        comes along.
     planned
         Whether `gallery` and `queries` may be numbers of photos, and nothing is to be run.
     """
@@ -99,6 +105,10 @@ class Choices:
     device: str = "cpu"
     prune: int | None = None
     planned: bool = False
+    score: Sequence[str] = ()
+    truth: str | None = None
+    dataset: str | None = None
+    published: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,10 +226,17 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
         )
     elif choices.solution:
         solution = solution_for(read_solution(choices.solution), photos, pruned=bool(choices.prune))
+    scoring = scoring_of(choices, photos, recognises=getattr(module, "RECOGNISES", False))
+    depth = depth_for(scoring, settings, users, len(photos.gallery))
+    if depth is not None:
+        settings = layer(settings, {"rank": {"depth": depth}})
+        told.append(f"{', '.join(scoring.whole)} score whole rankings: rank.depth = {depth:,}")
     inputs = Inputs(
         photos=photos,
         vectors=vectors,
         solution=solution,
+        protocols=scoring.protocols,
+        ground_truth=scoring.truth,
         labels=labels,
         truth=truth,
         weights=_weights(choices.weights),
@@ -252,12 +269,25 @@ def _about(workflow: str, choices: Choices, preset_name: str, base: Any) -> dict
         "started": time.strftime("%Y-%m-%d %H:%M %Z"),
         "versions": line(),
         # What settings do not say: for `lmr retry`, and by which one more photo is described as these were.
+        **({"published": published} if (published := published_of(choices)) else {}),
         "choices": {name: getattr(choices, name) for name in ("local", "descriptor", "device", "prune")}
         | {name: url and storage.absolute(url) for name, url in weights.items()}
+        | _scored(choices)
         | {"workflow": storage.absolute(workflow) if workflow.endswith(".py") else workflow},
         # Arrays have no address.
         **{name: storage.absolute(url) for name, url in urls.items() if isinstance(url, str)},
     }
+
+
+def _scored(choices: Choices) -> dict[str, Any]:
+    """Return what was chosen of scoring by protocols; nothing of what was not."""
+    urls = {"truth": choices.truth, "published": choices.published}
+    chosen = {
+        "score": list(choices.score),
+        "dataset": choices.dataset,
+        **{name: url and storage.absolute(url) for name, url in urls.items()},
+    }
+    return {name: value for name, value in chosen.items() if value}
 
 
 def _check(choices: Choices) -> None:

@@ -6,6 +6,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,9 @@ from lmr.evaluation.sanity import check_rankings, check_recognition
 from lmr.evaluation.scores import Scores, refuse_nothing_to_score
 from lmr.evaluation.statistics import Comparison, Interval, Statistic, compare, interval, mean_of
 
-__all__ = ["METRICS", "PROTOCOLS", "Evaluation", "Protocol", "evaluate", "find_protocol", "paired"]
+__all__ = ["METRICS", "PROTOCOLS", "Evaluation", "Protocol", "evaluate", "find_protocol", "paired", "sides"]
+
+_Id = TypeVar("_Id", int, str)
 
 _BY_RANK = "none: a list has an order; a repeat earns nothing and uses up its rank"
 _REPEATS_COUNT = "none: a list has an order; a repeat of a right photo counts again, as in the original"
@@ -69,6 +72,11 @@ class Protocol:
     def recognises(self) -> bool:
         """Whether it scores recognition instead of ranked lists."""
         return self.name == "gap"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The lists that its ground truth must have besides junk; none where a plain solution is enough."""
+        return ("ok",) if self.right == ("ok",) else ("easy", "hard") if self.right else ()
 
     @property
     def whole(self) -> bool:
@@ -241,8 +249,8 @@ def _cut_off(
         return []
     longest = max(map(len, predictions.values()), default=0)
     return [
-        f"{protocol.name} is defined on whole rankings, and {wanted - found:,} of {wanted:,} right photos stand "
-        f"in no list (the longest has {longest:,} photos): the score is a lower bound"
+        f"{protocol.name} is defined on whole rankings, and {wanted - found:,} of {wanted:,} right photos "
+        f"stand in no list (the longest has {longest:,} photos): the score is a lower bound"
     ]
 
 
@@ -272,15 +280,17 @@ def _recognition(
     return Evaluation(protocol, scores, tuple(notices), gap_inputs(known, truth))
 
 
+def sides(protocol: Protocol, lists: Mapping[str, Sequence[_Id]]) -> tuple[list[_Id], list[_Id]]:
+    """Return the right and the junk photos of a query, of its lists in a ground truth."""
+    right, junk = ([one for key in keys for one in lists[key]] for keys in (protocol.right, protocol.junk))
+    return right, junk
+
+
 def _truth(
     protocol: Protocol, solution: bytes, name: str
 ) -> tuple[dict[str, list[str]], list[list[str]] | None]:
     if not protocol.right:
         return parse_solution(solution, name), None
-    truths = parse_truths(solution, name, needs=("ok",) if protocol.right == ("ok",) else ("easy", "hard"))
-
-    def joined(lists: Mapping[str, list[str]], keys: Sequence[str]) -> list[str]:
-        return [photo for key in keys for photo in lists[key]]
-
-    right = {query: joined(lists, protocol.right) for query, lists in truths.items()}
-    return right, [joined(lists, protocol.junk) for lists in truths.values()]
+    truths = parse_truths(solution, name, needs=protocol.needs)
+    both = {query: sides(protocol, lists) for query, lists in truths.items()}
+    return {query: right for query, (right, _) in both.items()}, [junk for _, junk in both.values()]

@@ -1,6 +1,7 @@
 """Figures that papers print, and a run's own beside them.
 
-`published.csv` beside this module holds the figures that come along, a row for each; users may give their own:
+`published.csv` beside this module holds the figures that come along, a row for each. Users may give their
+own:
 
 ================  =====================================================================
 column            holds

@@ -31,6 +31,10 @@ class Inputs:
         The landmarks of the gallery's photos, for recognition.
     truth
         The landmarks of the queries, if known.
+    protocols
+        Names of protocols that every ranking is scored by besides.
+    ground_truth
+        What they are scored by: see `lmr.steps.results.protocols.truth_for`.
     device
         Where networks run: "cpu", "cuda".
     """
@@ -42,6 +46,8 @@ class Inputs:
     local_weights: Weights | None = None
     labels: Labels | None = None
     truth: Given | None = None
+    protocols: tuple[str, ...] = ()
+    ground_truth: Given | None = None
     device: str = "cpu"
 
     def in_shards_of(self, photos_per_shard: int, shard_bytes: int = 0) -> "Inputs":

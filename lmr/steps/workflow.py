@@ -14,6 +14,7 @@ from lmr.steps.photos.duplicates import Copies
 from lmr.steps.photos.unusable import check_photos
 from lmr.steps.ranking import Ranked
 from lmr.steps.recognition.recognise import Recognised
+from lmr.steps.results.protocols import score_protocols
 from lmr.steps.results.scores import score_rankings
 from lmr.steps.results.submission import name_submission
 from lmr.steps.verification.verify import Verified
@@ -78,6 +79,14 @@ class Workflow:
             return None
         return score_rankings(self.rankings, self.inputs.solution, self.inputs.photos)
 
+    @cached_property
+    def protocol_scores(self) -> Step | None:
+        """The step that scores every ranking by protocols; None where none was asked for."""
+        inputs = self.inputs
+        if inputs.ground_truth is None or not inputs.protocols:
+            return None
+        return score_protocols(self.rankings, inputs.ground_truth, inputs.protocols, inputs.photos)
+
     @property
     def targets(self) -> list[Step]:
         """The steps to run; all others are run because these need them."""
@@ -86,5 +95,14 @@ class Workflow:
         pairs = self.verified.pairs if self.verified else None
         copies = self.copies.queries if self.copies else None
         names = self.recognised.steps if self.recognised else []
-        ends = [self.unusable, *rankings, self.submission, pairs, copies, self.scores, *names]
+        ends = [
+            self.unusable,
+            *rankings,
+            self.submission,
+            pairs,
+            copies,
+            self.scores,
+            self.protocol_scores,
+            *names,
+        ]
         return [step for step in ends if step is not None]

@@ -7,6 +7,7 @@ every setting that ran there to its end, and `results/latest` says whose the fil
 `datasets.json`        the record of the run: its settings and its datasets
 `submission.csv`       as it was submitted
 `scores.json`          with a solution: the score after each stage
+`protocols.json`       the score by each protocol that was asked for
 `query_scores.csv`     with a solution: every query's score after each stage
 `landmarks.csv`        of recognition: the name of every query
 =====================  =====================================================
@@ -22,6 +23,7 @@ from lmr.errors import StorageError
 from lmr.runtime.settings import digest
 from lmr.steps.results.datasets import RECORD, RunDatasets, open_datasets, store_datasets
 from lmr.steps.results.files import score_rows
+from lmr.steps.results.protocol_files import PROTOCOLS_FILE
 from lmr.text import csv_cell
 
 __all__ = ["RESULTS", "digest_of", "keep_results", "kept_digests", "open_kept"]
@@ -34,6 +36,7 @@ def digest_of(run: RunDatasets) -> str:
     """Return the 12 hex digits that name the results of a run: of its settings, photos and solution."""
     made = [run.submission.fingerprint, run.scores.fingerprint if run.scores else ""]
     made += [one.fingerprint for _, one in sorted((run.recognised or {}).items())]
+    made += [run.protocols.fingerprint] if run.protocols else []
     return digest([run.settings, made])
 
 
@@ -63,7 +66,8 @@ def keep_results(run: RunDatasets) -> str:
 def _files(run: RunDatasets) -> list[str]:
     # Only this run's own: the folder may hold a file that other settings have left.
     scored, recognised = score_rows(run) is not None, run.recognised is not None
-    return ["submission.csv", *["scores.json"] * scored, *["landmarks.csv"] * recognised]
+    scores = [*["scores.json"] * scored, *[PROTOCOLS_FILE] * (run.protocols is not None)]
+    return ["submission.csv", *scores, *["landmarks.csv"] * recognised]
 
 
 def kept_digests(root: str) -> list[str]:
