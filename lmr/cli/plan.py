@@ -51,7 +51,10 @@ StorageRate = Annotated[
 
 
 def plan(
-    workflow: Annotated[str, typer.Argument(help="The workflow's file, or its name.")],
+    workflow: Annotated[
+        str,
+        typer.Argument(help="The workflow's file, or its name: retrieval, recognition, or descriptors."),
+    ],
     gallery: Annotated[str, typer.Option(help="A number of photos, or their folder or URL.")],
     queries: Annotated[str, typer.Option(help="The same of the query photos.")],
     machines: Machines = "10 x m5.24xlarge",

@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from lmr.cli import interrupts
 from lmr.cli.report import Run
 from lmr.cli.search import OwnCode
 from lmr.text import printable
@@ -49,4 +50,5 @@ def serve(
     )
     out.print(Text(printable(f"open {served.url}")), soft_wrap=True)
     out.print("stop it with Ctrl-C")
+    interrupts.say("stopped; the page is served no more")
     served.run()

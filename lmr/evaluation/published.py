@@ -103,7 +103,8 @@ def parse_figures(data: bytes, name: str) -> list[Figure]:
         elif not all(cells[:3]):
             faults.add("lines without a name", f"line {line}", "name method, data_set and protocol")
         else:
-            figures.append(Figure(*cells[:3], value, *cells[4:]))
+            method, data_set, protocol, _, paper, table, source = cells
+            figures.append(Figure(method, data_set, protocol, value, paper, table, source))
     faults.raise_if_any()
     return figures
 

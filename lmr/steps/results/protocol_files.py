@@ -40,8 +40,7 @@ def read_protocols(run: RunDatasets) -> Means:
 
 
 def store_protocols(run: RunDatasets) -> None:
-    """Write `protocols.json` into the run's folder; an earlier run's is removed where there is none."""
-    url = storage.join(run.root, PROTOCOLS_FILE)
+    """Write `protocols.json` into the run's folder; nothing where no protocol was asked for."""
     if means := read_protocols(run):
         plain = {
             protocol: {
@@ -50,9 +49,8 @@ def store_protocols(run: RunDatasets) -> None:
             }
             for protocol, metrics in means.items()
         }
+        url = storage.join(run.root, PROTOCOLS_FILE)
         storage.put(url, (json.dumps(plain, indent=2) + "\n").encode())
-    elif storage.exists(url):
-        storage.delete(url)
 
 
 def read_published(run: RunDatasets) -> list[Row]:
