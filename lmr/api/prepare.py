@@ -24,6 +24,7 @@ from lmr.runtime.settings import differences, layer, parse_overrides, read_toml
 from lmr.runtime.steps import Given, Role, closure
 from lmr.steps.both import Both
 from lmr.steps.features.own_files import Vectors, check_dimensions, read_vectors
+from lmr.steps.features.own_imagined import imagined_vectors
 from lmr.steps.photos.generations import Recalled, recall, remember
 from lmr.steps.photos.imagined import imagined
 from lmr.steps.photos.listing import PHOTOS_PER_SHARD, Photos, list_photos
@@ -83,6 +84,8 @@ class Choices:
         comes along.
     planned
         Whether `gallery` and `queries` may be numbers of photos, and nothing is to be run.
+    dimension
+        Numbers in a descriptor, of a plan for a workflow on own descriptors.
     """
 
     out: str
@@ -105,6 +108,7 @@ class Choices:
     device: str = "cpu"
     prune: int | None = None
     planned: bool = False
+    dimension: int = 2048
     score: Sequence[str] = ()
     truth: str | None = None
     dataset: str | None = None
@@ -204,7 +208,7 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
         told.append(f"calibrated for {extractor}: {_listed(flat)}")
     # Workers have other working directories than this process.
     root = storage.absolute(choices.out)
-    vectors = _vectors(choices)
+    vectors = _imagined(choices) if choices.planned and _takes_vectors(settings) else _vectors(choices)
     of_photos: tuple[str, ...] = ()
     if vectors is not None:
         if choices.prune:
@@ -326,6 +330,17 @@ def _photos(choices: Choices, root: str) -> tuple[Both[Photos], tuple[str, ...]]
         recall(list_photos("gallery", urls.gallery), root), recall(list_photos("queries", urls.queries), root)
     )
     return known.map(lambda recalled: recalled.photos), _news(known)
+
+
+def _takes_vectors(settings: Any) -> bool:
+    """Tell whether a workflow takes descriptors in place of photos, by its settings."""
+    return not hasattr(settings, "ingest")
+
+
+def _imagined(choices: Choices) -> Both[Vectors]:
+    """Return descriptors to plan with, as many as photos were counted."""
+    counted = Both(_counted("gallery", choices.gallery or ""), _counted("queries", choices.queries or ""))
+    return counted.map(lambda photos: imagined_vectors(photos, choices.dimension))
 
 
 def _counted(role: Role, given: str) -> Photos:

@@ -79,6 +79,9 @@ def plan(
     global_: Annotated[str | None, typer.Option("--global", help="Global descriptor.")] = None,
     weights: Annotated[str | None, typer.Option(help="Weights of its network.")] = None,
     device: Annotated[str, typer.Option(help="Where networks run: cpu or cuda.")] = "cpu",
+    dimension: Annotated[
+        int, typer.Option(min=1, max=65_536, help="Numbers in a descriptor, of the workflow descriptors.")
+    ] = 2048,
 ) -> None:
     """Tell what a workflow will take and cost on some machines, before anything is started."""
     prices = read_prices(prices_file)
@@ -99,6 +102,7 @@ def plan(
             weights=weights,
             device=device,
             planned=True,
+            dimension=dimension,
         ),
     )
     photos = len(prepared.flow.inputs.photos.gallery)

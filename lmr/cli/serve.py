@@ -36,6 +36,7 @@ def serve(
     Elsewhere than on loopback a token is needed: LMR_SERVE_TOKEN, or one that is made and printed. The token
     and the photos travel unencrypted, so put a proxy with TLS before it.
     """
+    interrupts.say("stopped; the page is served no more")
     from lmr.api.server.limits import Limits
     from lmr.api.server.serve import prepare_server
 
@@ -50,5 +51,4 @@ def serve(
     )
     out.print(Text(printable(f"open {served.url}")), soft_wrap=True)
     out.print("stop it with Ctrl-C")
-    interrupts.say("stopped; the page is served no more")
     served.run()

@@ -40,7 +40,7 @@ def price_run(root: str, usd_per_hour: float) -> bool:
     course = read_course(root)
     if course is None:
         return False
-    store_course(replace(course, usd_per_hour=usd_per_hour))
+    store_course(replace(course, root=root, usd_per_hour=usd_per_hour))  # the folder may have moved
     return store_run_page(root)
 
 
