@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from lmr import storage
 from lmr.api.calibrations import calibration_of, told_of_calibration
+from lmr.api.scoring import depth_for, published_of, scoring_of
 from lmr.api.workflows import build_workflow, load_workflow, preset
 from lmr.errors import SettingsError
 from lmr.features.extractors import (
@@ -31,6 +32,7 @@ from lmr.runtime.settings import differences, layer, parse_overrides, read_toml
 from lmr.runtime.steps import Given, Role, closure
 from lmr.steps.both import Both
 from lmr.steps.features.own_files import Vectors, check_dimensions, read_vectors
+from lmr.steps.features.own_imagined import imagined_vectors
 from lmr.steps.global_search.search import indexed_notes
 from lmr.steps.photos.generations import Recalled, recall, remember
 from lmr.steps.photos.imagined import imagined
@@ -90,8 +92,15 @@ class Choices:
         Where exact searches run: "cpu"; or "cuda", which is used where a worker has a GPU.
     prune
         First shards of everything only: a smoke test.
+    score, truth
+        Protocols that every ranking is scored by, and their ground truth where a solution is not enough.
+    dataset, published
+        Name of the photos' data set, and a file of the figures that papers print of it; None: the one that
+        comes along.
     planned
         Whether `gallery` and `queries` may be numbers of photos, and nothing is to be run.
+    dimension
+        Numbers in a descriptor, of a plan for a workflow on own descriptors.
     """
 
     out: str
@@ -116,6 +125,11 @@ class Choices:
     search_device: str = "cpu"
     prune: int | None = None
     planned: bool = False
+    dimension: int = 2048
+    score: Sequence[str] = ()
+    truth: str | None = None
+    dataset: str | None = None
+    published: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +228,7 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
     _check_weights(choices, settings)
     # Workers have other working directories than this process.
     root = storage.absolute(choices.out)
-    vectors = _vectors(choices)
+    vectors = _imagined(choices) if choices.planned and _takes_vectors(settings) else _vectors(choices)
     of_photos: tuple[str, ...] = ()
     if vectors is not None:
         if choices.prune:
@@ -236,10 +250,17 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
         )
     elif choices.solution:
         solution = solution_for(read_solution(choices.solution), photos, pruned=bool(choices.prune))
+    scoring = scoring_of(choices, photos, recognises=getattr(module, "RECOGNISES", False))
+    depth = depth_for(scoring, settings, users, len(photos.gallery))
+    if depth is not None:
+        settings = layer(settings, {"rank": {"depth": depth}})
+        told.append(f"{', '.join(scoring.whole)} score whole rankings: rank.depth = {depth:,}")
     inputs = Inputs(
         photos=photos,
         vectors=vectors,
         solution=solution,
+        protocols=scoring.protocols,
+        ground_truth=scoring.truth,
         labels=labels,
         truth=truth,
         weights=_weights(choices.weights),
@@ -278,12 +299,25 @@ def _about(workflow: str, choices: Choices, preset_name: str, base: Any) -> dict
         "started": time.strftime("%Y-%m-%d %H:%M %Z"),
         "versions": line(),
         # What settings do not say: for `lmr retry`, and by which one more photo is described as these were.
+        **({"published": published} if (published := published_of(choices)) else {}),
         "choices": {name: getattr(choices, name) for name in _REMEMBERED}
         | {name: url and storage.absolute(url) for name, url in weights.items()}
+        | _scored(choices)
         | {"workflow": storage.absolute(workflow) if workflow.endswith(".py") else workflow},
         # Arrays have no address.
         **{name: storage.absolute(url) for name, url in urls.items() if isinstance(url, str)},
     }
+
+
+def _scored(choices: Choices) -> dict[str, Any]:
+    """Return what was chosen of scoring by protocols; nothing of what was not."""
+    urls = {"truth": choices.truth, "published": choices.published}
+    chosen = {
+        "score": list(choices.score),
+        "dataset": choices.dataset,
+        **{name: url and storage.absolute(url) for name, url in urls.items()},
+    }
+    return {name: value for name, value in chosen.items() if value}
 
 
 def _check(choices: Choices) -> None:
@@ -323,6 +357,17 @@ def _photos(choices: Choices, root: str) -> tuple[Both[Photos], tuple[str, ...]]
         recall(list_photos("gallery", urls.gallery), root), recall(list_photos("queries", urls.queries), root)
     )
     return known.map(lambda recalled: recalled.photos), _news(known)
+
+
+def _takes_vectors(settings: Any) -> bool:
+    """Tell whether a workflow takes descriptors in place of photos, by its settings."""
+    return not hasattr(settings, "ingest")
+
+
+def _imagined(choices: Choices) -> Both[Vectors]:
+    """Return descriptors to plan with, as many as photos were counted."""
+    counted = Both(_counted("gallery", choices.gallery or ""), _counted("queries", choices.queries or ""))
+    return counted.map(lambda photos: imagined_vectors(photos, choices.dimension))
 
 
 def _counted(role: Role, given: str) -> Photos:

@@ -34,6 +34,10 @@ class Inputs:
         The landmarks of the queries, if known.
     calibration
         How what is measured of an answer becomes a probability, where one was given.
+    protocols
+        Names of protocols that every ranking is scored by besides.
+    ground_truth
+        What they are scored by: see `lmr.steps.results.protocols.truth_for`.
     device
         Where networks run: "cpu", "cuda".
     search_device
@@ -48,6 +52,8 @@ class Inputs:
     labels: Labels | None = None
     truth: Given | None = None
     calibration: Calibration | None = None
+    protocols: tuple[str, ...] = ()
+    ground_truth: Given | None = None
     device: str = "cpu"
     search_device: str = "cpu"
 

@@ -15,6 +15,7 @@ from lmr.steps.photos.unusable import check_photos
 from lmr.steps.probability import probability
 from lmr.steps.ranking import Ranked
 from lmr.steps.recognition.recognise import Recognised
+from lmr.steps.results.protocols import score_protocols
 from lmr.steps.results.scores import score_rankings
 from lmr.steps.results.submission import name_submission
 from lmr.steps.verification.verify import Verified
@@ -97,6 +98,14 @@ class Workflow:
             return None
         return score_rankings(self.rankings, self.inputs.solution, self.inputs.photos)
 
+    @cached_property
+    def protocol_scores(self) -> Step | None:
+        """The step that scores every ranking by protocols; None where none was asked for."""
+        inputs = self.inputs
+        if inputs.ground_truth is None or not inputs.protocols:
+            return None
+        return score_protocols(self.rankings, inputs.ground_truth, inputs.protocols, inputs.photos)
+
     @property
     def targets(self) -> list[Step]:
         """The steps to run; all others are run because these need them."""
@@ -106,5 +115,6 @@ class Workflow:
         copies = self.copies.queries if self.copies else None
         names = self.recognised.steps if self.recognised else []
         sure = [pairs, copies, self.probable]
-        ends = [self.unusable, *rankings, self.submission, *sure, self.scores, *names]
+        scores = [self.scores, self.protocol_scores]
+        ends = [self.unusable, *rankings, self.submission, *sure, *scores, *names]
         return [step for step in ends if step is not None]
