@@ -1,4 +1,4 @@
-"""The development photos as a workflow's inputs, its scores query by query, and what differences are worth."""
+"""The development photos as a workflow's inputs, scores query by query, and what differences are worth."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

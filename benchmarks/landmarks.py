@@ -59,7 +59,9 @@ def show(found: dict[str, Scores], out: Console) -> None:
     """Print the table of scores and that of paired differences, and all figures as one line of JSON."""
     first = next(iter(found))
     seeds, queries = next(iter(found[first].values())).shape
-    table = Table(title=f"mAP@100 ± standard error over {queries} queries; least to greatest of {seeds} seeds")
+    table = Table(
+        title=f"mAP@100 ± standard error over {queries} queries; least to greatest of {seeds} seeds"
+    )
     paired = Table(title=f"difference from {first}, paired by query, ± standard error")
     for one in (table, paired):
         one.add_column("after step")
@@ -77,9 +79,12 @@ def show(found: dict[str, Scores], out: Console) -> None:
             cells.append(f"{mean:.3f} ± {error:.3f}; {by_seed.min():.3f} to {by_seed.max():.3f}")
             differences.append(f"{more:+.3f} ± {more_error:.3f}")
             figures[name][stage] = {
-                **{"mean": round(mean, 4), "error": round(error, 4)},
-                **{"least": round(float(by_seed.min()), 4), "greatest": round(float(by_seed.max()), 4)},
-                **{"paired": round(more, 4), "paired_error": round(more_error, 4)},
+                "mean": round(mean, 4),
+                "error": round(error, 4),
+                "least": round(float(by_seed.min()), 4),
+                "greatest": round(float(by_seed.max()), 4),
+                "paired": round(more, 4),
+                "paired_error": round(more_error, 4),
             }
         table.add_row(retrieval.LABELS[stage], *cells)
         paired.add_row(retrieval.LABELS[stage], *differences[1:])

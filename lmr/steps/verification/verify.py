@@ -22,6 +22,7 @@ from lmr.steps.both import Both
 from lmr.steps.features.local import Extracted
 from lmr.steps.ranking import Ranked
 from lmr.steps.sizes import FEATURES_AT_ONCE, blocks, rows_per_shard
+from lmr.steps.verification.overlays import overlay_features
 from lmr.storage.arrow import Ragged, column, table
 from lmr.storage.datasets import Dataset
 from lmr.storage.mapped import stack
@@ -67,7 +68,11 @@ class Verified:
 
 
 def verify(
-    candidates: Ranked, local: Both[Extracted], images: Both[Source], settings: VerifySettings
+    candidates: Ranked,
+    local: Both[Extracted],
+    images: Both[Source],
+    settings: VerifySettings,
+    overlays: Step | None = None,
 ) -> Step:
     """Declare the verification of all candidates; a row per pair, a shard per gallery shard.
 
@@ -83,6 +88,8 @@ def verify(
         Local features and photos.
     settings
         The settings; `min_inliers` is read later, by `rerank`.
+    overlays
+        Features that are left out, of `look_for_overlays`; None leaves none out.
     """
     shards = local.gallery.source.shards
     pairs = candidates.queries * candidates.depth
@@ -103,6 +110,7 @@ def verify(
             "local_queries": Whole(local.queries.source),
             "images_gallery": Each(images.gallery),
             "images_queries": Whole(images.queries),
+            **({} if overlays is None else {"overlays": Whole(overlays)}),
         },
         shards=shards,
         role="gallery",
@@ -130,6 +138,7 @@ def verify_shard(
     local_queries: Dataset,
     images_gallery: Dataset,
     images_queries: Dataset,
+    overlays: Dataset | None = None,
 ) -> pa.Table:
     """Verify all pairs whose gallery photo lies in one shard."""
     images = images_gallery.read(shard, ["photo", "width", "height"])
@@ -143,7 +152,7 @@ def verify_shard(
     sides = np.stack([column(images, "width"), column(images, "height")], axis=1)
     offsets = np.searchsorted(column(rows, "photo"), np.arange(first, first + count + 1)).astype(np.int64)
     columns = {name: column(rows, name) for name in ("xy", "descriptor", "scale", "orientation")}
-    gallery = _features(columns, offsets, sides, settings)
+    gallery = _features(columns, offsets, sides, settings, overlays)
     # A pair's result does not depend on the others, so queries come in blocks: at a million photos a shard
     # meets ten thousand of them, whose features would take gigabytes.
     owners = stack(local_queries, "photo")
@@ -152,7 +161,7 @@ def verify_shard(
     for lo, hi in blocks(counts.tolist(), FEATURES_AT_ONCE):
         part = slice(*np.searchsorted(query_of_pair, [lo, hi]))
         pairs = np.stack([query_of_pair[part] - lo, photo[part] - first], axis=1)
-        queries = _gathered(names[lo:hi], local_queries, images_queries, settings)
+        queries = _gathered(names[lo:hi], local_queries, images_queries, settings, overlays)
         found.append(verify_pairs(queries, gallery, pairs, settings.recipe))
     return _pair_table(query, photo, found)
 
@@ -165,6 +174,7 @@ def verify_listed(
     local_queries: Dataset,
     images_gallery: Dataset,
     images_queries: Dataset,
+    overlays: Dataset | None = None,
 ) -> pa.Table:
     """Verify all pairs of a few queries at once, wherever their photos lie; rows as of `verify_shard`.
 
@@ -177,8 +187,8 @@ def verify_listed(
     names, query_of_pair = np.unique(query, return_inverse=True)
     listed, photo_of_pair = np.unique(photo, return_inverse=True)
     found = verify_pairs(
-        _gathered(names, local_queries, images_queries, settings),
-        _gathered(listed, local_gallery, images_gallery, settings),
+        _gathered(names, local_queries, images_queries, settings, overlays),
+        _gathered(listed, local_gallery, images_gallery, settings, overlays),
         np.stack([query_of_pair, photo_of_pair], axis=1),
         settings.recipe,
     )
@@ -202,7 +212,13 @@ def _pair_table(query: NDArray[Any], photo: NDArray[Any], found: Sequence[Verifi
     )
 
 
-def _gathered(photos: NDArray[np.integer[Any]], local: Dataset, images: Dataset, settings: Part) -> Features:
+def _gathered(
+    photos: NDArray[np.integer[Any]],
+    local: Dataset,
+    images: Dataset,
+    settings: Part,
+    overlays: Dataset | None,
+) -> Features:
     """Gather the features of some photos from the unpacked dataset."""
     owners = stack(local, "photo")
     starts, stops = np.searchsorted(owners, photos), np.searchsorted(owners, photos, side="right")
@@ -212,18 +228,27 @@ def _gathered(photos: NDArray[np.integer[Any]], local: Dataset, images: Dataset,
     offsets = np.concatenate([[0], np.cumsum(stops - starts)]).astype(np.int64)
     columns = {name: stack(local, name)[rows] for name in ("xy", "descriptor", "scale", "orientation")}
     sides = np.stack([stack(images, name)[photos] for name in ("width", "height")], axis=1)
-    return _features(columns, offsets, sides, settings)
+    return _features(columns, offsets, sides, settings, overlays)
 
 
 def _features(
-    columns: dict[str, NDArray[Any]], offsets: NDArray[np.int64], sides: NDArray[np.int32], settings: Part
+    columns: dict[str, NDArray[Any]],
+    offsets: NDArray[np.int64],
+    sides: NDArray[np.int32],
+    settings: Part,
+    overlays: Dataset | None,
 ) -> Features:
     """Scale coordinates to the frame in which residuals are measured, and descriptors to unit length."""
     zoom = np.minimum(1, settings.frame_side_px / np.maximum(sides.max(axis=1), 1)).astype(np.float32)
-    per_feature = np.repeat(zoom, np.diff(offsets))
+    counts = np.diff(offsets)
+    per_feature = np.repeat(zoom, counts)
+    descriptors = to_float(columns["descriptor"])
+    overlaid = overlay_features(overlays, columns["xy"], columns["descriptor"], counts, sides)
+    if overlaid.any():  # features without a descriptor are passed over
+        descriptors = np.where(overlaid[:, None], np.float32(0), descriptors)
     return Features(
         xy=(columns["xy"] * per_feature[:, None]).astype(np.float32),
-        descriptors=to_float(columns["descriptor"]),
+        descriptors=descriptors,
         offsets=offsets,
         scale=(columns["scale"] * per_feature).astype(np.float32),
         orientation=columns["orientation"].astype(np.float32),
