@@ -15,6 +15,7 @@ import argparse
 import json
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -48,9 +49,12 @@ def main() -> None:
             inputs, runs = development_inputs(variant), []
             for seed in range(options.seeds):
                 flow = retrieval.build(inputs, variant.settings({"index": {"seed": seed}}))
+                started, spent = time.perf_counter(), time.process_time()
                 runs.append(scored(flow, root, options.workers))
+                wall, own = time.perf_counter() - started, time.process_time() - spent
                 ends = {stage: round(float(values.mean()), 4) for stage, values in runs[-1].items()}
-                print(f"{name}, seed {seed}: {ends}", file=sys.stderr, flush=True)
+                took = f"{wall:.0f} s by the clock, {own:.0f} s of this process"
+                print(f"{name}, seed {seed}: {ends}; {took}", file=sys.stderr, flush=True)
             found[name] = {stage: np.stack([run[stage] for run in runs]) for stage in runs[0]}
     show(found, Console(width=140))
 
