@@ -28,6 +28,7 @@ from lmr.steps.local_search.votes import SearchSettings, search
 from lmr.steps.photos.duplicates import DuplicateSettings, find_copies, group_copies, keep_one
 from lmr.steps.photos.ingest import IngestSettings, ingest
 from lmr.steps.photos.web import WebSettings
+from lmr.steps.verification.overlays import OverlaySettings, look_for_overlays
 from lmr.steps.verification.rerank import rerank
 from lmr.steps.verification.verify import Verified, VerifySettings, verify
 from lmr.steps.workflow import Inputs, Workflow
@@ -44,6 +45,7 @@ class RetrievalSettings:
     index: IndexSettings = field(default_factory=IndexSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     asmk: AsmkSettings = field(default_factory=AsmkSettings)
+    overlays: OverlaySettings = field(default_factory=OverlaySettings)
     verify: VerifySettings = field(default_factory=VerifySettings)
     describe: DescribeSettings = field(default_factory=DescribeSettings)
     neighbours: NeighbourSettings = field(default_factory=NeighbourSettings)
@@ -103,10 +105,13 @@ def build(inputs: Inputs, settings: RetrievalSettings) -> Workflow:
     described = extract_global(images, local, settings.describe, inputs)
 
     # 1 local search
-    candidates = search(images.queries, local, settings.search, settings.index, settings.asmk)
+    overlays = look_for_overlays(
+        local.gallery, images, settings.overlays, frame_side_px=settings.verify.frame_side_px
+    )
+    candidates = search(images.queries, local, settings.search, settings.index, settings.asmk, overlays)
 
     # 2 spatial verification
-    pairs = verify(candidates, local, images, settings.verify)
+    pairs = verify(candidates, local, images, settings.verify, overlays)
     verified = rerank(candidates, pairs, settings.verify)
 
     # 3 global search with database-side augmentation

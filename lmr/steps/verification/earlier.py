@@ -26,7 +26,12 @@ OF = "pairs_of"
 
 
 def photos_of_pairs(
-    shard: int, settings: Part, revision: int, gallery: Mapping[str, Dataset], queries: Mapping[str, Dataset]
+    shard: int,
+    settings: Part,
+    revision: int,
+    gallery: Mapping[str, Dataset],
+    queries: Mapping[str, Dataset],
+    overlays: Dataset | None = None,
 ) -> dict[str, Any]:
     """Return what the pairs of a shard are made of, so that equal values mean equal pairs.
 
@@ -38,14 +43,17 @@ def photos_of_pairs(
         How pairs are verified.
     gallery, queries
         The datasets of photos and of local features.
+    overlays
+        Features that are left out; None leaves none out.
 
     Returns
     -------
-    The digest of the settings; the gallery's generation and shard; the queries' generations, in order.
+    The digest of the settings and of what is left out; the gallery's generation and shard; the queries'
+    generations, in order.
     """
     parts = [_parts(dataset) for dataset in queries.values()]
     return {
-        "settings": digest([settings, revision]),
+        "settings": digest([settings, revision, *([overlays.fingerprint] if overlays else [])]),
         "gallery": [_located(dataset, shard) for dataset in gallery.values()],
         "queries": [list(generation) for generation in zip(*parts, strict=True)],
     }

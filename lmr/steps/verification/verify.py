@@ -23,6 +23,7 @@ from lmr.steps.features.local import Extracted
 from lmr.steps.ranking import Ranked
 from lmr.steps.sizes import FEATURES_AT_ONCE, blocks, rows_per_shard
 from lmr.steps.verification.earlier import OF, photos_of_pairs, take_over
+from lmr.steps.verification.overlays import overlay_features
 from lmr.storage.arrow import Ragged, column, table, with_facts
 from lmr.storage.datasets import Dataset
 from lmr.storage.earlier import Earlier
@@ -70,7 +71,11 @@ class Verified:
 
 
 def verify(
-    candidates: Ranked, local: Both[Extracted], images: Both[Source], settings: VerifySettings
+    candidates: Ranked,
+    local: Both[Extracted],
+    images: Both[Source],
+    settings: VerifySettings,
+    overlays: Step | None = None,
 ) -> Step:
     """Declare the verification of all candidates; a row per pair, a shard per gallery shard.
 
@@ -86,6 +91,8 @@ def verify(
         Local features and photos.
     settings
         The settings; `min_inliers` is read later, by `rerank`.
+    overlays
+        Features that are left out, of `look_for_overlays`; None leaves none out.
     """
     shards = local.gallery.source.shards
     pairs = candidates.queries * candidates.depth
@@ -107,6 +114,7 @@ def verify(
             "local_queries": Whole(local.queries.source),
             "images_gallery": Each(images.gallery),
             "images_queries": Whole(images.queries),
+            **({} if overlays is None else {"overlays": Whole(overlays)}),
         },
         shards=shards,
         role="gallery",
@@ -134,6 +142,7 @@ def verify_shard(
     local_queries: Dataset,
     images_gallery: Dataset,
     images_queries: Dataset,
+    overlays: Dataset | None = None,
     earlier: Earlier | None = None,
 ) -> pa.Table:
     """Verify all pairs whose gallery photo lies in one shard, but for those that were verified before."""
@@ -148,13 +157,14 @@ def verify_shard(
         REVISION,
         {"images": images_gallery, "local": local_gallery},
         {"images": images_queries, "local": local_queries},
+        overlays,
     )
     known, taken = take_over(earlier, shard, of, query, photo)
     new = np.setdiff1d(np.arange(len(query)), known)
     if taken is None or len(new):
         rows = local_gallery.read(shard, ["photo", *_names(settings)])
         queries = local_queries, images_queries
-        made = _verified(query[new], photo[new], images, rows, *queries, settings)
+        made = _verified(query[new], photo[new], images, rows, *queries, settings, overlays)
         if taken is None:
             return with_facts(made, {OF: of})
         taken = pa.concat_tables([taken, made])
@@ -170,6 +180,7 @@ def _verified(
     local_queries: Dataset,
     images_queries: Dataset,
     settings: Part,
+    overlays: Dataset | None,
 ) -> pa.Table:
     """Verify pairs with photos of one gallery shard, given its photos and their features."""
     first, count = int(column(images, "photo")[0]), len(images)
@@ -177,7 +188,7 @@ def _verified(
     sides = np.stack([column(images, "width"), column(images, "height")], axis=1)
     offsets = np.searchsorted(column(rows, "photo"), np.arange(first, first + count + 1)).astype(np.int64)
     columns = {name: column(rows, name) for name in _names(settings)}
-    gallery = _features(columns, offsets, sides, settings)
+    gallery = _features(columns, offsets, sides, settings, overlays)
     # A pair's result does not depend on the others, so queries come in blocks: at a million photos a shard
     # meets ten thousand of them, whose features would take gigabytes.
     owners = stack(local_queries, "photo")
@@ -186,7 +197,7 @@ def _verified(
     for lo, hi in blocks(counts.tolist(), FEATURES_AT_ONCE):
         part = slice(*np.searchsorted(query_of_pair, [lo, hi]))
         pairs = np.stack([query_of_pair[part] - lo, photo[part] - first], axis=1)
-        queries = _gathered(names[lo:hi], local_queries, images_queries, settings)
+        queries = _gathered(names[lo:hi], local_queries, images_queries, settings, overlays)
         found.append(verify_pairs(queries, gallery, pairs, settings.recipe))
     return _pair_table(query, photo, found)
 
@@ -199,6 +210,7 @@ def verify_listed(
     local_queries: Dataset,
     images_gallery: Dataset,
     images_queries: Dataset,
+    overlays: Dataset | None = None,
 ) -> pa.Table:
     """Verify all pairs of a few queries at once, wherever their photos lie; rows as of `verify_shard`.
 
@@ -211,8 +223,8 @@ def verify_listed(
     names, query_of_pair = np.unique(query, return_inverse=True)
     listed, photo_of_pair = np.unique(photo, return_inverse=True)
     found = verify_pairs(
-        _gathered(names, local_queries, images_queries, settings),
-        _gathered(listed, local_gallery, images_gallery, settings),
+        _gathered(names, local_queries, images_queries, settings, overlays),
+        _gathered(listed, local_gallery, images_gallery, settings, overlays),
         np.stack([query_of_pair, photo_of_pair], axis=1),
         settings.recipe,
     )
@@ -236,14 +248,20 @@ def _pair_table(query: NDArray[Any], photo: NDArray[Any], found: Sequence[Verifi
     )
 
 
-def _gathered(photos: NDArray[np.integer[Any]], local: Dataset, images: Dataset, settings: Part) -> Features:
+def _gathered(
+    photos: NDArray[np.integer[Any]],
+    local: Dataset,
+    images: Dataset,
+    settings: Part,
+    overlays: Dataset | None,
+) -> Features:
     """Gather the features of some photos from the unpacked dataset."""
     owners = stack(local, "photo")
     starts, stops = np.searchsorted(owners, photos), np.searchsorted(owners, photos, side="right")
     offsets = np.concatenate([[0], np.cumsum(stops - starts)]).astype(np.int64)
     columns = {name: _joined(stack(local, name), starts, stops) for name in _names(settings)}
     sides = np.stack([stack(images, name)[photos] for name in ("width", "height")], axis=1)
-    return _features(columns, offsets, sides, settings)
+    return _features(columns, offsets, sides, settings, overlays)
 
 
 def _names(settings: Part) -> tuple[str, ...]:
@@ -261,20 +279,29 @@ def _joined(
 
 
 def _features(
-    columns: dict[str, NDArray[Any]], offsets: NDArray[np.int64], sides: NDArray[np.int32], settings: Part
+    columns: dict[str, NDArray[Any]],
+    offsets: NDArray[np.int64],
+    sides: NDArray[np.int32],
+    settings: Part,
+    overlays: Dataset | None,
 ) -> Features:
     """Scale coordinates to the frame in which residuals are measured."""
     zoom = np.minimum(1, settings.frame_side_px / np.maximum(sides.max(axis=1), 1)).astype(np.float32)
-    per_feature = np.repeat(zoom, np.diff(offsets))
+    counts = np.diff(offsets)
+    per_feature = np.repeat(zoom, counts)
     stored = columns["descriptor"]
+    # Bytes are compared as they are; what takes more is made floats here, once for all pairs.
+    descriptors = stored if stored.dtype.itemsize == 1 else to_float(stored)
+    overlaid = overlay_features(overlays, columns["xy"], stored, counts, sides)
+    if overlaid.any():  # features without a descriptor are passed over
+        descriptors = np.where(overlaid[:, None], descriptors.dtype.type(0), descriptors)
     weak = {}
     if "scale" in columns:
         weak["scale"] = (columns["scale"] * per_feature).astype(np.float32)
         weak["orientation"] = columns["orientation"].astype(np.float32)
     return Features(
         xy=(columns["xy"] * per_feature[:, None]).astype(np.float32),
-        # Bytes are compared as they are; what takes more is made floats here, once for all pairs.
-        descriptors=stored if stored.dtype.itemsize == 1 else to_float(stored),
+        descriptors=descriptors,
         offsets=offsets,
         frame=(sides * zoom[:, None]).astype(np.float32) if settings.evidence else None,
         **weak,
