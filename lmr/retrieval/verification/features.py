@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ class Features:
     """
 
     xy: NDArray[np.float32]
-    descriptors: NDArray[np.float32 | np.uint8 | np.int8]
+    descriptors: NDArray[Any]
     offsets: NDArray[np.int64]
     scale: NDArray[np.float32] | None = None
     orientation: NDArray[np.float32] | None = None
