@@ -228,8 +228,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pairs", type=int, default=200, help="pairs for everything but the slow recipe")
-    parser.add_argument("--recipe-pairs", type=int, default=80, help="of them, pairs for DELF's recipe")
-    parser.add_argument("--contest-pairs", type=int, default=10_000, help="pairs of the contest's task")
+    parser.add_argument(
+        "--recipe-pairs", type=int, default=80, help="of them, pairs for DELF's recipe; 0: none"
+    )
+    parser.add_argument(
+        "--contest-pairs", type=int, default=10_000, help="pairs of the contest's task; 0: none"
+    )
     parser.add_argument("--per-landmark", type=int, default=4, help="photos of each landmark")
     parser.add_argument(
         "--estimators", action="store_true", help="also compare estimators on the same matches"
@@ -240,11 +244,11 @@ def main() -> None:
     with threadpool_limits(1):
         photos, landmarks = read_photos(folder, args.per_landmark)
         pairs, same = choose_pairs(landmarks, args.pairs, np.random.default_rng(0))
-        some = slice(0, args.recipe_pairs)
+        some = slice(0, args.recipe_pairs or args.pairs)
         print(
             f"{len(photos)} photos of {len(set(landmarks))} landmarks; {len(pairs)} pairs, half of one each"
         )
-        print(f"\n{'':44}pairs/s   ms/pair   AUC of all   AUC of the first {args.recipe_pairs}")
+        print(f"\n{'':44}pairs/s   ms/pair   AUC of all   AUC of the first {some.stop}")
         result: dict[str, Any] = {}
 
         def line(name: str, inliers: NDArray[Any], taken: float) -> None:
