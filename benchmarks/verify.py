@@ -228,12 +228,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pairs", type=int, default=200, help="pairs for everything but the slow recipe")
-    parser.add_argument(
-        "--recipe-pairs", type=int, default=80, help="of them, pairs for DELF's recipe; 0: none"
-    )
-    parser.add_argument(
-        "--contest-pairs", type=int, default=10_000, help="pairs of the contest's task; 0: none"
-    )
+    parser.add_argument("--recipe-pairs", type=int, default=80, help="of them, pairs for DELF's recipe, or 0")
+    parser.add_argument("--contest-pairs", type=int, default=10_000, help="pairs of the contest's task, or 0")
     parser.add_argument("--per-landmark", type=int, default=4, help="photos of each landmark")
     parser.add_argument(
         "--estimators", action="store_true", help="also compare estimators on the same matches"
