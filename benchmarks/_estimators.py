@@ -20,7 +20,12 @@ Photo = dict[str, NDArray[np.float32]]
 
 
 def separation(inliers: NDArray[Any], same: NDArray[np.bool_]) -> float:
-    """Area under the ROC curve of the counts: same landmark against different, ties by half."""
+    """Area under the ROC curve of the counts: same landmark against different, ties by half.
+
+    Of several counts (seeds, pairs) the mean of the areas.
+    """
+    if inliers.ndim == 2:
+        return float(np.mean([separation(one, same) for one in inliers]))
     different = np.sort(inliers[~same])
     below, up_to = (np.searchsorted(different, inliers[same], side) for side in ("left", "right"))
     return float((below + up_to).mean() / 2 / len(different))
