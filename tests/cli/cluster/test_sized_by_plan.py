@@ -19,7 +19,7 @@ SHARDS = 4
 
 @pytest.mark.cluster
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_group_is_sized_by_the_plan_before_the_first_task_ends(home, moto_aws, tmp_path):
     up("--cpu", 1, "--limit-per-hour", 60, "--yes")
     tls, calls, rates = home / ".lmr" / "push", tmp_path / "calls", tmp_path / "rates.json"
