@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -210,9 +210,9 @@ def _parts(engine: Engine, gallery: Descriptors) -> Iterator[_Part]:
 
 def _name_of(gallery: Descriptors) -> tuple[object, ...] | None:
     """Return what names a mapped file's content; None for other arrays, of which nothing may stay."""
-    array: Any = gallery
+    array, base = gallery, cast("Any", gallery).base
     # A part of a mapped array knows its file, and not where in it the part begins.
-    if not (isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.filename):
+    if not (isinstance(array, np.memmap) and isinstance(base, mmap.mmap) and array.filename):
         return None
     try:
         about = os.stat(array.filename)
