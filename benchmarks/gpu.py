@@ -153,7 +153,7 @@ def _local_difference(ours: list[Any], theirs: list[Any]) -> dict[str, float]:
 
 def knn(engine: Engine, small: bool, seconds: float) -> dict[str, Any]:
     """Make the kNN graph of a million photos as a run's tasks do, from a mapped file; for so long at most."""
-    count = 20_000 if small else 1_000_000
+    count = 5_000 if small else 1_000_000
     with tempfile.TemporaryDirectory() as folder:
         vectors(count, 3).tofile(Path(folder) / "values")
         gallery = np.memmap(Path(folder) / "values", np.float16, mode="r", shape=(count, DIMENSION))

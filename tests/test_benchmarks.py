@@ -97,3 +97,13 @@ def test_the_rehearsal_projects_the_contest_from_what_it_measured():
     assert projected["unknown"] == []
     assert projected["all_core_hours"] == pytest.approx(sum(projected["core_hours"].values()))
     assert "search" in projected["lower_bounds"]
+
+
+@pytest.mark.slow
+def test_the_script_for_a_gpu_runs_to_its_end_on_cpus():
+    done = start("gpu.py", "--device", "cpu", "--small", "--parts", "search", "knn", OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
+    line = json.loads(done.stdout.splitlines()[-1])
+    assert len(line["search"]) == 4
+    assert all(one["same"] for one in line["search"])
+    assert line["knn"][0]["done"] == line["knn"][0]["photos"] == 5_000
