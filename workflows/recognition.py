@@ -66,7 +66,11 @@ PRESETS = {
     # Chosen on development photos (docs/results/recognition.md).
     "vlad": RecognitionSettings(),
     "gem": RecognitionSettings(describe=DescribeSettings(descriptor="gem")),
-    "lite0": RecognitionSettings(describe=DescribeSettings(descriptor="lite0")),
+    # How many photos speak: by cross-validation over landmarks.
+    "lite0": RecognitionSettings(
+        describe=DescribeSettings(descriptor="lite0"),
+        recognise=RecogniseSettings(neighbours=1, candidates=1),
+    ),
 }
 
 LABELS = {"search": "1 local search", "verify": "2 spatial verification", "rank": "3 global search"}
