@@ -124,7 +124,7 @@ def depth_for(
     """Return how long rankings must be for the protocols; None where they are long enough, or were chosen."""
     rank = getattr(settings, "rank", None)
     chosen = any("depth" in (some.get("rank") or {}) for some in users)
-    if not scoring.whole or chosen or not hasattr(rank, "depth"):
+    if not scoring.whole or chosen or rank is None or not hasattr(rank, "depth"):
         return None
     depth = min(gallery, DEEPEST)
     return depth if depth > rank.depth else None
