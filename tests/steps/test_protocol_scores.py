@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import lmr
-from lmr.api.prepare import Choices
 from lmr.api.scoring import published_of
 from lmr.cli.protocol_tables import protocol_tables
 from lmr.errors import LmrError, SettingsError
@@ -211,7 +210,7 @@ def test_the_command_line_scores_and_prints(files, tmp_path):
 
 def test_a_data_set_that_is_known_has_figures_that_come_along():
     for name in ("revisited-oxford", "revisited-paris"):
-        figures = published_of(Choices(out="run", dataset=name))
+        figures = published_of(name, None)
         assert len({one["method"] for one in figures}) >= 8
         assert all(one["paper"] and one["source"] for one in figures)
-    assert published_of(Choices(out="run", dataset="somebody's")) == []
+    assert published_of("somebody's", None) == []
