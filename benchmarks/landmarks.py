@@ -1,9 +1,14 @@
-"""The whole workflow on real photos: mAP@100, seconds and memory per step, 1 worker against 2.
+"""How good each choice of features is on the development photos: mAP@100 after each step.
 
-    python benchmarks/landmarks.py [--global vlad|gem] [--workers 1 2] [--prune N]
+    python benchmarks/landmarks.py [--variants lite0 vlad mobilenet lite0+xfeat] [--seeds 5] [--out FOLDER]
 
-Reads the development photos where they lie. Each number of workers starts from nothing; a second run of the
-same command shows what resuming costs.
+The first variant is the one that the others are compared with. Steps 1 and 2 hang on the seed of the local
+index, so each variant runs with several: scores are means over them, with the least and the greatest.
+Standard errors are those of the mean over queries, of each query's mean over seeds. Differences are paired,
+query by query.
+
+All runs share a folder, so that photos are read and described once. Reads the development photos where they
+lie; the settings were chosen on these same photos. Times are those of `benchmarks/landmarks_workers.py`.
 """
 
 import argparse
@@ -12,104 +17,85 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from _shared import shared
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from lmr.api.progress import ProgressBars
-from lmr.cli import tables
-from lmr.cluster.client import Where
-from lmr.scheduler.run import run
-from lmr.steps.both import Both
-from lmr.steps.features.weights import Weights
-from lmr.steps.inputs import Inputs
-from lmr.steps.photos.listing import list_photos
-from lmr.steps.results.datasets import RunDatasets
-from lmr.steps.results.files import read_scores
-from lmr.steps.results.report import costs_of
-from lmr.steps.results.scores import read_solution, solution_for
-
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from _development import VARIANTS, development_inputs, mean_error, scored
+
 from workflows import retrieval
 
-if TYPE_CHECKING:
-    from lmr.evaluation.report import StepCost
+Scores = dict[str, NDArray[np.float64]]
+"""AP@100 (seeds, queries) by stage."""
 
 
 def main() -> None:
-    """Run the benchmark."""
+    """Run the benchmark; the last line is JSON."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    kinds = ["vlad", "triangulation", "gem"]
-    parser.add_argument("--global", dest="descriptor", choices=kinds, default="vlad")
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--prune", type=int, help="only the first N shards of gallery and queries")
-    parser.add_argument("--out", help="keep the runs in this folder (default: a temporary one)")
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--seeds", type=int, default=5, help="seeds of the local index, from 0 on")
+    parser.add_argument("--workers", type=int, default=1, help="worker processes; 0: this process")
+    parser.add_argument("--out", help="the runs' folder; kept, and used again (default: a temporary one)")
     options = parser.parse_args()
-    out = Console(width=110)
-    photos = shared("data/landmarks")
-    settings = retrieval.PRESETS[options.descriptor]
-    listed = Both(
-        list_photos("gallery", str(photos / "gallery")), list_photos("queries", str(photos / "query"))
-    )
-    if options.prune:
-        count = options.prune * settings.ingest.photos_per_shard
-        listed = listed.map(lambda some: some.first(count))
-    truth = read_solution(str(photos / "retrieval_solution.csv"))
-    weights = None
-    if options.descriptor == "gem":
-        weights = Weights.of(str(shared("weights/mobilenet_v2_imagenet.pth")))
-    inputs = Inputs(
-        photos=listed,
-        solution=solution_for(truth, listed, pruned=bool(options.prune)),
-        weights=weights,
-    )
-    flow = retrieval.build(inputs, settings)
-    figures: dict[str, object] = {
-        "descriptor": options.descriptor,
-        "gallery": len(listed.gallery),
-        "queries": len(listed.queries),
-    }
-    walls: dict[int, float] = {}
-    costs_by_workers: dict[int, list[StepCost]] = {}
+    found: dict[str, Scores] = {}
     with tempfile.TemporaryDirectory() as temporary:
-        for workers in options.workers:
-            root = str(Path(options.out or temporary) / f"{options.descriptor}-{workers}")
-            with ProgressBars(out) as bars:
-                started = time.perf_counter()
-                run(flow.targets, root, Where(workers=workers), bars)
-                walls[workers] = time.perf_counter() - started
-            finished = RunDatasets.of(flow, root, settings)
-            scores = read_scores(finished)
-            costs_by_workers[workers] = costs_of(finished.steps)
-            started = time.perf_counter()
-            again = run(flow.targets, root, Where(workers=workers), ProgressBars(out))
-            resumed = time.perf_counter() - started
-            if again.summaries:
-                raise SystemExit("the resumed run made shards again")
-            figures[f"scores_{workers}"] = {name: round(score, 4) for name, score in scores.items()}
-    table = Table(title="seconds of all tasks and peak memory of one, by number of workers")
-    table.add_column("step")
-    for workers in options.workers:
-        table.add_column(f"{workers}: seconds", justify="right")
-        table.add_column("peak", justify="right")
-    for costs in zip(*costs_by_workers.values(), strict=True):
-        cells = [(f"{c.seconds:.1f}", tables.bytes_text(c.peak_memory_bytes)) for c in costs]
-        table.add_row(costs[0].step, *(cell for pair in cells for cell in pair))
+        for name in options.variants:
+            variant, root = VARIANTS[name], options.out or temporary
+            inputs, runs = development_inputs(variant), []
+            for seed in range(options.seeds):
+                flow = retrieval.build(inputs, variant.settings({"index": {"seed": seed}}))
+                started, spent = time.perf_counter(), time.process_time()
+                runs.append(scored(flow, root, options.workers))
+                wall, own = time.perf_counter() - started, time.process_time() - spent
+                ends = {stage: round(float(values.mean()), 4) for stage, values in runs[-1].items()}
+                took = f"{wall:.0f} s by the clock, {own:.0f} s of this process"
+                print(f"{name}, seed {seed}: {ends}; {took}", file=sys.stderr, flush=True)
+            found[name] = {stage: np.stack([run[stage] for run in runs]) for stage in runs[0]}
+    show(found, Console(width=140))
+
+
+def show(found: dict[str, Scores], out: Console) -> None:
+    """Print the table of scores and that of paired differences, and all figures as one line of JSON."""
+    first = next(iter(found))
+    seeds, queries = next(iter(found[first].values())).shape
+    table = Table(
+        title=f"mAP@100 ± standard error over {queries} queries; least to greatest of {seeds} seeds"
+    )
+    paired = Table(title=f"difference from {first}, paired by query, ± standard error")
+    for one in (table, paired):
+        one.add_column("after step")
+    for name in found:
+        table.add_column(name, justify="right")
+    for name in list(found)[1:]:
+        paired.add_column(name, justify="right")
+    figures: dict[str, dict[str, dict[str, float]]] = {name: {} for name in found}
+    for stage in found[first]:
+        cells, differences = [], []
+        for name, scores in found.items():
+            by_seed, by_query = scores[stage].mean(axis=1), scores[stage].mean(axis=0)
+            mean, error = mean_error(by_query)
+            more, more_error = mean_error(by_query - found[first][stage].mean(axis=0))
+            cells.append(f"{mean:.3f} ± {error:.3f}; {by_seed.min():.3f} to {by_seed.max():.3f}")
+            differences.append(f"{more:+.3f} ± {more_error:.3f}")
+            figures[name][stage] = {
+                "mean": round(mean, 4),
+                "error": round(error, 4),
+                "least": round(float(by_seed.min()), 4),
+                "greatest": round(float(by_seed.max()), 4),
+                "paired": round(more, 4),
+                "paired_error": round(more_error, 4),
+            }
+        table.add_row(retrieval.LABELS[stage], *cells)
+        paired.add_row(retrieval.LABELS[stage], *differences[1:])
     out.print(table)
-    out.print(tables.scores_table(scores, flow.labels))
-    first, last = options.workers[0], options.workers[-1]
-    figures |= {
-        "wall_seconds": {str(w): round(s, 1) for w, s in walls.items()},
-        "speedup": round(walls[first] / walls[last], 2),
-        "resumed_seconds": round(resumed, 2),
-        "peak_bytes": max(c.peak_memory_bytes for costs in costs_by_workers.values() for c in costs),
-        "same_scores": len({json.dumps(figures[f"scores_{w}"]) for w in options.workers}) == 1,
-    }
-    print(json.dumps(figures))
+    if len(found) > 1:
+        out.print(paired)
+    print(json.dumps({"seeds": seeds, "queries": queries, "scores": figures}))
 
 
 if __name__ == "__main__":

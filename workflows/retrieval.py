@@ -28,6 +28,7 @@ from lmr.steps.local_search.votes import SearchSettings, search
 from lmr.steps.photos.duplicates import DuplicateSettings, find_copies, group_copies, keep_one
 from lmr.steps.photos.ingest import IngestSettings, ingest
 from lmr.steps.photos.web import WebSettings
+from lmr.steps.verification.overlays import OverlaySettings, look_for_overlays
 from lmr.steps.verification.rerank import rerank
 from lmr.steps.verification.verify import Verified, VerifySettings, verify
 from lmr.steps.workflow import Inputs, Workflow
@@ -35,7 +36,7 @@ from lmr.steps.workflow import Inputs, Workflow
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievalSettings:
-    """Settings of every step; the defaults are calibrated on development photos for the embedded features."""
+    """Settings of every step; the defaults are calibrated on development photos for RootSIFT and VLAD."""
 
     ingest: IngestSettings = field(default_factory=IngestSettings)
     web: WebSettings = field(default_factory=WebSettings)
@@ -44,6 +45,7 @@ class RetrievalSettings:
     index: IndexSettings = field(default_factory=IndexSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     asmk: AsmkSettings = field(default_factory=AsmkSettings)
+    overlays: OverlaySettings = field(default_factory=OverlaySettings)
     verify: VerifySettings = field(default_factory=VerifySettings)
     describe: DescribeSettings = field(default_factory=DescribeSettings)
     neighbours: NeighbourSettings = field(default_factory=NeighbourSettings)
@@ -57,16 +59,17 @@ class RetrievalSettings:
 
 PRESETS = {
     # Calibrated on development photos (docs/results/quality.md); the option --global chooses between them.
-    "vlad": RetrievalSettings(),
-    "triangulation": RetrievalSettings(describe=DescribeSettings(descriptor="triangulation", words=32)),
-    "gem": RetrievalSettings(
-        describe=DescribeSettings(descriptor="gem"),
+    # The first is what everybody gets; where its weights are not installed it is "vlad".
+    "lite0": RetrievalSettings(
+        describe=DescribeSettings(descriptor="lite0"),
         expand=ExpandSettings(vote_weight=0.3),
         graph=GraphSettings(neighbours=20),
         diffuse=DiffuseSettings(start="regions", starts=20, weight=0.15),
     ),
-    "lite0": RetrievalSettings(
-        describe=DescribeSettings(descriptor="lite0"),
+    "vlad": RetrievalSettings(),
+    "triangulation": RetrievalSettings(describe=DescribeSettings(descriptor="triangulation", words=32)),
+    "gem": RetrievalSettings(
+        describe=DescribeSettings(descriptor="gem"),
         expand=ExpandSettings(vote_weight=0.3),
         graph=GraphSettings(neighbours=20),
         diffuse=DiffuseSettings(start="regions", starts=20, weight=0.15),
@@ -102,10 +105,13 @@ def build(inputs: Inputs, settings: RetrievalSettings) -> Workflow:
     described = extract_global(images, local, settings.describe, inputs)
 
     # 1 local search
-    candidates = search(images.queries, local, settings.search, settings.index, settings.asmk)
+    overlays = look_for_overlays(
+        local.gallery, images, settings.overlays, frame_side_px=settings.verify.frame_side_px
+    )
+    candidates = search(images.queries, local, settings.search, settings.index, settings.asmk, overlays)
 
     # 2 spatial verification
-    pairs = verify(candidates, local, images, settings.verify)
+    pairs = verify(candidates, local, images, settings.verify, overlays)
     verified = rerank(candidates, pairs, settings.verify)
 
     # 3 global search with database-side augmentation

@@ -15,16 +15,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmr import storage
+from lmr.api.calibrations import calibration_of, told_of_calibration
 from lmr.api.scoring import depth_for, published_of, scoring_of
 from lmr.api.workflows import build_workflow, load_workflow, preset
 from lmr.errors import SettingsError
-from lmr.features.extractors import is_own, recommended, without_weights
+from lmr.features.extractors import (
+    global_kinds,
+    is_own,
+    local_kinds,
+    recommended,
+    with_weights,
+    without_weights,
+)
 from lmr.runtime.finish import Finalizer
 from lmr.runtime.settings import differences, layer, parse_overrides, read_toml
 from lmr.runtime.steps import Given, Role, closure
 from lmr.steps.both import Both
 from lmr.steps.features.own_files import Vectors, check_dimensions, read_vectors
 from lmr.steps.features.own_imagined import imagined_vectors
+from lmr.steps.global_search.search import indexed_notes
 from lmr.steps.photos.generations import Recalled, recall, remember
 from lmr.steps.photos.imagined import imagined
 from lmr.steps.photos.listing import PHOTOS_PER_SHARD, Photos, list_photos
@@ -39,6 +48,8 @@ from lmr.versions import line
 __all__ = ["Choices", "Prepared", "prepare"]
 
 _DEVICE = re.compile(r"cpu|cuda(:\d{1,3})?")
+_SEARCH_DEVICE = re.compile("cpu|cuda")
+_REMEMBERED = ("local", "descriptor", "device", "search_device", "prune")
 _MOST_PHOTOS = 100_000_000
 
 
@@ -73,8 +84,12 @@ class Choices:
         Kind of the local features, and the weights of their network.
     descriptor, weights
         Kind of the global descriptor, and the weights of its network.
+    calibration
+        File that `lmr calibrate` wrote, or what it holds: each answer gets a probability. None: none.
     device
         Where networks run: "cpu" or "cuda".
+    search_device
+        Where exact searches run: "cpu"; or "cuda", which is used where a worker has a GPU.
     prune
         First shards of everything only: a smoke test.
     score, truth
@@ -105,7 +120,9 @@ class Choices:
     local_weights: str | None = None
     descriptor: str | None = None
     weights: str | None = None
+    calibration: str | Mapping[str, Any] | None = None
     device: str = "cpu"
+    search_device: str = "cpu"
     prune: int | None = None
     planned: bool = False
     dimension: int = 2048
@@ -196,7 +213,9 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
         choices.settings or {},
         parse_overrides(choices.overrides),
     )
-    base = preset(module, choices.preset or _preset_of(module, descriptor))
+    chosen, news = (choices.preset, None) if choices.preset else _preset_of(module, _descriptor_of(users))
+    told += [news] if news else []
+    base = preset(module, chosen)
     if choices.preset is not None:
         told.append(f"preset {choices.preset} sets {_listed(differences(base)) or 'nothing'}")
     settings = layer(base, *users)
@@ -206,6 +225,7 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
         flat = {f"{group}.{k}": v for group, fields in fitting.items() for k, v in fields.items()}
         extractor = getattr(getattr(settings, "local", None), "features", descriptor)
         told.append(f"calibrated for {extractor}: {_listed(flat)}")
+    _check_weights(choices, settings)
     # Workers have other working directories than this process.
     root = storage.absolute(choices.out)
     vectors = _imagined(choices) if choices.planned and _takes_vectors(settings) else _vectors(choices)
@@ -252,11 +272,17 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
         truth=truth,
         weights=_weights(choices.weights),
         local_weights=_weights(choices.local_weights),
+        calibration=calibration_of(choices.calibration),
         device=choices.device,
+        search_device=choices.search_device,
     )
+    flow = build_workflow(module, inputs, settings)
+    if choices.search_device != "cpu":
+        told += indexed_notes(flow.targets)
+    told += told_of_calibration(flow, settings)
     return Prepared(
         name=Path(workflow).stem,
-        flow=build_workflow(module, inputs, settings),
+        flow=flow,
         settings=settings,
         root=root,
         news=(*told, *of_photos),
@@ -285,7 +311,7 @@ def _about(workflow: str, choices: Choices, preset_name: str, base: Any) -> dict
             if (published := published_of(choices.dataset, choices.published))
             else {}
         ),
-        "choices": {name: getattr(choices, name) for name in ("local", "descriptor", "device", "prune")}
+        "choices": {name: getattr(choices, name) for name in _REMEMBERED}
         | {name: url and storage.absolute(url) for name, url in weights.items()}
         | _scored(choices)
         | {"workflow": storage.absolute(workflow) if workflow.endswith(".py") else workflow},
@@ -318,8 +344,9 @@ def _check(choices: Choices) -> None:
             raise SettingsError(
                 f"{name} is no text", got=repr(value)[:100], fix="give a name, a path or a URL"
             )
-    if not (isinstance(choices.device, str) and _DEVICE.fullmatch(choices.device)):
-        raise SettingsError("there is no such device", got=repr(choices.device)[:100], fix="give cpu or cuda")
+    for device, known in ((choices.device, _DEVICE), (choices.search_device, _SEARCH_DEVICE)):
+        if not (isinstance(device, str) and known.fullmatch(device)):
+            raise SettingsError("there is no such device", got=repr(device)[:100], fix="give cpu or cuda")
     prune = choices.prune
     if prune is not None and (isinstance(prune, bool) or not isinstance(prune, int) or prune < 1):
         raise SettingsError("prune is no number of shards", got=repr(prune)[:100], fix="give 1 or more")
@@ -424,12 +451,44 @@ def _news(known: Both[Recalled]) -> tuple[str, ...]:
     return (*left_out, *(recalled.news for recalled in known.values() if recalled.news))
 
 
-def _preset_of(module: ModuleType, descriptor: str | None) -> str | None:
-    """Return the preset of a global descriptor: its own, or that of networks."""
-    if descriptor is None or descriptor in module.PRESETS:
-        return descriptor
+def _check_weights(choices: Choices, settings: Any) -> None:
+    """Refuse weights that no extractor would read."""
+    local = getattr(getattr(settings, "local", None), "features", None)
+    global_ = getattr(getattr(settings, "describe", None), "descriptor", None)
+    for given, name, kinds, options in (
+        (choices.local_weights, local, local_kinds(), ("--local-weights", "--local")),
+        (choices.weights, global_, global_kinds(), ("--weights", "--global")),
+    ):
+        if given is not None and name in kinds and not kinds[name].needs_weights:
+            reading = [one.name for one in kinds.values() if one.needs_weights]
+            raise SettingsError(
+                f"{name} reads no weights",
+                got=f"{options[0]} {given}",
+                fix=f"choose what reads them, {options[1]} {' or '.join(reading)}, or leave {options[0]} out",
+            )
+
+
+def _descriptor_of(users: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return the global descriptor that a user chose, by the way that counts most; None without one."""
+    groups = [group for settings in users if isinstance(group := settings.get("describe"), Mapping)]
+    names = [name for group in groups if isinstance(name := group.get("descriptor"), str)]
+    return names[-1] if names else None
+
+
+def _preset_of(module: ModuleType, descriptor: str | None) -> tuple[str | None, str | None]:
+    """Return the preset of a global descriptor, and what the user should know of it.
+
+    A descriptor has its own, or that of networks. Without one it is the workflow's first preset, if the
+    weights that it needs are installed.
+    """
+    if descriptor is None:
+        first = next(iter(module.PRESETS))
+        fitting, news = with_weights(first)
+        return (fitting, news) if fitting in module.PRESETS else (first, None)
+    if descriptor in module.PRESETS:
+        return descriptor, None
     networks = is_own(descriptor) or descriptor in ("lite0", "onnx")
-    return "gem" if networks and "gem" in module.PRESETS else None
+    return ("gem" if networks and "gem" in module.PRESETS else None), None
 
 
 def _recommended(settings: Any, base: Any) -> dict[str, dict[str, Any]]:

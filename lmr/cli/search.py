@@ -106,7 +106,9 @@ def _table(answer: "Answer", run: "Reopened") -> Table:
     table.add_column("", justify="right")
     table.add_column("photo", overflow="fold")
     verified = answer.confident is not None
-    for name in (*(["confident", "inliers"] if verified else []), "similarity"):
+    calibrated = any(one.probability is not None for one in answer.matches)
+    figures = [*(["confident", "inliers"] if verified else []), "similarity"]
+    for name in [*figures, *(["probability"] if calibrated else [])]:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("found by", no_wrap=True)
     for one in answer.matches:
@@ -116,6 +118,7 @@ def _table(answer: "Answer", run: "Reopened") -> Table:
             Text(printable(one.path)),
             *(sure if verified else []),
             f"{one.similarity:.3f}",
+            *([f"{one.probability:.3f}"] if one.probability is not None else []),
             Text(printable(run.datasets.label(one.stage))),
         )
     return table

@@ -143,8 +143,22 @@ def choose(
             rich_help_panel=_FEATURES, help="Weights of the global descriptor's network: a file or URL."
         ),
     ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=_SETTINGS,
+            help="probability.json of `lmr calibrate`: each answer gets a probability.",
+        ),
+    ] = None,
     device: Annotated[
         str, typer.Option(rich_help_panel=_FEATURES, help="Where networks run: cpu or cuda.")
+    ] = "cpu",
+    search_device: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=_FEATURES,
+            help="Where exact searches run: cpu; or cuda, on workers with a GPU if there are some.",
+        ),
     ] = "cpu",
     prune: Annotated[
         int | None,
@@ -182,7 +196,9 @@ def choose(
             local_weights=local_weights,
             descriptor=global_,
             weights=weights,
+            calibration=calibration,
             device=device,
+            search_device=search_device,
             prune=prune,
             score=tuple(score or ()),
             truth=truth,

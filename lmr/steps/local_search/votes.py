@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pyarrow as pa
 from annotated_types import Ge, Le
+from numpy.typing import NDArray
 
 from lmr.retrieval.descriptors import to_float
 from lmr.retrieval.local_search.background import Background, gallery_background
@@ -32,6 +33,7 @@ from lmr.steps.local_search.index import (
 )
 from lmr.steps.ranking import Ranked, Ranking, ranking_bytes
 from lmr.steps.sizes import FEATURES_AT_ONCE, blocks, rows_per_shard
+from lmr.steps.verification.overlays import overlay_features
 from lmr.storage.arrow import column
 from lmr.storage.datasets import Dataset
 from lmr.storage.mapped import unpack
@@ -64,6 +66,7 @@ def search(
     settings: SearchSettings,
     index: IndexSettings,
     asmk: AsmkSettings,
+    overlays: Step | None = None,
 ) -> Ranked:
     """Declare the index of the gallery and its search with the queries.
 
@@ -75,16 +78,23 @@ def search(
         Local features of gallery and queries.
     settings, index, asmk
         Settings of the search, of its index, and of ASMK where `settings.method` asks for it.
+    overlays
+        Features that do not vote, of `look_for_overlays`; None, and ASMK, leave none out.
     """
     if settings.method == "asmk":
         inverted = index_asmk(local.gallery, asmk, index)
         return search_by_asmk(images, local.queries, inverted, asmk, settings.candidates)
     indexed = index_local(local.gallery, index)
-    return search_by_votes(images, local.queries, indexed, settings, local.gallery.photos)
+    return search_by_votes(images, local.queries, indexed, settings, local.gallery.photos, overlays)
 
 
 def search_by_votes(
-    images: Source, local: Extracted, index: LocalIndex, settings: SearchSettings, gallery_rows: int
+    images: Source,
+    local: Extracted,
+    index: LocalIndex,
+    settings: SearchSettings,
+    gallery_rows: int,
+    overlays: Step | None = None,
 ) -> Ranked:
     """Declare the step that searches the gallery by votes; they are the ranking's scores.
 
@@ -98,7 +108,12 @@ def search_by_votes(
         make=search_votes_shard,
         revision=2,  # a background that does not depend on the landmark's size; bursts by their norm
         settings=settings,
-        inputs={"images": Each(images), "local": Each(local.source), "index": Whole(index.parts)},
+        inputs={
+            "images": Each(images),
+            "local": Each(local.source),
+            "index": Whole(index.parts),
+            **({} if overlays is None else {"overlays": Whole(overlays)}),
+        },
         implied={"gallery_rows": gallery_rows},
         shards=images.shards,
         role="queries",
@@ -130,15 +145,14 @@ def search_votes_shard(
     local: Dataset,
     index: Dataset,
     gallery_rows: int,
+    overlays: Dataset | None = None,
 ) -> pa.Table:
     """Search with the queries of one shard."""
     for _ in open_sub_indexes(index):
         pass  # unpacked, where this machine has not yet, while nothing else is held
     idf = inverse_frequency(entries_per_list(index)) if settings.idf else None
     queries = column(images.read(shard, ["photo"]), "photo")
-    features = local.read(shard, ["photo", "descriptor"])
-    query_of_feature = (column(features, "photo") - queries[0]).astype(np.int64)
-    stored = column(features, "descriptor")
+    query_of_feature, stored = _voters(shard, images, local, overlays)
     bounds = np.searchsorted(query_of_feature, np.arange(len(queries) + 1))
     first, known = next(open_sub_indexes(index)), _background(index, settings)
     ranked, votes, chance = [], [], []
@@ -167,6 +181,22 @@ def search_votes_shard(
     return Ranking(queries, np.concatenate(ranked), np.concatenate(votes)).table(
         background=np.concatenate(chance)
     )
+
+
+def _voters(
+    shard: int, images: Dataset, local: Dataset, overlays: Dataset | None
+) -> tuple[NDArray[np.int64], NDArray[np.generic]]:
+    """Read the features of the queries of a shard that vote: the number of the query, and the descriptor."""
+    photos = images.read(shard, ["photo", "width", "height"] if overlays else ["photo"])
+    features = local.read(shard, ["photo", "descriptor", *(["xy"] if overlays else [])])
+    owner = (column(features, "photo") - column(photos, "photo")[0]).astype(np.int64)
+    stored = column(features, "descriptor")
+    if overlays is None:
+        return owner, stored
+    sides = np.stack([column(photos, "width"), column(photos, "height")], axis=1)
+    counts = np.bincount(owner, minlength=len(sides))
+    votes = ~overlay_features(overlays, column(features, "xy"), stored, counts, sides)
+    return owner[votes], stored[votes]
 
 
 def _background(index: Dataset, settings: SearchSettings) -> Background:

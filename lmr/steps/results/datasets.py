@@ -61,6 +61,10 @@ class RunDatasets:
         Scores by protocols that were asked for; None without.
     recognised
         Of a workflow of recognition, what it is read from by name; see `Recognised`. None of others.
+    probable
+        The probability of each answer; None without a calibration.
+    calibration
+        The calibration, as its file has it; None without one.
     about
         What else people want to know of the run: its workflow, command, folders, preset and versions.
     """
@@ -83,6 +87,8 @@ class RunDatasets:
     verified: str | None = None
     protocols: Dataset | None = None
     recognised: Mapping[str, Dataset] | None = None
+    probable: Dataset | None = None
+    calibration: Mapping[str, Any] | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def label(self, stage: str) -> str:
@@ -123,6 +129,8 @@ class RunDatasets:
                 if flow.recognised
                 else None
             ),
+            probable=flow.probable.dataset(root) if flow.probable else None,
+            calibration=inputs.calibration.plain() if inputs.calibration else None,
             about=dict(about or {}),
         )
 
@@ -248,5 +256,8 @@ def _opened(record: Mapping[str, Any], root: str) -> RunDatasets:
             if record.get("recognised")
             else None
         ),
+        # Nor of calibrations.
+        probable=dataset(record["probable"]) if record.get("probable") else None,
+        calibration=record.get("calibration") or None,
         about=dict(record.get("about") or {}),
     )

@@ -40,6 +40,7 @@ def digest_of(run: RunDatasets) -> str:
     """Return the 12 hex digits that name the results of a run: of its settings, photos and solution."""
     made = [run.submission.fingerprint, run.scores.fingerprint if run.scores else ""]
     made += [one.fingerprint for _, one in sorted((run.recognised or {}).items())]
+    made += [run.probable.fingerprint] if run.probable else []
     made += [run.protocols.fingerprint] if run.protocols else []
     return digest([run.settings, made])
 

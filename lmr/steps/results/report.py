@@ -40,7 +40,7 @@ from lmr.steps.results.lists import QueryLists, RunLists
 from lmr.steps.results.matches import store_matches
 from lmr.steps.results.pictures import Pictures, draw, pick
 from lmr.steps.results.protocol_files import read_protocols, read_published, store_protocols
-from lmr.steps.results.recognition import store_recognition
+from lmr.steps.results.recognition import store_recognition, store_recognition_page
 from lmr.steps.results.run_page import store_run_page
 from lmr.steps.results.spreads import Spreads
 from lmr.storage.datasets import Dataset
@@ -74,7 +74,7 @@ def finish_run(run: RunDatasets) -> None:
 
 
 def store_report(run: RunDatasets, *, most_pictured: int | None = None) -> str:
-    """Write `report/index.html` and the files beside it into the run's folder; return the page's URL.
+    """Write `report/index.html` and the pages and files beside it; return the page's URL.
 
     A reader never meets half a report: the files of queries get a new folder each time, the page that names
     it is written last, and the folder before is removed then.
@@ -107,7 +107,7 @@ def store_report(run: RunDatasets, *, most_pictured: int | None = None) -> str:
         stages=[run.label(name) for name in lists.stages],
         verified=run.verified in lists.stages,
         files=files,
-        more={"recognition.html": "Recognition"} if run.recognised is not None else {},
+        more={"recognition.html": "Recognition"} if store_recognition_page(run) else {},
         scores=scores,
         protocols={
             (protocol, metric): {run.label(stage): mean for stage, mean in stages.items()}
@@ -220,6 +220,7 @@ class _Entries:
                 inliers=None if part.inliers is None else int(part.inliers[i, shown[n]]),
                 confident=None if part.confident is None else bool(part.confident[i, shown[n]]),
                 right=None if right is None else photo in right,
+                probability=None if part.probability is None else float(part.probability[i, shown[n]]),
                 lines=pictures.lines.get((row, photo), ()),
             )
             for n, photo in enumerate(photos)
