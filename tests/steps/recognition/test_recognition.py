@@ -18,6 +18,8 @@ from lmr.retrieval.probability import SIGNALS, PairModel
 from lmr.runtime.steps import SHARD_BYTES, closure
 from lmr.runtime.tasks import ShardTask
 from lmr.steps.calibration import Calibration
+from lmr.steps.results.columns import FURTHER
+from lmr.steps.results.datasets import open_datasets
 from lmr.steps.results.results import open_run
 from tests.support import world as worlds
 from tests.support.synthetic_inputs import MAKERS, inputs_of, write_inputs
@@ -68,6 +70,16 @@ def test_it_shares_every_step_that_it_can_with_retrieval(world, tmp_path):
     theirs = {step.fingerprint for step in closure(searched.targets)}
     own = [step.name for step in closure(named.targets) if step.fingerprint not in theirs]
     assert sorted(own) == sorted([*NEW, "submit"])  # another ranking is the last one
+
+
+def test_the_reference_names_the_columns(run):
+    seen = set()
+    for step in open_datasets(str(run[0])).steps:
+        name = step.step.removesuffix("_queries")
+        if name in FURTHER:
+            seen.add(name)
+            assert step.read(0).column_names == list(FURTHER[name][2]), name
+    assert seen >= {name for name, (whose, *_) in FURTHER.items() if whose.startswith("recognition")}
 
 
 def test_labels_are_for_recognition_and_recognition_needs_them(world, tmp_path):
