@@ -60,7 +60,7 @@ def test_captions_neither_vote_nor_match(tmp_path):
     captioned = [photo for photo in range(9) if photo in votes]
     assert min(inliers[photo] for photo in captioned) > 10
     fewer, left = found(FIND, counting_all)
-    assert max(left.get(photo, 0) for photo in range(9)) <= 5
+    assert max(left.get(photo, 0) for photo in range(9)) <= 10  # no confident match
     assert left[16] > 50
     assert max(fewer.get(photo, 0) for photo in captioned) < 0.5 * min(votes[photo] for photo in captioned)
 
