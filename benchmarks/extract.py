@@ -10,8 +10,8 @@ device, with nothing waited for between batches. The two take turns, and medians
 decoding (with shrinking, in as many threads as the step has), transfer (pixels to the network's normalised
 input) and writing are then each timed apart: where the step overlaps them, all add up to more than the whole.
 
-Photos are development photos, enlarged or shrunk to the side and encoded again. Speed does not depend on
-weights: those of ResNet and DELF are random, those of XFeat, ALIKED and MobileNetV2 real.
+Photos are development photos, enlarged or shrunk to the side and encoded again; rendered ones where those are
+not at hand. Speed does not depend on weights: those of ResNet and DELF are random, the others real.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _shared import shared
+from _shared import missing, shared_or_none
 from PIL import Image
 from rich.console import Console
 
@@ -45,6 +45,7 @@ from lmr.features.networks._torchvision import torchvision
 from lmr.features.networks.devices import compute_device
 from lmr.features.pipeline import decoding_threads
 from lmr.features.prepared import PreparedPhoto
+from lmr.features.weights.packaged import LITE0
 from lmr.runtime.steps import Each, Source, Step
 from lmr.runtime.threads import limit_threads, threads
 from lmr.scheduler.run import run
@@ -56,8 +57,10 @@ from lmr.steps.features.weights import Weights
 from lmr.steps.inputs import Inputs
 from lmr.steps.photos.ingest import IngestSettings, ingest, read_usable
 from lmr.steps.photos.listing import list_photos
+from lmr.testing import World, jpeg
+from lmr.testing import photos as world_photos
 
-NETWORKS = ("xfeat", "aliked-t16", "delf", "mobilenet_v2", "resnet50", "resnet101")
+NETWORKS = ("xfeat", "aliked-t16", "delf", "mobilenet_v2", "resnet50", "resnet101", "lite0")
 RANDOM = ("delf", "resnet50", "resnet101")
 # Held on the device at once while the bare network is timed. A GPU should not wait between batches; on a CPU
 # hundreds of megabytes more in use slow down the allocation of activations, which is no fault of the network.
@@ -75,22 +78,31 @@ class Job:
     device: torch.device
 
 
-def write_photos(folder: Path, count: int, side_px: int) -> None:
-    """Write development photos, each at this long side, as JPEG."""
-    sources = sorted((shared("data/landmarks") / "gallery").iterdir())
-    for number, source in enumerate(sources[:: max(1, len(sources) // count)][:count]):
-        image = Image.fromarray(decode_photo(source.read_bytes()))
+def photos_of(count: int, side_px: int) -> Iterator[bytes]:
+    """Yield development photos, each at this long side, as JPEG; rendered ones where there are none."""
+    folder = shared_or_none("data/landmarks/gallery")
+    if folder is not None:
+        sources = sorted(folder.iterdir())
+        found = [source.read_bytes() for source in sources[:: max(1, len(sources) // count)][:count]]
+    else:
+        world = World(landmarks=2, gallery_per_landmark=(2, 2), queries=4, distractors=2)
+        some = [jpeg(world, spec) for spec in world_photos(world)[:count]]
+        found = [some[i % len(some)] for i in range(count)]
+    for source in found:
+        image = Image.fromarray(decode_photo(source))
         zoom = side_px / max(image.size)
         image = image.resize(
             (round(zoom * image.width), round(zoom * image.height)), Image.Resampling.BICUBIC
         )
         data = io.BytesIO()
         image.save(data, "JPEG", quality=90)
-        (folder / f"{number:05}.jpg").write_bytes(data.getvalue())
+        yield data.getvalue()
 
 
-def weights_of(network: str, folder: Path) -> Path:
-    """Return weights for the network, made up where they are not at hand."""
+def weights_of(network: str, folder: Path) -> Path | None:
+    """Return weights for the network, made up where they are random; None where they are not at hand."""
+    if network == "lite0":
+        return LITE0.path() if LITE0.is_installed() else None
     if network == "delf":
         return write_delf_by_rule(folder)
     if network in ("resnet50", "resnet101"):
@@ -99,15 +111,17 @@ def weights_of(network: str, folder: Path) -> Path:
         torch.save(getattr(torchvision().models, network)(weights=None).state_dict(), path)
         return path
     files = {"xfeat": "xfeat/xfeat_folded.npz", "mobilenet_v2": "mobilenet_v2_imagenet.pth"}
-    return shared(f"weights/{files.get(network, f'aliked/{network}.pth')}")
+    return shared_or_none(f"weights/{files.get(network, f'aliked/{network}.pth')}")
 
 
 def prepare(options: argparse.Namespace, folder: Path) -> Job:
     """Declare the steps, ingest the photos and open the extractor; nothing of it is timed."""
     (folder / "photos").mkdir()
-    write_photos(folder / "photos", options.photos, options.side)
+    for number, data in enumerate(photos_of(options.photos, options.side)):
+        (folder / "photos" / f"{number:05}.jpg").write_bytes(data)
     photos = list_photos("gallery", str(folder / "photos"))
-    weights = Weights.of(str(weights_of(options.network, folder)))
+    path = weights_of(options.network, folder) or missing(f"the weights of {options.network}")
+    weights = Weights.of(str(path))
     inputs = Inputs(
         photos=Both(photos, photos), weights=weights, local_weights=weights, device=options.device
     )
@@ -120,7 +134,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> Job:
             extractor.threshold = 0.0  # the released one is of the released weights' attention
     else:
         gem = GemSettings(
-            architecture=options.network,
+            architecture={"lite0": "efficientnet_lite0"}.get(options.network, options.network),
             sizes_px=(options.side,),
             scales=tuple(options.scales),
             precision=options.precision,

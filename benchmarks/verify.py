@@ -57,7 +57,8 @@ def read_photos(folder: Path, per_landmark: int) -> tuple[list[Photo], list[str]
     photos, landmarks = [], []
     for landmark in sorted(by_landmark):
         for path in by_landmark[landmark][:per_landmark]:
-            points, described = sift.detectAndCompute(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), None)
+            grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+            points, described = sift.detectAndCompute(grey, None)
             if len(points) < FEATURES:
                 continue
             points, described = points[:FEATURES], described[:FEATURES]
@@ -68,6 +69,7 @@ def read_photos(folder: Path, per_landmark: int) -> tuple[list[Photo], list[str]
                     "scale": np.array([point.size for point in points], dtype=np.float32),
                     "orientation": np.radians([point.angle for point in points]).astype(np.float32),
                     "128": unit(root),
+                    "size_px": np.array(grey.shape[::-1], dtype=np.float32),
                 }
             )
             landmarks.append(landmark)

@@ -143,6 +143,9 @@ def settings_page() -> str:
         "An unknown step or field, or a value out of range, is refused with the valid ones before any work. "
         "[Where the defaults come from](../results/defaults.md) tells why they are what they are.",
         "## Presets",
+        f"Without `--preset` and `--global`, a run takes `{next(iter(module.PRESETS))}`. It takes `vlad` "
+        "where the weights of that are not installed, and says so. A preset sets what differs from the "
+        "defaults in the tables below.",
         "\n".join(
             ["| preset | sets |", "|---|---|", *(_preset(n, p, kind()) for n, p in module.PRESETS.items())]
         ),
@@ -168,7 +171,7 @@ def _preset(name: str, preset: Any, plain: Any) -> str:
         if (value := getattr(getattr(preset, group.name), f.name))
         != getattr(getattr(plain, group.name), f.name)
     ]
-    return f"| `{name}` | {', '.join(changed) or 'nothing: these are the defaults'} |"
+    return f"| `{name}` | {', '.join(changed) or 'nothing besides the defaults of the steps'} |"
 
 
 def _summary(kind: type[Any]) -> str:

@@ -21,6 +21,9 @@ KEY_PACKAGES = (
     "dask-cuda",
 )
 
+INSTEAD = {"faiss-cpu": "faiss-gpu"}
+"""The same library with a part for GPUs, which excludes the other; it counts under the other's name."""
+
 
 def installed() -> dict[str, str | None]:
     """Return the versions of lmr, Python and the packages that results depend on.
@@ -34,11 +37,15 @@ def installed() -> dict[str, str | None]:
     """
     found: dict[str, str | None] = {"lmr": __version__, "python": platform.python_version()}
     for name in KEY_PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None
+        found[name] = _version(name) or _version(INSTEAD.get(name, name))
     return found
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def line() -> str:

@@ -28,7 +28,7 @@ MAY_IMPORT = {
 ONLY_IN = {
     "dask": ("runtime", "cluster", "scheduler"),
     "distributed": ("runtime", "cluster", "scheduler"),
-    "torch": ("features",),
+    "torch": ("features", "_gpu_torch.py"),
     "torchvision": ("features",),
     "kornia": ("features",),
     "boto3": ("cloud",),

@@ -7,13 +7,14 @@ r"""Landmark recognition: name the landmark of each query, with a confidence, fr
 | 3 | global search with DBA | neighbours of the global descriptor, as in `retrieval` |
 | 4 | distractors | how much photos look like those without a landmark; which landmarks attract them |
 | 5 | recognition | what all photos of a landmark say is added up, and lowered by what 4 tells |
+| 6 | probability | with a calibration, photos' probabilities name the landmark, and are the confidence |
 
     lmr run recognition --gallery photos/ --labels labels.csv --queries queries/ --out run/
 """
 
 from dataclasses import dataclass, field
 
-from lmr.retrieval.naming import INGREDIENTS
+from lmr.retrieval.naming import INGREDIENTS, PROBABILITY
 from lmr.steps.features.described import extract_global
 from lmr.steps.features.local import LocalSettings, extract_local
 from lmr.steps.features.settings import DescribeSettings
@@ -28,6 +29,7 @@ from lmr.steps.photos.ingest import IngestSettings, ingest
 from lmr.steps.photos.web import WebSettings
 from lmr.steps.recognition.check import CheckSettings, check_labels
 from lmr.steps.recognition.distractors import BackgroundSettings, FrequencySettings, background, frequency
+from lmr.steps.recognition.probable import ProbableSettings, name_by_probability
 from lmr.steps.recognition.recognise import Recognised, RecogniseSettings, recognise
 from lmr.steps.recognition.scores import score_recognition
 from lmr.steps.verification.rerank import rerank
@@ -56,14 +58,16 @@ class RecognitionSettings:
     background: BackgroundSettings = field(default_factory=BackgroundSettings)
     frequency: FrequencySettings = field(default_factory=FrequencySettings)
     recognise: RecogniseSettings = field(default_factory=RecogniseSettings)
+    probable: ProbableSettings = field(default_factory=ProbableSettings)
     check: CheckSettings = field(default_factory=CheckSettings)
 
 
 PRESETS = {
     # Chosen on development photos (docs/results/recognition.md).
+    # The first is what everybody gets; where its weights are not installed it is "vlad".
+    "lite0": RecognitionSettings(describe=DescribeSettings(descriptor="lite0")),
     "vlad": RecognitionSettings(),
     "gem": RecognitionSettings(describe=DescribeSettings(descriptor="gem")),
-    "lite0": RecognitionSettings(describe=DescribeSettings(descriptor="lite0")),
 }
 
 LABELS = {"search": "1 local search", "verify": "2 spatial verification", "rank": "3 global search"}
@@ -95,6 +99,7 @@ def build(inputs: Inputs, settings: RecognitionSettings) -> Workflow:
     named = recognise(
         ranked, verified, (backgrounds.gallery, backgrounds.queries), attracted, labels, settings.recognise
     )
+    named = name_by_probability(named, ranked, verified, described, labels, inputs, settings.probable)
     truth = inputs.truth
     scores = score_recognition(named, labels, truth, inputs.photos.queries) if truth else None
     checked = check_labels(neighbours, local.gallery, images.gallery, labels, settings.check, settings.verify)
@@ -106,6 +111,6 @@ def build(inputs: Inputs, settings: RecognitionSettings) -> Workflow:
         described=described,
         verified=Verified(pairs, verified),
         rankings={"search": candidates, "verify": verified, "rank": ranked},
-        labels={**LABELS, **INGREDIENTS},
+        labels={**LABELS, **INGREDIENTS, **PROBABILITY},
         recognised=Recognised(named=named, labels=labels, truth=truth, scores=scores, label_pairs=checked),
     )

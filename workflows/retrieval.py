@@ -36,7 +36,7 @@ from lmr.steps.workflow import Inputs, Workflow
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievalSettings:
-    """Settings of every step; the defaults are calibrated on development photos for the embedded features."""
+    """Settings of every step; the defaults are calibrated on development photos for RootSIFT and VLAD."""
 
     ingest: IngestSettings = field(default_factory=IngestSettings)
     web: WebSettings = field(default_factory=WebSettings)
@@ -59,16 +59,17 @@ class RetrievalSettings:
 
 PRESETS = {
     # Calibrated on development photos (docs/results/quality.md); the option --global chooses between them.
-    "vlad": RetrievalSettings(),
-    "triangulation": RetrievalSettings(describe=DescribeSettings(descriptor="triangulation", words=32)),
-    "gem": RetrievalSettings(
-        describe=DescribeSettings(descriptor="gem"),
+    # The first is what everybody gets; where its weights are not installed it is "vlad".
+    "lite0": RetrievalSettings(
+        describe=DescribeSettings(descriptor="lite0"),
         expand=ExpandSettings(vote_weight=0.3),
         graph=GraphSettings(neighbours=20),
         diffuse=DiffuseSettings(start="regions", starts=20, weight=0.15),
     ),
-    "lite0": RetrievalSettings(
-        describe=DescribeSettings(descriptor="lite0"),
+    "vlad": RetrievalSettings(),
+    "triangulation": RetrievalSettings(describe=DescribeSettings(descriptor="triangulation", words=32)),
+    "gem": RetrievalSettings(
+        describe=DescribeSettings(descriptor="gem"),
         expand=ExpandSettings(vote_weight=0.3),
         graph=GraphSettings(neighbours=20),
         diffuse=DiffuseSettings(start="regions", starts=20, weight=0.15),

@@ -52,7 +52,8 @@ def shown_answer(run: Reopened, name: str, content: bytes, answer: Answer, says:
 
 def _figures(one: FoundPhoto) -> str:
     inliers = f"{one.inliers:,} inliers, " if one.inliers else ""
-    return f"{'confident, ' if one.confident else ''}{inliers}similarity {one.similarity:.2f}"
+    sure = "" if one.probability is None else f", probability {one.probability:.2f}"
+    return f"{'confident, ' if one.confident else ''}{inliers}similarity {one.similarity:.2f}{sure}"
 
 
 def _lines(query: bytes, photo: bytes, one: FoundPhoto) -> str:

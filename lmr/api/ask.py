@@ -26,9 +26,9 @@ from lmr.retrieval.descriptors import to_float
 from lmr.runtime.steps import Given, Step, closure
 from lmr.runtime.threads import limit_threads
 from lmr.steps.photos.ingest import IngestSettings, ingest_one
-from lmr.steps.ranking import Ranking, read_ranking
-from lmr.steps.results.lists import ranks_in
+from lmr.steps.ranking import Ranking, ranks_in, read_ranking
 from lmr.steps.verification.verify import verify_listed, verify_shard
+from lmr.steps.workflow import Workflow
 from lmr.storage.arrow import column, ragged
 from lmr.storage.datasets import Dataset
 from lmr.storage.in_memory import MemoryDataset
@@ -70,6 +70,8 @@ class FoundPhoto:
         verification.
     confident
         Whether it has more inliers than the threshold; None without verification.
+    probability
+        That it shows the same landmark; None without a calibration.
     lines
         (n, 4) float32: x and y of each inlier in the query and in the photo, as fractions of its size.
     """
@@ -83,6 +85,7 @@ class FoundPhoto:
     stage: str
     inliers: int | None = None
     confident: bool | None = None
+    probability: float | None = None
     lines: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 4), np.float32), repr=False)
 
 
@@ -171,6 +174,8 @@ class PhotoSearch:
         assert flow.described is not None
         self._images, self._described = flow.images.queries.parts[0], flow.described
         ends = [flow.rankings[name].step for name in self.stages]
+        self._probable = self._probability_of(flow)
+        ends += [self._probable] if self._probable else []
         order = closure([*ends, *flow.described.queries.source.parts])
         depend = {self._images.fingerprint}
         self._steps: list[Step] = []
@@ -179,6 +184,12 @@ class PhotoSearch:
                 depend.add(step.fingerprint)
                 self._steps.append(step)
         self._check(depend)
+
+    def _probability_of(self, flow: Workflow) -> Step | None:
+        """Return the step that gives the answers a probability; None where they have none."""
+        # A search that ends before verification has no inliers to judge by.
+        known = flow.verified is None or flow.verified.ranking in [flow.rankings[n] for n in self.stages]
+        return flow.probable_of(flow.rankings[self.stages[-1]]) if known else None
 
     @property
     def ingest(self) -> IngestSettings:
@@ -276,6 +287,9 @@ class PhotoSearch:
         gallery = stack(self._described.gallery.source.dataset(self.run.root), "descriptor")
         similarity = to_float(gallery[listed]) @ query if len(listed) else np.empty(0, np.float32)
         verified = self._verified(made)
+        said = np.full(len(listed), np.nan)
+        if self._probable is not None:
+            said = column(made[self._probable.fingerprint].read(0), "probability")[0]
         ids, paths = self.run.flow.inputs.photos.gallery.ids, self.run.flow.inputs.photos.gallery.places
         found = []
         for place, row in enumerate(listed.tolist()):
@@ -291,6 +305,7 @@ class PhotoSearch:
                     stage=self.stages[int(brought[place])],
                     inliers=None if more is None else more.inliers,
                     confident=None if more is None else more.confident,
+                    probability=None if self._probable is None else float(said[place]),
                     lines=_UNVERIFIED.lines if more is None else more.lines,
                 )
             )

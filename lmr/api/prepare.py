@@ -15,14 +15,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmr import storage
+from lmr.api.calibrations import calibration_of, told_of_calibration
+from lmr.api.scoring import depth_for, published_of, scoring_of
 from lmr.api.workflows import build_workflow, load_workflow, preset
 from lmr.errors import SettingsError
-from lmr.features.extractors import is_own, recommended, without_weights
+from lmr.features.extractors import (
+    global_kinds,
+    is_own,
+    local_kinds,
+    recommended,
+    with_weights,
+    without_weights,
+)
 from lmr.runtime.finish import Finalizer
 from lmr.runtime.settings import differences, layer, parse_overrides, read_toml
 from lmr.runtime.steps import Given, Role, closure
 from lmr.steps.both import Both
 from lmr.steps.features.own_files import Vectors, check_dimensions, read_vectors
+from lmr.steps.features.own_imagined import imagined_vectors
+from lmr.steps.global_search.search import indexed_notes
 from lmr.steps.photos.generations import Recalled, recall, remember
 from lmr.steps.photos.imagined import imagined
 from lmr.steps.photos.listing import PHOTOS_PER_SHARD, Photos, list_photos
@@ -37,6 +48,8 @@ from lmr.versions import line
 __all__ = ["Choices", "Prepared", "prepare"]
 
 _DEVICE = re.compile(r"cpu|cuda(:\d{1,3})?")
+_SEARCH_DEVICE = re.compile("cpu|cuda")
+_REMEMBERED = ("local", "descriptor", "device", "search_device", "prune")
 _MOST_PHOTOS = 100_000_000
 
 
@@ -71,12 +84,23 @@ class Choices:
         Kind of the local features, and the weights of their network.
     descriptor, weights
         Kind of the global descriptor, and the weights of its network.
+    calibration
+        File that `lmr calibrate` wrote, or what it holds: each answer gets a probability. None: none.
     device
         Where networks run: "cpu" or "cuda".
+    search_device
+        Where exact searches run: "cpu"; or "cuda", which is used where a worker has a GPU.
     prune
         First shards of everything only: a smoke test.
+    score, truth
+        Protocols that every ranking is scored by, and their ground truth where a solution is not enough.
+    dataset, published
+        Name of the photos' data set, and a file of the figures that papers print of it; None: the one that
+        comes along.
     planned
         Whether `gallery` and `queries` may be numbers of photos, and nothing is to be run.
+    dimension
+        Numbers in a descriptor, of a plan for a workflow on own descriptors.
     """
 
     out: str
@@ -96,9 +120,16 @@ class Choices:
     local_weights: str | None = None
     descriptor: str | None = None
     weights: str | None = None
+    calibration: str | Mapping[str, Any] | None = None
     device: str = "cpu"
+    search_device: str = "cpu"
     prune: int | None = None
     planned: bool = False
+    dimension: int = 2048
+    score: Sequence[str] = ()
+    truth: str | None = None
+    dataset: str | None = None
+    published: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +213,9 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
         choices.settings or {},
         parse_overrides(choices.overrides),
     )
-    base = preset(module, choices.preset or _preset_of(module, descriptor))
+    chosen, news = (choices.preset, None) if choices.preset else _preset_of(module, _descriptor_of(users))
+    told += [news] if news else []
+    base = preset(module, chosen)
     if choices.preset is not None:
         told.append(f"preset {choices.preset} sets {_listed(differences(base)) or 'nothing'}")
     settings = layer(base, *users)
@@ -192,9 +225,10 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
         flat = {f"{group}.{k}": v for group, fields in fitting.items() for k, v in fields.items()}
         extractor = getattr(getattr(settings, "local", None), "features", descriptor)
         told.append(f"calibrated for {extractor}: {_listed(flat)}")
+    _check_weights(choices, settings)
     # Workers have other working directories than this process.
     root = storage.absolute(choices.out)
-    vectors = _vectors(choices)
+    vectors = _imagined(choices) if choices.planned and _takes_vectors(settings) else _vectors(choices)
     of_photos: tuple[str, ...] = ()
     if vectors is not None:
         if choices.prune:
@@ -216,19 +250,32 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
         )
     elif choices.solution:
         solution = solution_for(read_solution(choices.solution), photos, pruned=bool(choices.prune))
+    scoring = scoring_of(choices, photos, recognises=getattr(module, "RECOGNISES", False))
+    depth = depth_for(scoring, settings, users, len(photos.gallery))
+    if depth is not None:
+        settings = layer(settings, {"rank": {"depth": depth}})
+        told.append(f"{', '.join(scoring.whole)} score whole rankings: rank.depth = {depth:,}")
     inputs = Inputs(
         photos=photos,
         vectors=vectors,
         solution=solution,
+        protocols=scoring.protocols,
+        ground_truth=scoring.truth,
         labels=labels,
         truth=truth,
         weights=_weights(choices.weights),
         local_weights=_weights(choices.local_weights),
+        calibration=calibration_of(choices.calibration),
         device=choices.device,
+        search_device=choices.search_device,
     )
+    flow = build_workflow(module, inputs, settings)
+    if choices.search_device != "cpu":
+        told += indexed_notes(flow.targets)
+    told += told_of_calibration(flow, settings)
     return Prepared(
         name=Path(workflow).stem,
-        flow=build_workflow(module, inputs, settings),
+        flow=flow,
         settings=settings,
         root=root,
         news=(*told, *of_photos),
@@ -252,12 +299,25 @@ def _about(workflow: str, choices: Choices, preset_name: str, base: Any) -> dict
         "started": time.strftime("%Y-%m-%d %H:%M %Z"),
         "versions": line(),
         # What settings do not say: for `lmr retry`, and by which one more photo is described as these were.
-        "choices": {name: getattr(choices, name) for name in ("local", "descriptor", "device", "prune")}
+        **({"published": published} if (published := published_of(choices)) else {}),
+        "choices": {name: getattr(choices, name) for name in _REMEMBERED}
         | {name: url and storage.absolute(url) for name, url in weights.items()}
+        | _scored(choices)
         | {"workflow": storage.absolute(workflow) if workflow.endswith(".py") else workflow},
         # Arrays have no address.
         **{name: storage.absolute(url) for name, url in urls.items() if isinstance(url, str)},
     }
+
+
+def _scored(choices: Choices) -> dict[str, Any]:
+    """Return what was chosen of scoring by protocols; nothing of what was not."""
+    urls = {"truth": choices.truth, "published": choices.published}
+    chosen = {
+        "score": list(choices.score),
+        "dataset": choices.dataset,
+        **{name: url and storage.absolute(url) for name, url in urls.items()},
+    }
+    return {name: value for name, value in chosen.items() if value}
 
 
 def _check(choices: Choices) -> None:
@@ -273,8 +333,9 @@ def _check(choices: Choices) -> None:
             raise SettingsError(
                 f"{name} is no text", got=repr(value)[:100], fix="give a name, a path or a URL"
             )
-    if not (isinstance(choices.device, str) and _DEVICE.fullmatch(choices.device)):
-        raise SettingsError("there is no such device", got=repr(choices.device)[:100], fix="give cpu or cuda")
+    for device, known in ((choices.device, _DEVICE), (choices.search_device, _SEARCH_DEVICE)):
+        if not (isinstance(device, str) and known.fullmatch(device)):
+            raise SettingsError("there is no such device", got=repr(device)[:100], fix="give cpu or cuda")
     prune = choices.prune
     if prune is not None and (isinstance(prune, bool) or not isinstance(prune, int) or prune < 1):
         raise SettingsError("prune is no number of shards", got=repr(prune)[:100], fix="give 1 or more")
@@ -296,6 +357,17 @@ def _photos(choices: Choices, root: str) -> tuple[Both[Photos], tuple[str, ...]]
         recall(list_photos("gallery", urls.gallery), root), recall(list_photos("queries", urls.queries), root)
     )
     return known.map(lambda recalled: recalled.photos), _news(known)
+
+
+def _takes_vectors(settings: Any) -> bool:
+    """Tell whether a workflow takes descriptors in place of photos, by its settings."""
+    return not hasattr(settings, "ingest")
+
+
+def _imagined(choices: Choices) -> Both[Vectors]:
+    """Return descriptors to plan with, as many as photos were counted."""
+    counted = Both(_counted("gallery", choices.gallery or ""), _counted("queries", choices.queries or ""))
+    return counted.map(lambda photos: imagined_vectors(photos, choices.dimension))
 
 
 def _counted(role: Role, given: str) -> Photos:
@@ -368,12 +440,44 @@ def _news(known: Both[Recalled]) -> tuple[str, ...]:
     return (*left_out, *(recalled.news for recalled in known.values() if recalled.news))
 
 
-def _preset_of(module: ModuleType, descriptor: str | None) -> str | None:
-    """Return the preset of a global descriptor: its own, or that of networks."""
-    if descriptor is None or descriptor in module.PRESETS:
-        return descriptor
+def _check_weights(choices: Choices, settings: Any) -> None:
+    """Refuse weights that no extractor would read."""
+    local = getattr(getattr(settings, "local", None), "features", None)
+    global_ = getattr(getattr(settings, "describe", None), "descriptor", None)
+    for given, name, kinds, options in (
+        (choices.local_weights, local, local_kinds(), ("--local-weights", "--local")),
+        (choices.weights, global_, global_kinds(), ("--weights", "--global")),
+    ):
+        if given is not None and name in kinds and not kinds[name].needs_weights:
+            reading = [one.name for one in kinds.values() if one.needs_weights]
+            raise SettingsError(
+                f"{name} reads no weights",
+                got=f"{options[0]} {given}",
+                fix=f"choose what reads them, {options[1]} {' or '.join(reading)}, or leave {options[0]} out",
+            )
+
+
+def _descriptor_of(users: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return the global descriptor that a user chose, by the way that counts most; None without one."""
+    groups = [group for settings in users if isinstance(group := settings.get("describe"), Mapping)]
+    names = [name for group in groups if isinstance(name := group.get("descriptor"), str)]
+    return names[-1] if names else None
+
+
+def _preset_of(module: ModuleType, descriptor: str | None) -> tuple[str | None, str | None]:
+    """Return the preset of a global descriptor, and what the user should know of it.
+
+    A descriptor has its own, or that of networks. Without one it is the workflow's first preset, if the
+    weights that it needs are installed.
+    """
+    if descriptor is None:
+        first = next(iter(module.PRESETS))
+        fitting, news = with_weights(first)
+        return (fitting, news) if fitting in module.PRESETS else (first, None)
+    if descriptor in module.PRESETS:
+        return descriptor, None
     networks = is_own(descriptor) or descriptor in ("lite0", "onnx")
-    return "gem" if networks and "gem" in module.PRESETS else None
+    return ("gem" if networks and "gem" in module.PRESETS else None), None
 
 
 def _recommended(settings: Any, base: Any) -> dict[str, dict[str, Any]]:

@@ -84,7 +84,8 @@ def measured_rates(steps: Iterable[Step], root: str, **about: str | int) -> Rate
         dataset, total = step.dataset(root), sums.setdefault(step.name, _Sum(unit=step.cost.unit))
         for shard in sorted(dataset.present()):
             facts = dataset.facts(shard)
-            if "seconds" in facts:
+            # What was taken over from an earlier run says nothing of how long it takes to make.
+            if "seconds" in facts and not facts.get("taken_over"):
                 total.seconds += float(facts["seconds"])
                 total.work += work_of_step(step) / step.shards
                 total.tasks += 1

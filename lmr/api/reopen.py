@@ -16,6 +16,7 @@ from lmr.features.extractors import is_own
 from lmr.runtime.settings import layer
 from lmr.shipped import sources
 from lmr.steps.both import Both
+from lmr.steps.calibration import Calibration
 from lmr.steps.photos.archives import ARCHIVE_SUFFIX
 from lmr.steps.photos.listing import Photos, stored_list
 from lmr.steps.photos.lists import LIST_SUFFIXES
@@ -90,6 +91,7 @@ def reopen(run: str | os.PathLike[str], *, own_code: bool = False) -> Reopened:
         weights=_weights(choices.get("weights")),
         local_weights=_weights(choices.get("local_weights")),
         labels=stored_labels(datasets.recognised["labels"]) if datasets.recognised else None,
+        calibration=Calibration.of_plain(datasets.calibration) if datasets.calibration else None,
     )
     flow = build_workflow(module, inputs, settings)
     if flow.images is None or flow.images.gallery.fingerprint != datasets.images.gallery.fingerprint:

@@ -10,6 +10,7 @@ from lmr.cluster.capacity import SMALLEST_BYTES, memory_bytes, usable_cpus
 from lmr.cluster.client import Where
 from lmr.errors import SettingsError
 from lmr.features.gpus import local_gpus
+from lmr.retrieval.global_search.nearest import gpu_count
 from lmr.scheduler.run import Listener
 from lmr.scheduler.run import run as run_steps
 from lmr.steps.results.results import Results
@@ -58,7 +59,7 @@ def retrieve(
         Whether bars show the progress, in a terminal or in a notebook.
     **more
         Further choices: `preset`, `config`, `local`, `local_weights`, `descriptor`, `weights`, `device`,
-        `prune`.
+        `search_device`, `prune`.
 
     Returns
     -------
@@ -144,8 +145,9 @@ def run_workflow(
     plain = {name: os.fspath(one) if isinstance(one, os.PathLike) else one for name, one in choices.items()}
     plain["settings"] = _by_step(plain.get("settings") or {})
     prepared = prepare(os.fspath(workflow), Choices(**plain))
-    device = prepared.flow.inputs.device
-    where = place_of(device, scheduler, None if tls is None else os.fspath(tls), workers)
+    tls = None if tls is None else os.fspath(tls)
+    inputs = prepared.flow.inputs
+    where = place_of(inputs.device, scheduler, tls, workers, search_device=inputs.search_device)
     with progress_bars(progress) as listener:
         return run_prepared(prepared, where, listener)
 
@@ -164,7 +166,9 @@ def run_prepared(prepared: Prepared, where: Where, listener: Listener | None = N
     return Results(prepared.datasets)
 
 
-def place_of(device: str, scheduler: str | None, tls: str | None, workers: int | None) -> Where:
+def place_of(
+    device: str, scheduler: str | None, tls: str | None, workers: int | None, *, search_device: str = "cpu"
+) -> Where:
     """Return where a run's tasks run; see `retrieve`.
 
     Raises
@@ -194,7 +198,9 @@ def place_of(device: str, scheduler: str | None, tls: str | None, workers: int |
             got=f"{workers:,} workers, {memory_bytes() / 1e9:.1f} GB",
             fix=f"give at most {most}; one per core is a good start",
         )
-    return Where(workers=workers, gpus=local_gpus(device))
+    # Networks cannot do without the GPU that they ask for; searches can.
+    gpus = gpu_count() if device == "cpu" and search_device != "cpu" else local_gpus(device)
+    return Where(workers=workers, gpus=gpus)
 
 
 def _by_step(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -74,6 +74,7 @@ def prepare_again(root: str) -> Prepared:
         solution=about.get("solution"),
         preset=about["preset"],
         settings=run.settings,
+        calibration=run.calibration,
         **more,
     )
     try:

@@ -33,9 +33,12 @@ def compare(
         table.add_column(Text(printable(name)), overflow="fold")
     for name, values in found.settings.items():
         table.add_row(Text(name), *(Text(printable(value)) for value in values))
-    table.add_section()
-    scores = ("–" if np.isnan(mean) else f"{mean:.4f}" for mean in found.means)
-    table.add_row(sides[0].measure, *scores)
+    if not found.settings:
+        table.add_row("(none)", *("" for _ in sides))
+    if not np.isnan(found.means).all():
+        table.add_section()
+        scores = ("–" if np.isnan(mean) else f"{mean:.4f}" for mean in found.means)
+        table.add_row(sides[0].measure, *scores)
     out.print(table)
     for name, one in found.differences.items():
         spread, chance = one.difference, "" if one.p_value is None else f", p = {one.p_value:.3g}"
@@ -45,7 +48,7 @@ def compare(
             f"{one.tied} equal"
         )
         out.print(Text(printable(told)), soft_wrap=True)
-    for notice in found.notices:
+    for notice in dict.fromkeys(found.notices):
         out.print(Text(printable(notice)), soft_wrap=True)
     url = store_comparison(found, page or storage.join(sides[0].run.root, "compare"))
     out.print(Text(printable(f"page {url}")), soft_wrap=True)

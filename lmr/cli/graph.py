@@ -15,7 +15,10 @@ out = Console(highlight=False)
 
 
 def graph(
-    workflow: Annotated[str, typer.Argument(help="The workflow's file, or its name: retrieval.")],
+    workflow: Annotated[
+        str,
+        typer.Argument(help="The workflow's file, or its name: retrieval, recognition, or descriptors."),
+    ],
     output: Annotated[str, typer.Option("--output", "-o", help="The SVG file to write.")] = "graph.svg",
     preset: Annotated[str | None, typer.Option(help="Named settings, such as paper.")] = None,
     set_: Annotated[

@@ -2,7 +2,8 @@
 
 import sys
 from collections import defaultdict
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -26,13 +27,15 @@ def info(run: Run) -> None:
     """Tell what a run's folder holds: workflow, photos, stages, scores, and the size of every dataset."""
     from lmr.steps.results.contents import contents
     from lmr.steps.results.datasets import open_datasets
-    from lmr.steps.results.files import read_scores, read_sources
+    from lmr.steps.results.files import read_accuracy, read_scores, read_sources
 
     root = storage.absolute(run)
     datasets = open_datasets(root, unfinished=True)
     about = datasets.about
     counts = {role: len(photos.read(0, ["photo"])) for role, photos in datasets.photos.items()}
-    scores = read_scores(datasets) if datasets.scores is not None and datasets.scores.present() else {}
+    named = datasets.recognised
+    scored = datasets.scores if named is None else named.get("scores")
+    scores = read_scores(datasets) if scored is not None and scored.present() else {}
     rows = [
         ("folder", root),
         ("workflow", about.get("workflow", "")),
@@ -41,6 +44,7 @@ def info(run: Run) -> None:
         ("command", about.get("command", "")),
         *((role, f"{counts[role]:,} photos, {about.get(role, '')}".rstrip(", ")) for role in counts),
         ("settings", _changed(datasets.settings, about.get("preset_settings") or {})),
+        ("calibrated", _calibration(datasets.calibration)),
         ("code", "; ".join(read_sources(datasets))),
     ]
     for name, value in rows:
@@ -53,8 +57,23 @@ def info(run: Run) -> None:
         out.print(
             Text(f"stage     {printable(datasets.labels.get(name, name))}: {state}{score}"), soft_wrap=True
         )
+    if named is not None:
+        for name, gap in scores.items():
+            out.print(Text(f"GAP       {gap:.4f} after {printable(datasets.label(name))}"), soft_wrap=True)
+        accuracy = read_accuracy(datasets).get("accuracy") if scores else None
+        if accuracy is not None:
+            out.print(f"names     {accuracy:.4f} right, of queries with a landmark", soft_wrap=True)
     found = contents(root)
     out.print(_table(found, found, root))
+
+
+def _calibration(found: Mapping[str, Any] | None) -> str:
+    """Return what people want to know of a run's calibration; nothing without one."""
+    if not found:
+        return ""
+    about = found.get("about", {})
+    facts = {"method": "", "pairs": " pairs", "queries": " queries"}
+    return ", ".join(f"{about[name]}{unit}" for name, unit in facts.items() if name in about) or "yes"
 
 
 def _changed(settings: object, preset: object) -> str:

@@ -10,11 +10,12 @@ import signal
 import sys
 from types import FrameType
 
-__all__ = ["INTERRUPTED", "STOPPED", "end", "happened", "leave_at_once", "note"]
+__all__ = ["INTERRUPTED", "STOPPED", "end", "happened", "leave_at_once", "note", "say"]
 
 INTERRUPTED = 130
 STOPPED = "stopped; run the same command again to go on from here"
 
+_said = STOPPED
 _noted = False
 _ended = False
 
@@ -28,6 +29,12 @@ def note() -> None:
     """From here on, raise `KeyboardInterrupt` at an interrupt, and remember it."""
     atexit.register(_keep_code)  # what is registered first runs last
     signal.signal(signal.SIGINT, _raise)
+
+
+def say(text: str) -> None:
+    """Say this at an interrupt from here on, where the command leaves nothing to go on from."""
+    global _said
+    _said = text
 
 
 def happened() -> bool:
@@ -59,5 +66,5 @@ def end() -> None:
     """End the process as one that was interrupted."""
     global _ended
     _ended = True
-    print(STOPPED, file=sys.stderr, flush=True)
+    print(_said, file=sys.stderr, flush=True)
     sys.exit(INTERRUPTED)

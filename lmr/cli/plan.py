@@ -51,7 +51,10 @@ StorageRate = Annotated[
 
 
 def plan(
-    workflow: Annotated[str, typer.Argument(help="The workflow's file, or its name.")],
+    workflow: Annotated[
+        str,
+        typer.Argument(help="The workflow's file, or its name: retrieval, recognition, or descriptors."),
+    ],
     gallery: Annotated[str, typer.Option(help="A number of photos, or their folder or URL.")],
     queries: Annotated[str, typer.Option(help="The same of the query photos.")],
     machines: Machines = "10 x m5.24xlarge",
@@ -76,6 +79,9 @@ def plan(
     global_: Annotated[str | None, typer.Option("--global", help="Global descriptor.")] = None,
     weights: Annotated[str | None, typer.Option(help="Weights of its network.")] = None,
     device: Annotated[str, typer.Option(help="Where networks run: cpu or cuda.")] = "cpu",
+    dimension: Annotated[
+        int, typer.Option(min=1, max=65_536, help="Numbers in a descriptor, of the workflow descriptors.")
+    ] = 2048,
 ) -> None:
     """Tell what a workflow will take and cost on some machines, before anything is started."""
     prices = read_prices(prices_file)
@@ -96,6 +102,7 @@ def plan(
             weights=weights,
             device=device,
             planned=True,
+            dimension=dimension,
         ),
     )
     photos = len(prepared.flow.inputs.photos.gallery)

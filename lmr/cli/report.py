@@ -27,12 +27,24 @@ def report(
     pictures: Annotated[
         int | None, typer.Option(min=0, help="Queries that have pictures at most; default: 200.")
     ] = None,
+    worker_price: Annotated[
+        float | None,
+        typer.Option(min=0, help="Dollars that a worker costs in an hour; the page of the course adds up."),
+    ] = None,
 ) -> None:
     """Write the report of a run anew; also of one that has not ended, with what there is."""
+    from lmr.errors import LmrError
     from lmr.steps.results.datasets import open_datasets
     from lmr.steps.results.report import store_report
+    from lmr.steps.results.run_page import price_run
 
     datasets = open_datasets(storage.absolute(run), unfinished=True)
+    if worker_price is not None and not price_run(datasets.root, worker_price):
+        raise LmrError(
+            "the course of this run was not kept, so its price cannot be told",
+            got=datasets.root,
+            fix="leave --worker-price out; the next run keeps its course",
+        )
     out.print(Text(printable(store_report(datasets, most_pictured=pictures))), soft_wrap=True)
 
 

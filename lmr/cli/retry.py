@@ -33,7 +33,8 @@ def retry(
 ) -> None:
     """Try again what failed for a reason that may pass, and make again only what depends on it."""
     prepared = prepare_again(storage.absolute(run))
-    where = place_of(prepared.flow.inputs.device, scheduler, tls, workers)
+    inputs = prepared.flow.inputs
+    where = place_of(inputs.device, scheduler, tls, workers, search_device=inputs.search_device)
 
     def tell(sentence: str) -> None:
         out.print(Text(printable(sentence)), soft_wrap=True)

@@ -56,7 +56,7 @@ def run(
     for news in prepared.news:
         out.print(news)
     flow, root = prepared.flow, prepared.root
-    where = place_of(flow.inputs.device, scheduler, tls, workers)
+    where = place_of(flow.inputs.device, scheduler, tls, workers, search_device=flow.inputs.search_device)
     processes = None if scheduler else where.workers
     todo = make_plan(flow.targets, root)
     if plan:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Container, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +15,7 @@ from lmr.cli import tables
 from lmr.cli.options import Scheduler, Tls, named
 from lmr.cli.workflow import show_results_in, with_workflow
 from lmr.cluster.client import Where, open_client
-from lmr.errors import ClusterError
+from lmr.errors import ClusterError, StorageError
 from lmr.runtime.estimate import left_text
 from lmr.runtime.finish import raise_if_failed
 from lmr.scheduler.plugin import RunStatus
@@ -29,7 +29,7 @@ from lmr.scheduler.runs import (
     report_of,
     wait_for,
 )
-from lmr.steps.results.run_page import PAGE, run_page
+from lmr.steps.results.run_page import PAGE, price_run, run_page
 from lmr.text import printable
 
 __all__ = ["cancel", "runs", "status", "submit", "watch"]
@@ -112,7 +112,8 @@ def watch(
     with open_client(where) as client:
         found = choose_run(client, run)
         name = found.record.name
-        if found.active:
+        followed = found.active
+        if followed:
             page = _page(client, name, port, worker_price) if web else nullcontext()
             with page, progress_on(out) as listener:
                 told = listener.told
@@ -124,7 +125,11 @@ def watch(
                     again = where.command("watch", name)
                     out.print(f"{name} goes on; to look at it: {again}", soft_wrap=True, markup=False)
                     raise
-        elif web:
+        if worker_price is not None:
+            # The page that is kept has the price too, where this machine reaches the folder.
+            with suppress(StorageError):
+                price_run(found.record.root, worker_price)
+        if web and not followed:
             kept = storage.join(found.record.root, "report", PAGE)
             out.print(f"it has ended; its page is kept: {kept}", soft_wrap=True, markup=False)
     _tell_notes(found, told)

@@ -1,5 +1,6 @@
 """`lmr search`: a finished run is asked for photos that it does not know."""
 
+import os
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,7 +29,9 @@ OwnCode = Annotated[
 
 def search(
     run: Run,
-    photos: Annotated[list[str], typer.Argument(help="Photos to search for: paths or URLs.")],
+    photos: Annotated[
+        list[str], typer.Argument(help="Photos to search for: paths or URLs of files, no folders.")
+    ],
     most: Annotated[int, typer.Option("--most", min=1, help="Photos that are shown of each answer.")] = 20,
     until: Annotated[
         str | None, typer.Option(help="Stage whose list is shown, such as expand. Default: the last.")
@@ -51,11 +54,11 @@ def search(
     for photo in photos:
         started = time.perf_counter()
         try:
-            content = storage.read(storage.absolute(photo))
+            content = _read(photo)
             answer = asked.ask(content, most=most)
         except LmrError as error:
             failed += 1
-            _tell(f"{photo}: could not be searched for ({error.what})")
+            _tell(f"{photo}: not searched for: {error.what}")
             shown.append(ShownAnswer(name=_short(photo), says=f"It could not be searched for: {error.what}."))
             continue
         said = f"{sentence(answer)} ({time.perf_counter() - started:.2f} s)"
@@ -71,6 +74,17 @@ def search(
             f"{failed} of {len(photos)} photos could not be searched for",
             fix="see the reasons above; the answers of the others are complete",
         )
+
+
+def _read(photo: str) -> bytes:
+    """Return a photo's bytes; a folder is told as one, and not as a file that could not be read."""
+    from lmr.errors import StorageError
+
+    url = storage.absolute(photo)
+    if photo.endswith("/") or (storage.is_local(url) and os.path.isdir(storage.local_path(url))):
+        folder = photo.rstrip("/") or "/"
+        raise StorageError(f"it is a folder: name the photos in it, such as {folder}/*.jpg", got=url)
+    return storage.read(url)
 
 
 def _short(photo: str) -> str:
@@ -92,7 +106,9 @@ def _table(answer: "Answer", run: "Reopened") -> Table:
     table.add_column("", justify="right")
     table.add_column("photo", overflow="fold")
     verified = answer.confident is not None
-    for name in (*(["confident", "inliers"] if verified else []), "similarity"):
+    calibrated = any(one.probability is not None for one in answer.matches)
+    figures = [*(["confident", "inliers"] if verified else []), "similarity"]
+    for name in [*figures, *(["probability"] if calibrated else [])]:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("found by", no_wrap=True)
     for one in answer.matches:
@@ -102,6 +118,7 @@ def _table(answer: "Answer", run: "Reopened") -> Table:
             Text(printable(one.path)),
             *(sure if verified else []),
             f"{one.similarity:.3f}",
+            *([f"{one.probability:.3f}"] if one.probability is not None else []),
             Text(printable(run.datasets.label(one.stage))),
         )
     return table

@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from lmr.cli import interrupts
 from lmr.cli.report import Run
 from lmr.cli.search import OwnCode
 from lmr.text import printable
@@ -35,6 +36,7 @@ def serve(
     Elsewhere than on loopback a token is needed: LMR_SERVE_TOKEN, or one that is made and printed. The token
     and the photos travel unencrypted, so put a proxy with TLS before it.
     """
+    interrupts.say("stopped; the page is served no more")
     from lmr.api.server.limits import Limits
     from lmr.api.server.serve import prepare_server
 

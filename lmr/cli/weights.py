@@ -21,6 +21,7 @@ from lmr.features.weights.fetch import (
     verify_weights,
     weights_folder,
 )
+from lmr.features.weights.packaged import LITE0
 
 __all__ = ["weights_app"]
 
@@ -58,6 +59,7 @@ def list_command() -> None:
     out.print(table)
     for restriction in sorted({c.restriction for c in CHECKPOINTS if c.restriction}):
         out.print(f"* {restriction}: fetch asks for --accept-licence")
+    out.print(f"lite0, the default global descriptor, has its weights with it: {LITE0.licence}")
 
 
 @weights_app.command("fetch")

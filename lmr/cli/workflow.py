@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lmr.api.prepare import Prepared
+    from lmr.collections.ready import Ready
     from lmr.steps.results.datasets import RunDatasets
 
 __all__ = ["choose", "show_results", "show_results_in", "with_workflow"]
@@ -72,6 +73,28 @@ def choose(
             help="CSV of right photos (id,images), or of right landmarks (id,landmark), to score the run.",
         ),
     ] = None,
+    score: Annotated[
+        list[str] | None,
+        typer.Option(
+            rich_help_panel=_PHOTOS,
+            help="Score every stage by this protocol too, such as revisited-medium or recall@1,5; may be "
+            "repeated. See `lmr evaluate --help`.",
+        ),
+    ] = None,
+    truth: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=_PHOTOS,
+            help="With --score: easy, hard and junk photos of each query (id,easy,hard,junk), or id,ok,junk.",
+        ),
+    ] = None,
+    published: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=_PHOTOS,
+            help="With --dataset: CSV of published figures to show beside. Default: those that come along.",
+        ),
+    ] = None,
     labels: Annotated[
         str | None,
         typer.Option(
@@ -120,8 +143,22 @@ def choose(
             rich_help_panel=_FEATURES, help="Weights of the global descriptor's network: a file or URL."
         ),
     ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=_SETTINGS,
+            help="probability.json of `lmr calibrate`: each answer gets a probability.",
+        ),
+    ] = None,
     device: Annotated[
         str, typer.Option(rich_help_panel=_FEATURES, help="Where networks run: cpu or cuda.")
+    ] = "cpu",
+    search_device: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=_FEATURES,
+            help="Where exact searches run: cpu; or cuda, on workers with a GPU if there are some.",
+        ),
     ] = "cpu",
     prune: Annotated[
         int | None,
@@ -133,8 +170,13 @@ def choose(
     """Read the options and prepare the workflow."""
     from lmr.api.prepare import Choices, prepare
 
+    ready = None
     if dataset is not None:
-        gallery, queries, solution = _of_dataset(dataset, data, gallery, queries, solution)
+        ready = _of_dataset(dataset, data, gallery, queries)
+        gallery, queries, solution = ready.gallery, ready.queries, solution or ready.solution
+        # What a data set is published with counts unless something else is asked for.
+        score = score or list(ready.protocols)
+        truth = truth or (ready.truth if score else None)
     prepared = prepare(
         workflow,
         Choices(
@@ -154,17 +196,21 @@ def choose(
             local_weights=local_weights,
             descriptor=global_,
             weights=weights,
+            calibration=calibration,
             device=device,
+            search_device=search_device,
             prune=prune,
+            score=tuple(score or ()),
+            truth=truth,
+            dataset=ready.short_name if ready else None,
+            published=published,
         ),
     )
     return dataclasses.replace(prepared, about={**prepared.about, "command": _command()})
 
 
-def _of_dataset(
-    name: str, data: str, gallery: str | None, queries: str | None, solution: str | None
-) -> tuple[str, str, str | None]:
-    """Return gallery, queries and solution of a data set; a solution that is given takes its place."""
+def _of_dataset(name: str, data: str, gallery: str | None, queries: str | None) -> "Ready":
+    """Return what a run takes of a data set."""
     from lmr.collections.ready import open_collection
 
     given = [f"--{n}" for n, url in (("gallery", gallery), ("queries", queries)) if url is not None]
@@ -174,8 +220,7 @@ def _of_dataset(
             got=f"--dataset and {' and '.join(given)}",
             fix="give one of both",
         )
-    ready = open_collection(name, data)
-    return ready.gallery, ready.queries, solution or ready.solution
+    return open_collection(name, data)
 
 
 def _command() -> str:
@@ -214,6 +259,7 @@ def show_results(datasets: "RunDatasets", out: "Console") -> None:
 
     from lmr import storage
     from lmr.cli import tables
+    from lmr.cli.protocol_tables import protocol_tables
     from lmr.cli.report import files_text, tell_answers, tell_names
     from lmr.steps.results.files import read_accuracy, read_notes, read_scores, read_unusable
     from lmr.text import printable
@@ -225,6 +271,8 @@ def show_results(datasets: "RunDatasets", out: "Console") -> None:
     if scores := read_scores(datasets):
         measure = "mAP@100" if datasets.recognised is None else "GAP"
         out.print(tables.scores_table(scores, datasets.labels, measure))
+    for table in protocol_tables(datasets):
+        out.print(table)
     if accuracy := read_accuracy(datasets):
         out.print(f"right names, of queries with a landmark: {accuracy['accuracy']:.4f}")
     if datasets.recognised is None:

@@ -83,6 +83,8 @@ class Collection:
         The protocols of `lmr evaluate` that it is scored by.
     parts
         Its files.
+    aliases
+        Other names that the field has for it.
     notes
         What else a user should know, sentences.
     """
@@ -95,6 +97,7 @@ class Collection:
     layout: Layout
     protocol: str
     parts: tuple[Part, ...] = ()
+    aliases: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -112,12 +115,13 @@ def _revisited(place: Literal["oxford", "paris"], archives: tuple[str, ...], pho
     folder = {"oxford": "oxbuildings", "paris": "parisbuildings"}[place]
     return Collection(
         name=f"revisited-{place}",
+        aliases=(short,),
         title=f"Revisited {place.capitalize()}: {photos:,} gallery photos, 70 queries with boxes",
         licence="photos of Flickr: its terms of use hold, and the publisher's terms of access",
         home=f"https://www.robots.ox.ac.uk/~vgg/data/{folder}/",
         facts=(
-            "https://github.com/filipradenovic/revisitop (python/download.py, commit bc5c086f); counts of "
-            "Radenovic et al., CVPR 2018"
+            "https://github.com/filipradenovic/revisitop (python/download.py, commit bc5c086f; README.md, "
+            "commit 42e05e9a: 15 queries were added to the 55 of before); photos as users of it count them"
         ),
         layout="revisited",
         protocol="revisited-easy, revisited-medium, revisited-hard",
@@ -142,7 +146,7 @@ def _revisited(place: Literal["oxford", "paris"], archives: tuple[str, ...], pho
                 base="http://ptak.felk.cvut.cz/revisitop/revisitop1m/jpg",
                 files=tuple(f"revisitop1m.{i}.tar.gz" for i in range(1, 101)),
                 folder="gallery/distractors",
-                says="1,001,001 photos of other things, 100 archives",
+                says="a million photos of other things, 100 archives",
                 wanted=False,
                 gunzipped=True,
             ),
@@ -282,7 +286,7 @@ def find_collection(name: str) -> Collection:
         If there is none.
     """
     for collection in COLLECTIONS:
-        if collection.name == name:
+        if name == collection.name or name in collection.aliases:
             return collection
     raise LmrError(
         "there is no data set of this name", got=name, fix=one_of(name, [c.name for c in COLLECTIONS])

@@ -186,6 +186,10 @@ class _Ledger:
         kind, _, value = str(one or "").partition(":")
         return Digest(kind, value) if kind in _DIGITS and value else None
 
+    def ours(self, job: Job) -> bool:
+        """Tell whether lmr has fetched the file that lies there; a person's own is never deleted."""
+        return self._files.get(job.final, {}).get("fetched") is True
+
     def forget(self, job: Job) -> None:
         """Note that a file that was found right is not."""
         with self._lock:
@@ -253,16 +257,18 @@ class _Fetching:
 
     def _one(self, job: Job) -> None:
         got = self._load(job)
-        path = self.folder / job.name
+        path, ours = self.folder / job.name, self.ledger.ours(job)
+        # What was unpacked and deleted is fetched no more: whoever puts it there again has put it there.
+        kept = {"fetched": True} if ours and not job.part.gunzipped else {}
         if job.part.gunzipped:
-            gunzip(path, self.folder / job.final)
-        self.ledger.add(job, got.digest)
+            gunzip(path, self.folder / job.final, fetched=ours)
+        self.ledger.add(job, got.digest, **kept)
 
     def _one_packed(self, job: Job) -> None:
         got, path = self._load(job), self.folder / job.name
-        self.ledger.add(job, got.digest)  # an archive that cannot be unpacked now is not fetched again
+        ours = self.ledger.ours(job)  # an archive that cannot be unpacked now is not fetched again
         try:
-            places = unpack(self.collection, self.folder, path)
+            places = unpack(self.collection, self.folder, path, fetched=ours)
         finally:
             if not path.is_file():
                 self.ledger.forget(job)  # it was damaged
@@ -273,7 +279,8 @@ class _Fetching:
                 fix="delete it, and fetch it from the publisher",
             )
         self.ledger.add(job, got.digest, unpacked=places)
-        path.unlink(missing_ok=True)
+        if ours:
+            path.unlink(missing_ok=True)
 
     def _load(self, job: Job) -> Got:
         if self._stop.is_set():
@@ -281,15 +288,27 @@ class _Fetching:
         base = self.mirror or job.part.base
         digest = self._digest(job, base) or self.ledger.known(job)
         path = self.folder / job.name
-        if path.is_file() and digest is not None and digest_of(path, digest.kind) == digest:
-            return Got(path.stat().st_size, digest)  # somebody has put it there
+        if path.is_file():
+            there = digest_of(path, digest.kind if digest else "sha256")
+            if digest in (None, there):
+                return Got(
+                    path.stat().st_size, there
+                )  # somebody has put it there, or it could not be unpacked
+            if not self.ledger.ours(job):
+                raise LmrError(
+                    f"{path} is another file than its publisher describes, and lmr has not fetched it",
+                    got=f"{there.kind} {there.value}, known is {digest.value}",
+                    fix="move it away, and run the same command again",
+                )
 
         def told(count: int) -> None:
             self._told(job, count)
             if self._stop.is_set():
                 raise _Stopped
 
-        return download(f"{base.rstrip('/')}/{job.file}", path, digest=digest, told=told)
+        got = download(f"{base.rstrip('/')}/{job.file}", path, digest=digest, told=told)
+        self.ledger.add(job, got.digest, fetched=True)
+        return got
 
     def _digest(self, job: Job, base: str) -> Digest | None:
         """Return the digest that is published for a file; None where none is."""

@@ -25,13 +25,24 @@ _AGAIN = "it was deleted: run the same command again"
 _COPY_BYTES = 1 << 20
 
 
-def unpack(collection: Collection, folder: Path, archive: Path) -> list[str]:
+def unpack(collection: Collection, folder: Path, archive: Path, *, fetched: bool = True) -> list[str]:
     """Unpack an archive of a data set into gallery and queries; return the files below its folder.
+
+    Parameters
+    ----------
+    collection
+        The data set.
+    folder
+        Its folder.
+    archive
+        The archive in it.
+    fetched
+        Whether `lmr` has fetched it: a person's own is never deleted.
 
     Raises
     ------
     LmrError
-        If the archive is damaged; it is deleted.
+        If the archive is damaged; it is deleted if it was fetched.
     StorageError
         If the disk is full.
     """
@@ -45,8 +56,7 @@ def unpack(collection: Collection, folder: Path, archive: Path) -> list[str]:
                 target.write_bytes(change(read(), path))
                 written.append(place)
     except _DAMAGE as error:
-        archive.unlink(missing_ok=True)
-        raise LmrError(f"{archive.name} is damaged", got=one_line(error), fix=_AGAIN) from error
+        raise _damaged(archive, error, fetched) from error
     except OSError as error:
         raise StorageError(
             f"cannot unpack {archive.name} into {folder}", got=one_line(error), fix=remedy(error)
@@ -54,13 +64,20 @@ def unpack(collection: Collection, folder: Path, archive: Path) -> list[str]:
     return written
 
 
-def gunzip(packed: Path, plain: Path) -> None:
-    """Write a packed file without its packing, whole or not at all, and delete the packed one.
+def _damaged(path: Path, error: Exception, fetched: bool) -> LmrError:
+    if fetched:
+        path.unlink(missing_ok=True)
+    own = "it was not fetched by lmr, and stays: move it away, and run the same command again"
+    return LmrError(f"{path.name} is damaged", got=one_line(error), fix=_AGAIN if fetched else own)
+
+
+def gunzip(packed: Path, plain: Path, *, fetched: bool = True) -> None:
+    """Write a packed file without its packing, whole or not at all; the packed one goes if it was fetched.
 
     Raises
     ------
     LmrError
-        If it is damaged; it is deleted.
+        If it is damaged; it is deleted if it was fetched.
     StorageError
         If the disk is full.
     """
@@ -71,13 +88,13 @@ def gunzip(packed: Path, plain: Path) -> None:
                 file.write(data)
     except _DAMAGE as error:
         part.unlink(missing_ok=True)
-        packed.unlink(missing_ok=True)
-        raise LmrError(f"{packed.name} is damaged", got=one_line(error), fix=_AGAIN) from error
+        raise _damaged(packed, error, fetched) from error
     except OSError as error:
         part.unlink(missing_ok=True)
         raise StorageError(f"cannot unpack {packed.name}", got=one_line(error), fix=remedy(error)) from error
     part.replace(plain)
-    packed.unlink()
+    if fetched:
+        packed.unlink()
 
 
 def solve(collection: Collection, folder: Path) -> list[str]:

@@ -31,6 +31,8 @@ class Ready:
         Right photos of every query, as `lmr run --solution` takes them; None where there are none.
     truth
         Easy, hard and junk photos, as `lmr evaluate --protocol revisited-medium` takes them; None without.
+    protocols
+        The protocols that the truth is for, by its header.
     """
 
     name: str
@@ -39,10 +41,16 @@ class Ready:
     queries: str
     solution: str | None
     truth: str | None
+    protocols: tuple[str, ...] = ()
+
+    @property
+    def short_name(self) -> str:
+        """Its name, or the last part of its folder."""
+        return os.path.basename(self.name.rstrip("/"))
 
     def command(self, out: str | None = None) -> str:
         """Return the command that runs the retrieval workflow on it."""
-        out = out or storage.join("runs", os.path.basename(self.name.rstrip("/")) or "run")
+        out = out or storage.join("runs", self.short_name or "run")
         words = ["lmr", "run", "retrieval", "--gallery", self.gallery, "--queries", self.queries]
         if self.solution:
             words += ["--solution", self.solution]
@@ -65,7 +73,8 @@ def open_collection(name: str, data: str = "data") -> Ready:
     LmrError
         If it is not there, or lacks its gallery or its queries.
     """
-    known = any(collection.name == name for collection in COLLECTIONS)
+    known = next((one for one in COLLECTIONS if name == one.name or name in one.aliases), None)
+    name = known.name if known else name
     folder = storage.join(storage.absolute(data), name) if known else storage.absolute(name)
     urls = {part: storage.join(folder, part) for part in (GALLERY, QUERIES, SOLUTION, TRUTH)}
     missing = [part for part in (GALLERY, QUERIES) if not storage.exists(urls[part])]
@@ -88,11 +97,22 @@ def open_collection(name: str, data: str = "data") -> Ready:
             fix="put the photos to search into gallery/, those to look for into queries/, and, to score, "
             "a solution.csv beside them",
         )
+    truth = urls[TRUTH] if storage.exists(urls[TRUTH]) else None
     return Ready(
         name=name,
         folder=folder,
         gallery=urls[GALLERY],
         queries=urls[QUERIES],
         solution=urls[SOLUTION] if storage.exists(urls[SOLUTION]) else None,
-        truth=urls[TRUTH] if storage.exists(urls[TRUTH]) else None,
+        truth=truth,
+        protocols=_protocols(truth) if truth else (),
     )
+
+
+def _protocols(truth: str) -> tuple[str, ...]:
+    """Return the protocols that a ground truth is for, by the columns that its first line names."""
+    header = storage.read(truth).split(b"\n", 1)[0].decode(errors="replace").replace('"', "").split(",")
+    columns = {column.strip() for column in header}
+    if {"easy", "hard"} <= columns:
+        return "revisited-easy", "revisited-medium", "revisited-hard"
+    return ("classic",) if "ok" in columns else ()

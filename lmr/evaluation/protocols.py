@@ -3,15 +3,15 @@
 `evaluate` scores a submission by any of them, from the bytes of two files.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmr.errors import SettingsError
-from lmr.evaluation.hits import Hits, find_hits
 from lmr.evaluation.kaggle import (
     MAX_PREDICTIONS,
     parse_recognition_solution,
@@ -19,63 +19,19 @@ from lmr.evaluation.kaggle import (
     parse_solution,
     parse_submission,
 )
+from lmr.evaluation.metrics import METRICS, expanded, kind_of, measured
 from lmr.evaluation.oxford import parse_truths
 from lmr.evaluation.recognition import accuracy, gap, gap_inputs, gap_of_draws
 from lmr.evaluation.sanity import check_rankings, check_recognition
 from lmr.evaluation.scores import Scores, refuse_nothing_to_score
 from lmr.evaluation.statistics import Comparison, Interval, Statistic, compare, interval, mean_of
 
-__all__ = ["METRICS", "PROTOCOLS", "Evaluation", "Metric", "Protocol", "evaluate", "find_protocol", "paired"]
+__all__ = ["METRICS", "PROTOCOLS", "Evaluation", "Protocol", "evaluate", "find_protocol", "paired", "sides"]
+
+_Id = TypeVar("_Id", int, str)
 
 _BY_RANK = "none: a list has an order; a repeat earns nothing and uses up its rank"
 _REPEATS_COUNT = "none: a list has an order; a repeat of a right photo counts again, as in the original"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Metric:
-    """A measure of one list.
-
-    Attributes
-    ----------
-    function
-        From the hits and k to a value per query.
-    says
-        What it is and over what it divides.
-    repeats_count
-        Whether a right photo that a list repeats counts again.
-    """
-
-    function: Callable[[Hits, int], NDArray[np.float64]]
-    says: str
-    repeats_count: bool = False
-
-
-METRICS: dict[str, Metric] = {
-    "map_at_100": Metric(
-        function=lambda hits, _: hits.average_precision(100),
-        says="sum of the precision at each hit of the first 100, over min(right photos, 100)",
-    ),
-    "map_at_5": Metric(
-        function=lambda hits, _: hits.average_precision_over_all(5),
-        says="sum of the precision at each hit of the first 5, over all right photos (trec_eval's map_cut)",
-    ),
-    "map": Metric(
-        function=lambda hits, _: hits.area(),
-        says="area under precision over recall by trapezoids, over all right photos",
-        repeats_count=True,
-    ),
-    "mp@k": Metric(
-        function=Hits.precision_to_last_hit,
-        says="hits of the first k, over min(k, rank of the last hit) (revisitop)",
-        repeats_count=True,
-    ),
-    "recall@k": Metric(function=Hits.recall, says="hits of the first k, over all right photos"),
-    "precision@k": Metric(function=Hits.precision, says="hits of the first k, over k, in short lists too"),
-    "hit_rate@k": Metric(
-        function=Hits.hit_rate, says="1 if a hit is among the first k, else 0 (metric learning's recall@k)"
-    ),
-}
-"""The measures of ranked lists; @k stands for a rank of choice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,12 +74,22 @@ class Protocol:
         return self.name == "gap"
 
     @property
+    def needs(self) -> tuple[str, ...]:
+        """The lists that its ground truth must have besides junk; none where a plain solution is enough."""
+        return ("ok",) if self.right == ("ok",) else ("easy", "hard") if self.right else ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is defined on whole rankings: what a shorter list leaves out counts as not found."""
+        return "map" in self.metrics
+
+    @property
     def says(self) -> str:
         """One paragraph of help: what it needs, its denominators, its mean and its tie rule."""
         parts = [f"solution {self.solution}"]
         if self.junk:
             parts.append(f"right: {', '.join(self.right)}; taken out first: {', '.join(self.junk)}")
-        parts += [f"{name}: {_GAP_SAYS.get(name) or METRICS[_kind(name)].says}" for name in self.metrics]
+        parts += [f"{name}: {_GAP_SAYS.get(name) or METRICS[kind_of(name)].says}" for name in self.metrics]
         return ". ".join([*parts, f"mean over {self.mean}", f"ties: {self.ties}"]) + "."
 
 
@@ -219,9 +185,9 @@ def find_protocol(name: str, metrics: Sequence[str] = ()) -> Protocol:
     >>> find_protocol("map_at_100", ["recall@1,5"]).metrics
     ('map_at_100', 'recall@1', 'recall@5')
     """
-    if "@" in name and _kind(name) in PROTOCOLS:
-        own = _expanded(name)
-        protocol = replace(PROTOCOLS[_kind(name)], name=own[0], metrics=own)
+    if "@" in name and kind_of(name) in PROTOCOLS:
+        own = expanded(name)
+        protocol = replace(PROTOCOLS[kind_of(name)], name=own[0], metrics=own)
     elif name in PROTOCOLS:
         protocol = PROTOCOLS[name]
     else:
@@ -230,7 +196,7 @@ def find_protocol(name: str, metrics: Sequence[str] = ()) -> Protocol:
         raise SettingsError(
             "recognition has no ranked lists to measure", got=", ".join(metrics), fix="leave out --metric"
         )
-    further = [one for spec in metrics for one in _expanded(spec)]
+    further = [one for spec in metrics for one in expanded(spec)]
     return replace(protocol, metrics=tuple(dict.fromkeys([*protocol.metrics, *further])))
 
 
@@ -263,20 +229,29 @@ def evaluate(
     right, junk = _truth(protocol, solution, names[1])
     refuse_nothing_to_score(np.array([0.0 if ids else np.nan for ids in right.values()]), "a right photo")
     notices = check_rankings(predictions, right, queries_in_gallery=protocol.queries_in_gallery)
-    hits: dict[bool, Hits] = {}
-    scores = {}
-    for name in protocol.metrics:
-        metric = METRICS[_kind(name)]
-        if metric.repeats_count not in hits:
-            hits[metric.repeats_count] = find_hits(
-                (predictions.get(query, ()) for query in right),
-                list(right.values()),
-                junk,
-                repeats_count=metric.repeats_count,
-            )
-        k = int(name.partition("@")[2] or 0)
-        scores[name] = Scores(tuple(right), metric.function(hits[metric.repeats_count], k))
+    found = measured(
+        protocol.metrics, lambda: (predictions.get(query, ()) for query in right), list(right.values()), junk
+    )
+    scores = {name: Scores(tuple(right), values) for name, values in found.items()}
+    notices += _cut_off(protocol, predictions, right)
     return Evaluation(protocol, scores, tuple(notices))
+
+
+def _cut_off(
+    protocol: Protocol, predictions: Mapping[str, Sequence[str]], right: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """Say what a protocol of whole rankings loses by lists that end early."""
+    if not protocol.whole:
+        return []
+    wanted = sum(map(len, right.values()))
+    found = sum(len(set(predictions.get(query, ())).intersection(ids)) for query, ids in right.items())
+    if found == wanted:
+        return []
+    longest = max(map(len, predictions.values()), default=0)
+    return [
+        f"{protocol.name} is defined on whole rankings, and {wanted - found:,} of {wanted:,} right photos "
+        f"stand in no list (the longest has {longest:,} photos): the score is a lower bound"
+    ]
 
 
 def paired(first: Evaluation, second: Evaluation) -> dict[str, Comparison]:
@@ -305,37 +280,17 @@ def _recognition(
     return Evaluation(protocol, scores, tuple(notices), gap_inputs(known, truth))
 
 
+def sides(protocol: Protocol, lists: Mapping[str, Sequence[_Id]]) -> tuple[list[_Id], list[_Id]]:
+    """Return the right and the junk photos of a query, of its lists in a ground truth."""
+    right, junk = ([one for key in keys for one in lists[key]] for keys in (protocol.right, protocol.junk))
+    return right, junk
+
+
 def _truth(
     protocol: Protocol, solution: bytes, name: str
 ) -> tuple[dict[str, list[str]], list[list[str]] | None]:
     if not protocol.right:
         return parse_solution(solution, name), None
-    truths = parse_truths(solution, name, needs=("ok",) if protocol.right == ("ok",) else ("easy", "hard"))
-
-    def joined(lists: Mapping[str, list[str]], keys: Sequence[str]) -> list[str]:
-        return [photo for key in keys for photo in lists[key]]
-
-    right = {query: joined(lists, protocol.right) for query, lists in truths.items()}
-    return right, [joined(lists, protocol.junk) for lists in truths.values()]
-
-
-def _kind(metric: str) -> str:
-    name, at, _ = metric.partition("@")
-    return f"{name}@k" if at else name
-
-
-def _expanded(spec: str) -> tuple[str, ...]:
-    """Return the metrics that a text names: recall@1,5 is recall@1 and recall@5."""
-    found: list[str] = []
-    for part in spec.replace(" ", "").split(","):
-        if part.isdecimal() and found and "@" in found[-1]:
-            part = f"{found[-1].partition('@')[0]}@{part}"
-        k = part.partition("@")[2]
-        if _kind(part) not in METRICS or ("@" in part and not (k.isdecimal() and int(k) > 0)):
-            raise SettingsError(
-                "unknown metric",
-                got=part,
-                fix=f"use {', '.join(METRICS)}, with a rank from 1 for k: recall@1,5,10",
-            )
-        found.append(part)
-    return tuple(found)
+    truths = parse_truths(solution, name, needs=protocol.needs)
+    both = {query: sides(protocol, lists) for query, lists in truths.items()}
+    return {query: right for query, (right, _) in both.items()}, [junk for _, junk in both.values()]

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmr.errors import LmrError
+from lmr.evaluation.published import Row
 from lmr.evaluation.scorers import Scores
 from lmr.text import printable
 
@@ -130,6 +131,10 @@ class Report:
         Further pages beside it: what they are called, by their file.
     scores
         The stages in order, each scored on the same queries.
+    protocols
+        The score by each protocol after each stage: protocol and measure, to label of the stage, to mean.
+    published
+        What papers print of the same data set, with the run's own figures among it.
     confident_counts
         How many confident matches each query has.
     inliers, recall
@@ -155,6 +160,8 @@ class Report:
     files: QueryFiles | None = None
     more: Mapping[str, str] = field(default_factory=dict)
     scores: Sequence[StepScore] = ()
+    protocols: Mapping[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
+    published: Sequence[Row] = ()
     confident_counts: Sequence[int] = ()
     inliers: Sequence[tuple[str, int]] = ()
     recall: Sequence[tuple[str, float]] = ()

@@ -54,6 +54,8 @@ class ListedPhoto:
         What verification found; None without verification.
     right
         Whether the solution names it; None without one.
+    probability
+        That it shows the query's landmark; None without a calibration.
     lines
         For each inlier the x and y in the query and in the photo, in thousandths of width and height.
     """
@@ -63,6 +65,7 @@ class ListedPhoto:
     inliers: int | None = None
     confident: bool | None = None
     right: bool | None = None
+    probability: float | None = None
     lines: Sequence[int] = ()
 
 
@@ -226,7 +229,15 @@ def _details(query: QueryEntry) -> dict[str, Any]:
         "picture": query.picture.small,
         "large": query.picture.large,
         "list": [
-            [one.photo, list(one.ranks), one.inliers, _flag(one.confident), _flag(one.right), list(one.lines)]
+            [
+                one.photo,
+                list(one.ranks),
+                one.inliers,
+                _flag(one.confident),
+                _flag(one.right),
+                list(one.lines),
+                None if one.probability is None else round(one.probability, 4),
+            ]
             for one in query.listed
         ],
         "heads": [list(head) for head in query.heads],

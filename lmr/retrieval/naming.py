@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 
 from lmr.retrieval.recognition import Evidence, Named, inlier_strength, name_landmarks
 
-__all__ = ["INGREDIENTS", "Distractors", "Found", "NamingRecipe", "best_photos", "name_after_each"]
+__all__ = [
+    "INGREDIENTS",
+    "PROBABILITY",
+    "Distractors",
+    "Found",
+    "NamingRecipe",
+    "best_photos",
+    "name_after_each",
+]
 
 INGREDIENTS: Mapping[str, str] = {
     "neighbours": "1 neighbours of the global descriptor",
@@ -29,6 +37,9 @@ INGREDIENTS: Mapping[str, str] = {
     "frequency": "8 less sure of landmarks that attract unrelated photos",
 }
 """The ingredients in the order in which they are added, and what people read of each."""
+
+PROBABILITY: Mapping[str, str] = {"probability": "9 by the calibrated probability of its photos, alone"}
+"""The last one, of runs that were given a calibration: it takes the place of all those before it."""
 
 Weight = Annotated[float, Ge(0), Le(1_000)]
 

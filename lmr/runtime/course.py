@@ -137,6 +137,8 @@ class Course:
         How many workers died with a shard of the run in hand.
     notes
         What was noticed of workers.
+    usd_per_hour
+        Price of a worker for an hour; None where nobody has said it.
     """
 
     run: str
@@ -153,6 +155,7 @@ class Course:
     quarantined: tuple[tuple[str, int], ...] = ()
     deaths: int = 0
     notes: tuple[str, ...] = field(default=())
+    usd_per_hour: float | None = None
 
     @property
     def worker_seconds(self) -> float:

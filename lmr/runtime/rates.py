@@ -61,7 +61,8 @@ def _rate(datasets: Iterable[Dataset], work_per_row: float) -> float | None:
         for facts in _sample(dataset):
             seconds += facts["seconds"]
             # A step that states no work is reckoned by its shards; a shard without rows did no work.
-            work += facts["rows"] * work_per_row if work_per_row else 1.0
+            made = facts["rows"] - facts.get("taken_over", 0)
+            work += made * work_per_row if work_per_row else 1.0
     return seconds / work if work > 0 else None
 
 

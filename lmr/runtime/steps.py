@@ -147,12 +147,17 @@ class Step:
         Digest of the weights that it uses, if any.
     resources
         What a worker must have for it, in Dask's terms: `{"CPU": 1}` or `{"GPU": 1}`.
+    prefers
+        What is asked for in its place where some worker declares it: what the step can use and does without.
     implied
         Arguments of `make` that follow from its inputs (the number of the gallery's photos): the inputs'
         fingerprints stand for them, so they are no part of the fingerprint.
     placement
         Arguments of `make` that never change what a shard holds (a device, a path): no part of the
         fingerprint.
+    takes_over
+        Whether `make` has an argument `earlier`, an `lmr.storage.earlier.Earlier`: what the step has made of
+        other inputs, some of which may be what it would make now. No part of the fingerprint.
     check
         Called before the first task on a worker of each host that makes shards of this step; raises an
         `LmrError` when something is not there that the step needs. Must be picklable.
@@ -169,8 +174,10 @@ class Step:
     revision: int = 1
     weights: str = ""
     resources: Mapping[str, float] = field(default_factory=lambda: {"CPU": 1})
+    prefers: Mapping[str, float] = field(default_factory=dict)
     implied: Mapping[str, Any] = field(default_factory=dict)
     placement: Mapping[str, Any] = field(default_factory=dict)
+    takes_over: bool = False
     check: Callable[[], None] | None = None
 
     @cached_property
@@ -193,6 +200,8 @@ class Step:
         Where none declares `CPU`, it is not asked for: such a cluster was started without `--resources`, and
         every worker has a CPU.
         """
+        if self.prefers and all(name in declared for name in self.prefers):
+            return dict(self.prefers)
         return {name: n for name, n in self.resources.items() if name != "CPU" or name in declared}
 
     @property

@@ -24,8 +24,9 @@ from lmr.runtime import attempts
 from lmr.runtime.steps import Step
 from lmr.runtime.threads import limit_threads
 from lmr.shipped import source_digest
-from lmr.storage.arrow import note_of
+from lmr.storage.arrow import facts_with, note_of
 from lmr.storage.datasets import Dataset
+from lmr.storage.earlier import Earlier
 
 __all__ = [
     "ShardTask",
@@ -56,12 +57,14 @@ class ShardTask:
     def of(cls, step: Step, root: str) -> "ShardTask":
         """Return the task of a step for a run's folder."""
         inputs = {name: source.dataset(root) for name, source in step.inputs.items()}
+        output = step.dataset(root)
+        earlier = {"earlier": Earlier.of(output)} if step.takes_over else {}
         return cls(
-            output=step.dataset(root),
+            output=output,
             make=step.make,
             settings=step.settings,
             inputs=inputs,
-            arguments={**step.implied, **step.placement},
+            arguments={**step.implied, **step.placement, **earlier},
             failures=storage.join(root, "failures"),
         )
 
@@ -187,7 +190,7 @@ def make_shard(task: ShardTask, shard: int, *upstream: Receipt | Summary) -> Rec
             rows = task.make(shard, task.settings, **task.inputs, **task.arguments)
             facts = measure() | ({"note": note} if (note := note_of(rows)) else {})
             facts["source"] = source_digest()
-            size = output.write(shard, rows, **facts)
+            size = output.write(shard, rows, **facts, **facts_with(rows))
             told.update(rows=rows.num_rows, bytes=size, peak_bytes=facts["peak_bytes"])
         return receipt(state="made", rows=rows.num_rows, bytes=size, **facts)
     except LmrError as error:

@@ -1,7 +1,10 @@
 """Run steps: look at storage, make what is missing, account for everything."""
 
+import os
+import socket
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import dask
@@ -9,12 +12,15 @@ from dask.callbacks import Callback
 
 from lmr.cluster.client import Where, open_client
 from lmr.cluster.preflight import preflight
-from lmr.runtime.estimate import Progress, StepWork, seconds_left
+from lmr.runtime import attempts
+from lmr.runtime.course import course_text
+from lmr.runtime.estimate import Progress, seconds_left
 from lmr.runtime.finish import Finalizer, RunFailed, RunReport, raise_if_failed
-from lmr.runtime.graph import Plan, RunGraph, dask_graph, make_plan
+from lmr.runtime.graph import Plan, dask_graph, make_plan
 from lmr.runtime.rates import work_of
 from lmr.runtime.steps import Given, Step
 from lmr.scheduler import runs
+from lmr.scheduler.courses import Courses
 from lmr.scheduler.pace import Pace
 from lmr.scheduler.plugin import RunRecord
 
@@ -97,7 +103,7 @@ def run(
         return RunReport(())
     if where.in_process:
         listener.connected(None)
-        report = _run_here(dask_graph(plan, uuid.uuid4().hex), work_of(plan), listener.progressed)
+        report = _run_here(plan, listener.progressed)
         raise_if_failed(report)
         return report
     with open_client(where) as client:
@@ -160,22 +166,29 @@ def _store_given(plan: Plan) -> None:
         source.store(plan.root)
 
 
-def _run_here(
-    graph: RunGraph, work: Mapping[str, StepWork], progress: Callable[[Progress], None]
-) -> RunReport:
-    """Run a graph by Dask's synchronous scheduler: for tests, debugging and small runs."""
+def _run_here(plan: Plan, progress: Callable[[Progress], None]) -> RunReport:
+    """Run a plan by Dask's synchronous scheduler: for tests, debugging and small runs."""
+    graph, work = dask_graph(plan, uuid.uuid4().hex), work_of(plan)
     names = {group: name for name, group in graph.groups.items()}
+    # This process is the only worker, and keeps the course that a scheduler would keep.
+    courses, me = Courses(), f"{socket.gethostname()}:{os.getpid()}"
+    record = replace(runs.new_record(plan), groups=graph.groups, totals=plan.totals, work=work)
+    courses.open(record, [me])
     counts, pace = dict.fromkeys(graph.groups, 0), Pace()
 
     def before(key: Any, *_: Any) -> None:
         if isinstance(key, tuple) and key[0] in names:
             pace.begin(key[0])
+            courses.begin(key, me)
             tell(running=key[0])
 
     def after(key: Any, receipt: Any, *_: Any) -> None:
         if isinstance(key, tuple) and key[0] in names:
             counts[names[key[0]]] += 1
+            made = receipt.state in ("made", "found")
             pace.end(key[0], receipt.seconds, made=receipt.state == "made")
+            facts = {"rows": receipt.rows, "bytes": receipt.bytes, "peak_bytes": receipt.peak_bytes}
+            courses.end(key, me, receipt.seconds, made, facts)
             tell()
 
     def tell(running: str = "") -> None:
@@ -186,6 +199,10 @@ def _run_here(
         left = seconds_left(work, counts, measured, {"": 1})
         progress(Progress(counts=dict(counts), measured=measured, left=left))
 
-    with Callback(pretask=before, posttask=after):
+    def course(run: str) -> str:
+        found = courses.of(record.name, "running", ())
+        return course_text(found) if found is not None else ""
+
+    with attempts.standing_in({"lmr_course": course}), Callback(pretask=before, posttask=after):
         report: RunReport = dask.get(graph.graph, graph.final)
     return report

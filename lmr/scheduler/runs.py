@@ -41,6 +41,7 @@ __all__ = [
     "find_run",
     "follow",
     "list_runs",
+    "new_record",
     "report_of",
     "send",
     "wait_for",
@@ -74,7 +75,7 @@ def send(
         If another run works on the same folder, or the cluster cannot do what the run asks for.
     """
     install_plugins(client)
-    record = _record(plan)
+    record = new_record(plan)
     if taken := _ask(client, "claim", record=record, client_id=client.id):
         raise _refusal(taken, record, where or Where())
     try:
@@ -289,7 +290,8 @@ def cancel_run(client: distributed.Client, name: str) -> RunStatus:
     return find_run(client, name)
 
 
-def _record(plan: Plan) -> RunRecord:
+def new_record(plan: Plan) -> RunRecord:
+    """Return who runs a plan, and since now, under a new name."""
     root = plan.root.rstrip("/")
     targets = digest(sorted(part.step.fingerprint for part in plan))
     # A name is typed: of the folder's it has what needs no quotes.

@@ -16,6 +16,7 @@ from lmr.retrieval.global_search.exact import similarities
 from lmr.runtime.settings import Settings
 from lmr.runtime.steps import Cost, Each, Step
 from lmr.steps.features.columns import Described
+from lmr.steps.global_search.device import ExactSearch
 from lmr.steps.global_search.search import Searchable, search_gallery
 from lmr.steps.ranking import Ranked, Ranking, ranking_bytes, read_ranking, with_head
 from lmr.storage.arrow import column
@@ -83,6 +84,7 @@ def expand(
             **({} if verified is None else {"verified": Each(verified.step)}),
             **gallery.inputs(),
         },
+        **gallery.where(),
         shards=ranked.step.shards,
         role="queries",
         cost=Cost(
@@ -110,6 +112,7 @@ def expand_shard(
     gallery: Dataset,
     verified: Dataset | None = None,
     index: Dataset | None = None,
+    device: str = "cpu",
 ) -> pa.Table:
     """Expand the queries of one shard and search again."""
     before = read_ranking(ranked, shard)
@@ -123,7 +126,8 @@ def expand_shard(
     descriptors = stack(gallery, "descriptor")
     expanded = expansion.expand_queries(queries, ids, weights, descriptors)
     depth = before.photos.shape[1]
-    sims, found = search_gallery(expanded, descriptors, index, depth)
+    exact = ExactSearch(device)
+    sims, found = search_gallery(expanded, descriptors, index, depth, exact)
     candidate_sims = similarities(expanded, local.photos, descriptors)
     photos, scores = np.full_like(before.photos, -1), np.zeros_like(before.scores)
     for q in range(len(photos)):
@@ -141,7 +145,7 @@ def expand_shard(
         sure = slice(0, confident[q])
         photos[q], scores[q] = with_head(order, totals, local.photos[q, sure], inliers[q, sure], depth)
     ranking = Ranking(before.queries, photos, scores)
-    return ranking.table(descriptor=expanded.astype(np.float16), confident=confident)
+    return exact.told(ranking.table(descriptor=expanded.astype(np.float16), confident=confident))
 
 
 def _read_verified(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from lmr.errors import SettingsError
 from lmr.runtime.steps import Given
 from lmr.steps.both import Both
+from lmr.steps.calibration import Calibration
 from lmr.steps.features.own_files import Vectors
 from lmr.steps.features.weights import Weights
 from lmr.steps.photos.listing import Photos
@@ -31,8 +32,16 @@ class Inputs:
         The landmarks of the gallery's photos, for recognition.
     truth
         The landmarks of the queries, if known.
+    calibration
+        How what is measured of an answer becomes a probability, where one was given.
+    protocols
+        Names of protocols that every ranking is scored by besides.
+    ground_truth
+        What they are scored by: see `lmr.steps.results.protocols.truth_for`.
     device
         Where networks run: "cpu", "cuda".
+    search_device
+        Where exact searches run: "cpu"; or "cuda", which is used where a worker has a GPU.
     """
 
     photos: Both[Photos]
@@ -42,7 +51,11 @@ class Inputs:
     local_weights: Weights | None = None
     labels: Labels | None = None
     truth: Given | None = None
+    calibration: Calibration | None = None
+    protocols: tuple[str, ...] = ()
+    ground_truth: Given | None = None
     device: str = "cpu"
+    search_device: str = "cpu"
 
     def in_shards_of(self, photos_per_shard: int, shard_bytes: int = 0) -> "Inputs":
         """Return the same inputs with at most so many photos, and bytes of them, in a shard; 0: any bytes."""

@@ -1,9 +1,9 @@
 """Parquet files that users give: lists of photos, and own descriptors."""
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lmr.errors import LmrError
+from lmr.storage.parquet import open_parquet, read_parquet
 from lmr.text import printable
 
 __all__ = ["parquet_table"]
@@ -25,7 +25,7 @@ def parquet_table(data: bytes, name: str) -> pa.Table:
         If it is no Parquet file, or is damaged.
     """
     try:
-        rows = pq.read_table(pa.BufferReader(data))
+        rows = read_parquet(open_parquet(pa.BufferReader(data)))
         rows.validate(full=True)  # text that is no UTF-8 would fail where it is used
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         # Arrow says OSError of pages that cannot be unpacked.

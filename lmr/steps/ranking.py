@@ -19,7 +19,17 @@ from lmr.steps.sizes import rows_per_shard
 from lmr.storage.arrow import column, table
 from lmr.storage.datasets import Dataset
 
-__all__ = ["Ranked", "Ranking", "Reached", "merge", "pair_keys", "ranking_bytes", "read_ranking", "with_head"]
+__all__ = [
+    "Ranked",
+    "Ranking",
+    "Reached",
+    "merge",
+    "pair_keys",
+    "ranking_bytes",
+    "ranks_in",
+    "read_ranking",
+    "with_head",
+]
 
 
 @dataclass(frozen=True)
@@ -102,6 +112,27 @@ def read_ranking(dataset: Dataset, shard: int) -> Ranking:
     """Read one shard of a ranking."""
     rows = dataset.read(shard, ["query", "photos", "scores"])
     return Ranking(column(rows, "query"), column(rows, "photos"), column(rows, "scores"))
+
+
+def ranks_in(listed: NDArray[np.int32], photos: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return the ranks of photos in lists, row by row, from 1; 0 where a list does not hold one.
+
+    Examples
+    --------
+    >>> ranks_in(np.array([[7, 5, -1]], np.int32), np.array([[5, 9, -1, 7]], np.int32))
+    array([[2, 0, 0, 1]], dtype=int32)
+    """
+    ranks = np.zeros(photos.shape, np.int32)
+    row, place = np.nonzero(listed >= 0)
+    if not len(row):
+        return ranks
+    keys = pair_keys(row, listed[row, place])
+    order = np.argsort(keys, kind="stable")
+    wanted = pair_keys(np.arange(len(photos))[:, None], photos)
+    at = np.searchsorted(keys[order], wanted).clip(max=len(keys) - 1)
+    found = (keys[order][at] == wanted) & (photos >= 0)
+    ranks[found] = place[order[at[found]]] + 1
+    return ranks
 
 
 def with_head(

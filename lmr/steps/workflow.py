@@ -12,8 +12,10 @@ from lmr.steps.features.weights import Weights
 from lmr.steps.inputs import Inputs
 from lmr.steps.photos.duplicates import Copies
 from lmr.steps.photos.unusable import check_photos
+from lmr.steps.probability import probability
 from lmr.steps.ranking import Ranked
 from lmr.steps.recognition.recognise import Recognised
+from lmr.steps.results.protocols import score_protocols
 from lmr.steps.results.scores import score_rankings
 from lmr.steps.results.submission import name_submission
 from lmr.steps.verification.verify import Verified
@@ -67,6 +69,24 @@ class Workflow:
         return name_submission(last, self.inputs.photos)
 
     @cached_property
+    def probable(self) -> Step | None:
+        """The step that gives each answer a probability; None without a calibration."""
+        return self.probable_of(list(self.rankings.values())[-1])
+
+    def probable_of(self, ranked: Ranked) -> Step | None:
+        """Return the step that gives the answers of a stage a probability; None without a calibration."""
+        if self.inputs.calibration is None:
+            return None
+        verified = self.verified.ranking if self.verified else None
+        return probability(ranked, verified, self.described, self.inputs.calibration.model)
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """What is measured of an answer, as calibrations name it."""
+        verified = ("inliers", "votes") if self.verified else ()
+        return (*verified, *(("similarity",) if self.described else ()))
+
+    @cached_property
     def unusable(self) -> Step | None:
         """The step that lists photos that cannot be used; None where no photo is looked at."""
         return None if self.images is None else check_photos(self.images)
@@ -78,6 +98,14 @@ class Workflow:
             return None
         return score_rankings(self.rankings, self.inputs.solution, self.inputs.photos)
 
+    @cached_property
+    def protocol_scores(self) -> Step | None:
+        """The step that scores every ranking by protocols; None where none was asked for."""
+        inputs = self.inputs
+        if inputs.ground_truth is None or not inputs.protocols:
+            return None
+        return score_protocols(self.rankings, inputs.ground_truth, inputs.protocols, inputs.photos)
+
     @property
     def targets(self) -> list[Step]:
         """The steps to run; all others are run because these need them."""
@@ -86,5 +114,7 @@ class Workflow:
         pairs = self.verified.pairs if self.verified else None
         copies = self.copies.queries if self.copies else None
         names = self.recognised.steps if self.recognised else []
-        ends = [self.unusable, *rankings, self.submission, pairs, copies, self.scores, *names]
+        sure = [pairs, copies, self.probable]
+        scores = [self.scores, self.protocol_scores]
+        ends = [self.unusable, *rankings, self.submission, *sure, *scores, *names]
         return [step for step in ends if step is not None]

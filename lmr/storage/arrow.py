@@ -5,6 +5,7 @@ field's metadata. Parquet's own nested lists would carry repetition levels per n
 seconds per shard of local features.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,9 +19,11 @@ __all__ = [
     "arrays_of",
     "bytes_of",
     "column",
+    "facts_with",
     "note_of",
     "ragged",
     "table",
+    "with_facts",
     "with_note",
 ]
 
@@ -79,6 +82,17 @@ def ragged(source: pa.Table, name: str) -> Ragged:
 def with_note(rows: pa.Table, note: str) -> pa.Table:
     """Return the rows with a sentence for people: it is printed after the run and stands in the report."""
     return rows.replace_schema_metadata({"note": note})
+
+
+def with_facts(rows: pa.Table, facts: Mapping[str, Any]) -> pa.Table:
+    """Return the rows with facts, as JSON, that their shard's metadata will tell besides its own."""
+    return rows.replace_schema_metadata({**(rows.schema.metadata or {}), b"facts": json.dumps(facts)})
+
+
+def facts_with(rows: pa.Table) -> dict[str, Any]:
+    """Return the facts that `with_facts` has added, or none."""
+    found: dict[str, Any] = json.loads((rows.schema.metadata or {}).get(b"facts", b"{}"))
+    return found
 
 
 def note_of(rows: pa.Table) -> str:

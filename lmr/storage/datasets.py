@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 
 from lmr.errors import ShardError, StorageError
 from lmr.storage import objects
+from lmr.storage.parquet import open_parquet, read_parquet
 
 __all__ = ["SCHEMA_VERSION", "Dataset", "JoinedDataset", "facts_of", "locate"]
 
@@ -139,7 +140,7 @@ class Dataset:
         try:
             with objects.open_read(url) as file:
                 footer, digested = _read_footer(file)
-                parquet = pq.ParquetFile(file, metadata=footer, page_checksum_verification=True)
+                parquet = open_parquet(file, footer=footer)
                 facts = self._check(parquet, shard, url, remake)
                 if facts.get("footer") == "digested" and not digested:
                     raise ValueError("the digest of its footer is gone")
@@ -185,7 +186,7 @@ def facts_of(url: str) -> dict[str, Any]:
     try:
         with objects.open_read(url) as file:
             footer, _ = _read_footer(file)
-            return _facts(pq.ParquetFile(file, metadata=footer)) or {}
+            return _facts(open_parquet(file, footer=footer)) or {}
     except (pa.ArrowException, OSError, ValueError) as error:
         got = " ".join(str(error).split())[:200]
         raise StorageError("a shard is damaged", got=f"{url}: {got}", fix=f"delete {url}") from error
@@ -254,7 +255,7 @@ def _read_rows(parquet: pq.ParquetFile, columns: list[str] | None, rows: range |
     first = max(bisect.bisect_right(starts, rows.start) - 1, 0)
     last = bisect.bisect_left(starts, rows.stop)
     groups = range(first, min(last, len(sizes)))
-    found = parquet.read_row_groups(groups, columns=columns)
+    found = read_parquet(parquet, columns, row_groups=groups)
     _check_counts(parquet.metadata, groups, found)
     return found.slice(rows.start - starts[first], len(rows))
 

@@ -37,6 +37,7 @@ __all__ = [
     "exists",
     "find",
     "folder_sizes",
+    "folders",
     "is_local",
     "join",
     "local_path",
@@ -178,6 +179,16 @@ def size(url: str) -> int | None:
 
 def folder_sizes(url: str) -> dict[str, int]:
     """List the files directly in a folder: name to size in bytes; empty when there is no such folder."""
+    return {name: int(e["size"] or 0) for name, e in _entries(url).items() if e["type"] == "file"}
+
+
+def folders(url: str) -> list[str]:
+    """List the folders directly in a folder, by name; empty when there is no such folder."""
+    return sorted(name for name, e in _entries(url).items() if e["type"] == "directory" and name)
+
+
+def _entries(url: str) -> dict[str, dict[str, Any]]:
+    """List what lies directly in a folder, by one request where it is short: name to what is said of it."""
 
     def look() -> list[dict[str, Any]]:
         fs, path = file_system(url)
@@ -190,9 +201,7 @@ def folder_sizes(url: str) -> dict[str, int]:
 
     with _explained("list", url):
         entries = retried(look, url)
-    return {
-        os.path.basename(e["name"].rstrip("/")): int(e["size"] or 0) for e in entries if e["type"] == "file"
-    }
+    return {os.path.basename(e["name"].rstrip("/")): e for e in entries}
 
 
 def find(url: str) -> dict[str, Mapping[str, Any]]:

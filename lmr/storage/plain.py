@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from lmr.errors import StorageError
 from lmr.storage import objects
 from lmr.storage.arrow import column, ragged
+from lmr.storage.parquet import open_parquet, read_parquet
 
 __all__ = ["plain", "read_shard"]
 
@@ -42,7 +42,7 @@ def read_shard(url: str) -> pa.Table:
     """
     try:
         with objects.open_read(url) as file:
-            return plain(pq.ParquetFile(file, page_checksum_verification=True).read())
+            return plain(read_parquet(open_parquet(file)))
     except (pa.ArrowException, OSError, ValueError) as error:
         got = f"{url}: {' '.join(str(error).split())[:200]}"
         raise StorageError("a shard cannot be read", got=got, fix="name a Parquet file of a run") from error

@@ -17,7 +17,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(world: Path, tmp_path_factory: pytest.TempPathFactory) -> lmr.Results:
-    """The results of a run in this process, everything given as a path."""
+    """The results of a run in this process, everything given as a path.
+
+    VLAD describes its photos: a network's numbers differ in the last digits alone and in a batch.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LMR_CACHE", str(tmp_path_factory.mktemp("cache")))
         return lmr.retrieve(
@@ -25,6 +28,7 @@ def finished(world: Path, tmp_path_factory: pytest.TempPathFactory) -> lmr.Resul
             world / "queries",
             tmp_path_factory.mktemp("runs") / "run",
             solution=world / "solution.csv",
+            descriptor="vlad",
             settings=SMALL,
             workers=0,
             progress=False,

@@ -167,6 +167,14 @@ def test_the_command_line(finished, queries, tmp_path):
         command("search", finished.root, str(bad), str(queries[0]))
 
 
+def test_a_folder_is_told_as_one(finished, tmp_path):
+    with pytest.raises(LmrError, match="1 of 1 photos"):
+        command("search", finished.root, str(tmp_path), "--page", str(tmp_path / "page.html"))
+    assert f"it is a folder: name the photos in it, such as {tmp_path}/*.jpg" in (
+        tmp_path / "page.html"
+    ).read_text().replace("&#39;", "'")
+
+
 def test_a_search_keeps_the_fingerprints(finished, asked):
     """What the run is rebuilt as is what it is: every dataset of its gallery, by its own facts."""
     flow = asked.run.flow

@@ -37,7 +37,7 @@ def test_the_default_workflow_is_drawn_as_it_is():
         "diffuse",
         "evaluate",
     } <= names.keys()
-    assert len(names) == 22 + 3
+    assert len(names) == 24 + 3
     assert sorted(stages) == [
         "1 local search",
         "2 spatial verification",

@@ -95,6 +95,18 @@ def test_the_page_and_the_words(grouped):
     assert re.search(r"group 1: \d photos", printed)
 
 
+def test_a_grouping_with_fewer_groups_leaves_no_strips_of_before(grouped, tmp_path):
+    root = tmp_path / "run"
+    shutil.copytree(grouped[0], root)
+    folder = root / "groups"
+    (folder / "group-00099.jpg").write_bytes(b"of an earlier grouping")
+    (folder / "mine.jpg").write_bytes(b"my own")
+    declare_groups(reopen(str(root))).finalizer()
+    page = (folder / "index.html").read_text()
+    left = {path.name for path in folder.glob("*.jpg")}
+    assert left == {*re.findall(r'src="(group-\d+\.jpg)"', page), "mine.jpg"}
+
+
 def test_no_step_takes_more_than_it_states(grouped):
     root, _ = grouped
     for step in closure([declare_groups(reopen(root)).step]):

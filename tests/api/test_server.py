@@ -5,7 +5,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -196,6 +199,27 @@ def test_a_token_is_needed_where_there_is_one(grouped):
         assert {"HttpOnly", "SameSite=Strict"} <= set(cookie.split("; "))
         assert ask(port, "GET", "/", headers={"Cookie": cookie.split(";")[0]}).status == 200
         assert ask(port, "GET", "/", headers={"Cookie": "lmr_token=wrong"}).status == 401
+
+
+def test_ctrl_c_ends_it_without_a_word_of_going_on(grouped, tmp_path):
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lmr", "serve", str(grouped), "--port", "0"], stdout=file, stderr=file
+        )
+    try:
+        deadline = time.monotonic() + 200
+        while "stop it with Ctrl-C" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
+        process.wait()
+    assert log.read_text().splitlines()[-1] == "stopped; the page is served no more"
 
 
 def test_elsewhere_than_on_loopback_there_is_a_token(grouped):

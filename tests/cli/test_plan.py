@@ -79,6 +79,15 @@ def test_recognition_is_planned_without_labels(tmp_path):
     assert "recognise" in said
 
 
+def test_descriptors_are_planned_by_their_number():
+    said = lmr("plan", "descriptors", "--gallery", 1_000_000, "--queries", 1000, "--dimension", 256)
+    assert "1,000,000 gallery photos, 1,000 queries" in said
+    assert "own_descriptors" in said
+    assert "diffuse" in said
+    # A million descriptors of 256 numbers, kept once as a photo's and once as its region.
+    assert "1.0 GB" in next(line for line in said.splitlines() if re.match(r"│ own_descriptors +│.*GB", line))
+
+
 def test_spot_prices_are_the_users_own():
     with pytest.raises(CloudError, match=r"no spot price of m5\.24xlarge"):
         machines_of("2 x m5.24xlarge", read_prices(), True, 100)

@@ -185,6 +185,39 @@ def test_distractors_come_as_archives_that_single_photos_are_read_from(tmp_path)
         assert fetch(OXFORD, tmp_path, mirror=host.url, parts=("distractors",), prune=2).loaded == 0
 
 
+def test_an_archive_that_somebody_has_put_there_is_used_and_never_deleted(tmp_path):
+    folder = tmp_path / OXFORD.name / "archives"
+    folder.mkdir(parents=True)
+    own = folder / "oxbuild_images-v1.tgz"
+    files = revisited()
+    own.write_bytes(files["oxbuild_images-v1.tgz"][:-40])
+    with hosted(files) as host:
+        with pytest.raises(LmrError, match="is damaged") as told:
+            fetch(OXFORD, tmp_path, mirror=host.url)
+        assert "it was not fetched by lmr, and stays" in told.value.fix
+        assert own.read_bytes() == files["oxbuild_images-v1.tgz"][:-40]
+        own.write_bytes(files["oxbuild_images-v1.tgz"])
+        assert fetch(OXFORD, tmp_path, mirror=host.url).ready
+        assert own.read_bytes() == files["oxbuild_images-v1.tgz"]
+        assert not host.asked["oxbuild_images-v1.tgz"]
+        # Gone, and photos with it: now it is fetched, and goes once it is unpacked.
+        own.unlink()
+        (tmp_path / OXFORD.name / "gallery/keble_000003.jpg").unlink()
+        assert fetch(OXFORD, tmp_path, mirror=host.url).ready
+        assert host.asked["oxbuild_images-v1.tgz"] == 1
+        assert not own.exists()
+
+
+def test_a_file_of_ones_own_under_a_publishers_name_is_not_replaced(host, tmp_path):
+    own = tmp_path / "google-landmarks-v2/gallery/images_000.tar"
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"my holiday")
+    with pytest.raises(LmrError, match="lmr has not fetched it") as told:
+        fetch(GLD, tmp_path, prune=1, mirror=host.url)
+    assert "move it away" in told.value.fix
+    assert own.read_bytes() == b"my holiday"
+
+
 def test_a_damaged_archive_is_told_deleted_and_fetched_again(tmp_path):
     files = revisited()
     whole = dict(files)

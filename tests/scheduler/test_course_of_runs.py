@@ -73,6 +73,9 @@ def test_a_run_is_shown_while_it_goes_on_and_afterwards(tmp_path):
     assert ended.state == "finished"
     kept = read_course(str(tmp_path / "run"))
     assert kept.state == "finished"
+    # `lmr watch` has left the price on the page that stays.
+    assert kept.usd_per_hour == 3600
+    assert "$" in (tmp_path / "run" / "report" / "run.html").read_text()
     (found,) = kept.steps
     assert (found.made, found.shards, found.rows) == (40, 40, 40)
     stored = sum(file.stat().st_size for file in (tmp_path / "run").rglob("*.parquet"))

@@ -22,7 +22,8 @@ GOLDEN = json.loads(Path(__file__).with_name("fingerprints.json").read_text())
 
 SEARCHED_BY_INDEX = {name: {"exact_below": 1} for name in ("neighbours", "rank", "graph")}
 CASES = {
-    "default": ("vlad", {}, (0,)),
+    "default": ("lite0", {}, (0,)),
+    "vlad": ("vlad", {}, (0,)),
     "triangulation": ("triangulation", {}, (0,)),
     "gem": ("gem", {}, (0,)),
     "paper": ("paper", {}, (0,)),

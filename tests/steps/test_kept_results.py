@@ -62,7 +62,7 @@ def test_no_result_is_given_the_scores_of_another(runs, tmp_path):
     run(root, None, **{"augment.neighbours": 0})
     latest, before = kept_digests(str(root))
     assert before == scored
-    assert (root / "scores.json").exists()  # of the run before
+    assert not (root / "scores.json").exists()  # the run before's is kept there:
     assert (root / RESULTS / before / "scores.json").exists()
     assert not (root / RESULTS / latest / "scores.json").exists()
 
@@ -136,8 +136,26 @@ def test_what_cannot_be_compared_is_told(runs, tmp_path):
     run(tmp_path / "unscored", None)
     found = compare_results(opened([str(folder / "two"), str(tmp_path / "unscored")]))
     assert not found.differences
-    assert "no scored query in common" in found.notices[0]
+    assert found.notices == ["unscored has no scores, for want of a solution: settings are compared only"]
     assert np.isnan(found.means[1])
+
+
+def test_runs_without_a_solution_are_compared_by_their_settings_and_say_so(tmp_path):
+    run(tmp_path / "one", None)
+    run(tmp_path / "two", None, **{"augment.neighbours": 0})
+    told = command_line("compare", str(tmp_path / "one"), str(tmp_path / "two"))
+    assert "augment.neighbours" in told
+    assert "two and one have no scores, for want of a solution: settings are compared only" in told
+    assert "mAP@100" not in told
+    assert "in common" not in told
+
+
+def test_what_is_kept_nowhere_else_is_renamed(tmp_path):
+    run(tmp_path, None)
+    (tmp_path / "scores.json").write_text('{"rank": 0.5}')  # as an lmr of before left it
+    run(tmp_path, None, **{"augment.neighbours": 0})
+    assert not (tmp_path / "scores.json").exists()
+    assert (tmp_path / "earlier-scores.json").read_text() == '{"rank": 0.5}'
 
 
 def example_page():

@@ -6,13 +6,13 @@ from collections import OrderedDict
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from lmr import storage
 from lmr.api.ask import Answer, PhotoSearch
 from lmr.api.photos import GalleryPhotos, small_jpeg
 from lmr.api.reopen import Reopened
 from lmr.errors import StorageError
+from lmr.storage.parquet import open_parquet, read_parquet
 from lmr.text import printable
 
 __all__ = ["SIZES_PX", "Gallery", "public_name"]
@@ -89,6 +89,7 @@ class Gallery:
                     "similarity": _plain(one.similarity),
                     "inliers": one.inliers,
                     "confident": one.confident,
+                    "probability": None if one.probability is None else _plain(one.probability),
                     "stage": printable(self.run.datasets.label(one.stage)),
                     "lines": _thinned(one.lines).round(4).tolist() if one.confident else [],
                 }
@@ -123,12 +124,13 @@ class Gallery:
         if not storage.exists(url):
             return []
         try:
-            rows = pq.read_table(io.BytesIO(storage.read(url)), columns=["group", "photo"])
-        except (OSError, ValueError, StorageError):
+            rows = read_parquet(open_parquet(io.BytesIO(storage.read(url))), ["group", "photo"])
+            pairs = [rows.column(name).to_pylist() for name in ("group", "photo")]
+        except (KeyError, OSError, ValueError, StorageError):
             return []
         row_of = {photo_id: row for row, photo_id in enumerate(self.run.flow.inputs.photos.gallery.ids)}
         groups: dict[int, list[int]] = {}
-        for number, photo_id in zip(*(rows.column(n).to_pylist() for n in ("group", "photo")), strict=True):
+        for number, photo_id in zip(*pairs, strict=True):
             if photo_id in row_of:
                 groups.setdefault(number, []).append(row_of[photo_id])
         return [groups[number] for number in sorted(groups)]

@@ -66,6 +66,10 @@ def described(limits: Limits) -> dict[str, Any]:
             similarity=_MAYBE_NUMBER,
             inliers=_MAYBE_WHOLE,
             confident={"type": ["boolean", "null"]},
+            probability={
+                **_MAYBE_NUMBER,
+                "description": "That it shows the same landmark; null for a run without a calibration.",
+            },
             stage=_TEXT,
             lines={
                 **_list(_list(_NUMBER)),

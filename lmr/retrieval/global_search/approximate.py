@@ -1,11 +1,12 @@
-"""Nearest neighbours by faiss, where the exact search takes too long; the recall is measured, not assumed.
+"""Nearest neighbours in lists, where the exact search takes too long; the recall is measured, not assumed.
 
 An inverted file is chosen by size (`choose_index`), built once (`build_ann_index`), asked to look into as
 many lists as the recall target needs on a sample (`choose_probes`), and searched by shard tasks
-(`search_ann_index`). It holds codes of 4 bits per dimension, whose distances are looked up in registers
-(André et al., *Cache locality is not enough: high-performance nearest neighbor search with product
-quantization fast scan*, VLDB 2015). The best by codes are scored again exactly, so that similarities equal
-those of `lmr.retrieval.global_search.exact.top_k` to the bit.
+(`search_ann_index`). Where the descriptors fit the memory they are compared themselves
+(`lmr.retrieval.global_search.lists`). Where they do not, faiss holds codes of 4 bits per dimension, whose
+distances are looked up in registers (André et al., *Cache locality is not enough: high-performance nearest
+neighbor search with product quantization fast scan*, VLDB 2015). Either way the best are scored again
+exactly, so that similarities equal those of `lmr.retrieval.global_search.exact.top_k` to the bit.
 """
 
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ from scipy.stats import beta
 
 from lmr.errors import LmrError
 from lmr.retrieval.global_search.exact import Descriptors, best_listed, spans, top_k
+from lmr.retrieval.global_search.lists import Lists, build_lists, search_lists
 
 __all__ = [
     "SAMPLE",
@@ -25,6 +27,7 @@ __all__ = [
     "choose_probes",
     "choose_index",
     "choose_lists",
+    "compares_descriptors",
     "look_into",
     "search_ann_index",
     "search_ann_indexes",
@@ -41,22 +44,30 @@ FETCHED = 4  # candidates by codes for each neighbour by descriptors
 QUERIES_AT_ONCE = 4096  # each has tables of distances of its own
 MEANINGFUL = 0.2  # of the way from the nearest of random vectors to a copy
 PROBES_OF_NOISE = 16
+PLAIN = "Flat"  # descriptors as they are, in faiss's words
 CODED = (1, 2, 4, 8)  # dimensions that share a code of 4 bits
 
 
 def choose_index(rows: int, dimensions: int, memory_bytes: int) -> str:
-    """Choose faiss's index by the gallery's size: an inverted file whose codes fit the memory.
+    """Choose an index by the gallery's size, in faiss's words: "IVF4096,Flat".
 
     The power of two nearest to 4 sqrt(n) lists, or the next lower one that leaves each list enough rows to be
-    trained on; from 65,536 on an HNSW graph finds the lists. Codes have 4 bits per dimension: at a million
-    128-d descriptors they are searched more than twice as fast as 8-bit scalars at equal recall. Where they
-    do not fit `memory_bytes`, two, four or eight dimensions share a code.
+    trained on. Descriptors are compared as they are where `memory_bytes` holds them as float16. Else they
+    have codes of 4 bits per dimension. Where these do not fit either, two, four or eight dimensions share a
+    code. From 65,536 lists on an HNSW graph finds the lists of codes.
     """
     lists = choose_lists(rows)
+    if compares_descriptors(rows, dimensions, memory_bytes):
+        return f"IVF{lists},{PLAIN}"
     coarse = f"IVF{lists}_HNSW32" if lists >= GRAPH_FROM_LISTS else f"IVF{lists}"
     codes = [dimensions // shared for shared in CODED if dimensions % shared == 0]
     fitting = [m for m in codes if rows * m / 2 <= memory_bytes]
     return f"{coarse},PQ{fitting[0] if fitting else codes[-1]}x4fs"
+
+
+def compares_descriptors(rows: int, dimensions: int, memory_bytes: int) -> bool:
+    """Tell whether descriptors are compared as they are: where the memory holds them as float16."""
+    return 2.0 * rows * dimensions <= memory_bytes
 
 
 def choose_lists(rows: int) -> int:
@@ -66,7 +77,7 @@ def choose_lists(rows: int) -> int:
 
 
 def build_ann_index(descriptors: Descriptors, name: str, *, seed: int = 0, threads: int = 1) -> Any:
-    """Build faiss's index `name` over the gallery; zero rows (photos without descriptor) are left out.
+    """Build the index `name` over the gallery; zero rows (photos without descriptor) are left out.
 
     Parameters
     ----------
@@ -81,24 +92,35 @@ def build_ann_index(descriptors: Descriptors, name: str, *, seed: int = 0, threa
 
     Returns
     -------
-    A faiss index; `faiss.serialize_index` makes it storable.
+    `Lists` for a name of plain descriptors, such as "IVF4096,Flat"; else a faiss index, which
+    `faiss.serialize_index` makes storable.
     """
     faiss.omp_set_num_threads(threads)
     n, d = descriptors.shape
+    if name.endswith(f",{PLAIN}"):
+        lists = int(name.removeprefix("IVF").removesuffix(f",{PLAIN}"))
+        return build_lists(
+            descriptors, _sample(descriptors, lists, seed), lists, rounds=TRAIN_ROUNDS, threads=threads
+        )
     index = faiss.index_factory(d, name, faiss.METRIC_INNER_PRODUCT)
     inverted: Any = faiss.downcast_index(faiss.extract_index_ivf(index))
     inverted.cp.niter = TRAIN_ROUNDS
     for clustering in (inverted.cp, *([inverted.pq.cp] if hasattr(inverted, "pq") else [])):
         clustering.min_points_per_centroid = 1  # of a small gallery faiss would warn for every centroid
-    wanted = min(n, TRAIN_PER_LIST * faiss.extract_index_ivf(index).nlist)
-    rows = np.sort(np.random.default_rng(seed).choice(n, wanted, replace=False))
-    sample = np.asarray(descriptors[rows], dtype=np.float32)
-    index.train(_enough(sample[sample.any(axis=1)], faiss.extract_index_ivf(index).nlist, seed))
+    index.train(_sample(descriptors, inverted.nlist, seed))
     for start, stop in spans(n, ADD_AT_ONCE):
         block = np.asarray(descriptors[start:stop], dtype=np.float32)
         known = np.flatnonzero(block.any(axis=1))
         index.add_with_ids(block[known], known + start)
     return index
+
+
+def _sample(descriptors: Descriptors, lists: int, seed: int) -> NDArray[np.float32]:
+    """Draw the rows on which so many lists are trained."""
+    n = len(descriptors)
+    rows = np.sort(np.random.default_rng(seed).choice(n, min(n, TRAIN_PER_LIST * lists), replace=False))
+    sample = np.asarray(descriptors[rows], dtype=np.float32)
+    return _enough(sample[sample.any(axis=1)], lists, seed)
 
 
 def _enough(sample: NDArray[np.float32], lists: int, seed: int) -> NDArray[np.float32]:
@@ -125,6 +147,8 @@ def choose_probes(
 ) -> tuple[int, float]:
     """Set the index to look into as many lists as the recall target needs on a sample, by doubling.
 
+    Of plain descriptors the last doubling is tried in quarters, since there the recall tells of lists alone.
+
     `sample` gallery rows are the queries, themselves excluded, against the exact search. With codes
     the target may be out of reach: then doubling ends where it gains less than `LEAST_GAIN`. Only rows whose
     neighbours mean something are asked: the nearest of random vectors lie in all lists alike, and to find
@@ -147,20 +171,29 @@ def choose_probes(
     if not noise:
         rows, queries, near = rows[telling], queries[telling], near[telling]
     true = [set(ids[ids != row][:k].tolist()) - {-1} for row, ids in zip(rows, near, strict=True)]
-    inverted = faiss.extract_index_ivf(index)
-    coded = _coded(index)
-    probes, before = min(PROBES_OF_NOISE, inverted.nlist) if noise else 1, 0.0
-    while True:
+    coded, lists = _coded(index), _lists(index)
+
+    def reached(probes: int) -> float:
         look_into(index, probes)
         _, found = search_ann_index(index, queries, k + 1, descriptors, threads=threads)
         hits = sum(
             len(t & set(ids[ids != row][:k].tolist())) for t, row, ids in zip(true, rows, found, strict=True)
         )
-        reached = hits / max(1, sum(map(len, true)))
-        stuck = coded and 0 < reached < before + LEAST_GAIN
-        if reached >= recall or probes >= inverted.nlist or stuck or noise:
-            return probes, reached
-        probes, before = min(2 * probes, inverted.nlist), reached
+        return hits / max(1, sum(map(len, true)))
+
+    probes, before = min(PROBES_OF_NOISE, lists) if noise else 1, 0.0
+    while True:
+        share = reached(probes)
+        stuck = coded and 0 < share < before + LEAST_GAIN
+        if share >= recall or probes >= lists or stuck or noise:
+            break
+        probes, before = min(2 * probes, lists), share
+    if not coded and not noise and share >= recall:
+        for fewer in range(5 * probes // 8, probes, max(1, probes // 8)):
+            if (less := reached(fewer)) >= recall:
+                return fewer, less
+        look_into(index, probes)
+    return probes, share
 
 
 def _telling(
@@ -190,6 +223,9 @@ def _telling(
 
 def look_into(index: Any, probes: int) -> None:
     """Set how many lists a search looks into; a graph over the centroids must be walked as widely."""
+    if isinstance(index, Lists):
+        index.probes = min(probes, _lists(index))
+        return
     inverted = faiss.extract_index_ivf(index)
     inverted.nprobe = probes
     coarse = faiss.downcast_index(inverted.quantizer)
@@ -261,12 +297,12 @@ def search_ann_indexes(
     plain = np.ascontiguousarray(queries, dtype=np.float32)
     listed = []
     for first, index in parts:
-        fetched = (FETCHED if _coded(index) else 1) * k + 1
-        ids = np.empty((len(plain), fetched), np.int32)
-        for lo, hi in spans(len(plain), QUERIES_AT_ONCE):
-            near = index.search(plain[lo:hi], fetched)[1]
-            near[near >= 0] += first
-            ids[lo:hi] = near
+        if isinstance(index, Lists):
+            more = k if exclude_self_start is None else k + 1  # of which a query itself may be one
+            ids = search_lists(index, plain, more, descriptors[first:], threads=threads)
+        else:
+            ids = _coded_candidates(index, plain, k)
+        ids[ids >= 0] += first
         listed.append(ids)
         del index  # else it is held beside the next one
     ids = listed[0] if len(listed) == 1 else np.concatenate(listed, axis=1)
@@ -274,5 +310,18 @@ def search_ann_indexes(
     return best_listed(plain, ids, descriptors, k, exclude_self_start=exclude_self_start)
 
 
+def _coded_candidates(index: Any, queries: NDArray[np.float32], k: int) -> NDArray[np.int32]:
+    """Return the best of each query by codes, (q, c) int32, -1 for none."""
+    fetched = FETCHED * k + 1
+    ids = np.empty((len(queries), fetched), np.int32)
+    for lo, hi in spans(len(queries), QUERIES_AT_ONCE):
+        ids[lo:hi] = index.search(queries[lo:hi], fetched)[1]
+    return ids
+
+
 def _coded(index: Any) -> bool:
-    return not isinstance(faiss.downcast_index(faiss.extract_index_ivf(index)), faiss.IndexIVFFlat)
+    return not isinstance(index, Lists)
+
+
+def _lists(index: Any) -> int:
+    return len(index.centroids) if isinstance(index, Lists) else int(faiss.extract_index_ivf(index).nlist)

@@ -15,10 +15,13 @@ from numba.extending import overload
 from numpy.typing import NDArray
 
 from lmr.errors import LmrError
+from lmr.retrieval.diffusion._lanes import prefetch
 
 __all__ = ["best_listed", "similarities", "spans", "top_k"]
 
 QUERY_TILE = 256
+AHEAD = 8  # listed rows asked for before their turn: they lie anywhere in memory
+LINE_BYTES = 64
 GALLERY_TILE = 4096  # with the query tile: 4 MB of similarities per thread at a time
 
 Descriptors = NDArray[np.float32] | NDArray[np.float16]
@@ -239,6 +242,15 @@ def _load_as(row: Any, plain: Any) -> Any:
 
 
 @njit(nogil=True, cache=True)
+def ask_for(rows: Any, row: Any) -> None:
+    """Ask for a row of a C-contiguous matrix, without waiting."""
+    flat, d = rows.reshape(-1), rows.shape[1]
+    first = np.int64(row) * d
+    for j in range(first, first + d, LINE_BYTES // rows.itemsize):
+        prefetch(flat, j)
+
+
+@njit(nogil=True, cache=True)
 def _listed(queries: Any, ids: Any, rows: Any) -> Any:
     sims, plain = np.full(ids.shape, -np.inf, dtype=np.float32), np.empty(rows.shape[1], dtype=np.float32)
     for q in range(ids.shape[0]):
@@ -254,14 +266,25 @@ def _best_listed(queries: Any, ids: Any, rows: Any, own: Any, sims: Any, best: A
     """Fill each query's heap of its best, (`sims`, `best`), in place."""
     plain = np.empty(rows.shape[1], dtype=np.float32)
     for q in range(len(queries)):
-        for row in ids[q]:
+        for c in range(ids.shape[1]):
+            row = ids[q, c]
+            if c + AHEAD < ids.shape[1] and ids[q, c + AHEAD] >= 0:
+                ask_for(rows, ids[q, c + AHEAD])
             if row < 0 or (own >= 0 and row == own + q):
                 continue
             _load(rows[row], plain)
             s = _dot(queries[q], plain)
             better = s > sims[q, 0] or (s == sims[q, 0] and row < best[q, 0])
-            if better and not (best[q] == row).any():
+            if better and not _holds(best[q], row):
                 _replace_worst(sims[q], best[q], s, row)
+
+
+@njit(nogil=True, cache=True)
+def _holds(ids: Any, row: Any) -> Any:
+    for one in ids:  # noqa: SIM110 - compiled; comparing all at once would make an array each time
+        if one == row:
+            return True
+    return False
 
 
 @njit(nogil=True, cache=True)

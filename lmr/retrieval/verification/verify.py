@@ -4,8 +4,7 @@ Many pairs at a time, each computed as though it were alone: the same seed, the 
 arithmetic, so that a result does not depend on the task or the order in which it was asked for.
 """
 
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import cv2
@@ -16,7 +15,8 @@ from numpy.typing import NDArray
 from lmr.errors import LmrError, SettingsError
 from lmr.retrieval.verification._ransac import agree, estimate
 from lmr.retrieval.verification.evidence import counts_as_evidence, is_chance
-from lmr.retrieval.verification.match import matchable, nearest_features, product_size
+from lmr.retrieval.verification.features import Features
+from lmr.retrieval.verification.pairwise import Matcher
 
 __all__ = ["DELF_RECIPE", "Features", "Model", "Recipe", "Verification", "verify_pairs"]
 
@@ -24,81 +24,6 @@ Model = Literal["affine", "similarity", "homography", "fundamental"]
 
 _ROUNDS = 3  # a caption, a logo, and what is left
 _SAMPLE = {"affine": 3, "similarity": 2, "homography": 4, "fundamental": 7}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Features:
-    """The local features of several photos, one after another.
-
-    Attributes
-    ----------
-    xy
-        (n, 2) float32, pixels.
-    descriptors
-        (n, d) float32, unit rows. A feature whose descriptor is zero or not finite, or whose place is not
-        finite, is passed over as though the photo did not have it.
-    offsets
-        (photos + 1,) int64: photo i has rows offsets[i] to offsets[i + 1].
-    scale, orientation
-        (n,) float32, pixels and radians; only for `Recipe.weak_geometry`.
-    frame
-        (photos, 2) float32, width and height of the photos in the same pixels. Where both sides have it, only
-        inliers that are evidence count (`lmr.retrieval.verification.evidence`); None counts all.
-    """
-
-    xy: NDArray[np.float32]
-    descriptors: NDArray[np.float32]
-    offsets: NDArray[np.int64]
-    scale: NDArray[np.float32] | None = None
-    orientation: NDArray[np.float32] | None = None
-    frame: NDArray[np.float32] | None = None
-
-    def __post_init__(self) -> None:
-        n = len(self.xy)
-        sizes = [len(a) for a in (self.descriptors, self.scale, self.orientation) if a is not None]
-        rising = len(self.offsets) > 0 and self.offsets[0] == 0 and bool((np.diff(self.offsets) >= 0).all())
-        if self.xy.shape != (n, 2) or self.descriptors.ndim != 2 or any(size != n for size in sizes):
-            raise LmrError(
-                "the arrays of local features do not fit together",
-                got=f"xy {self.xy.shape}, descriptors {self.descriptors.shape}, lengths {sizes}",
-                fix="give one place, descriptor, scale and orientation for each feature",
-            )
-        if not rising or self.offsets[-1] != n:
-            raise LmrError(
-                "the offsets of local features do not divide them among photos",
-                got=f"offsets {self.offsets[:3]}...{self.offsets[-3:]} for {n} features",
-                fix="start at 0, never fall, and end at the number of features",
-            )
-        if self.frame is not None and self.frame.shape != (len(self.offsets) - 1, 2):
-            raise LmrError(
-                "every photo needs its frame",
-                got=f"frames {self.frame.shape} for {len(self.offsets) - 1} photos",
-                fix="give width and height of each photo, or no frame",
-            )
-
-    @cached_property
-    def usable(self) -> "tuple[NDArray[np.int64], Features]":
-        """The features that can be matched, and the row that each had before; found once.
-
-        Raises
-        ------
-        LmrError
-            If a descriptor is finite, not zero, and not of unit length.
-        """
-        descriptors = np.ascontiguousarray(self.descriptors, dtype=np.float32)
-        good = matchable(descriptors) & np.isfinite(self.xy).all(axis=1)
-        rows = np.flatnonzero(good)
-        if good.all():
-            return rows, replace(self, descriptors=descriptors)
-        before = np.concatenate([[0], np.cumsum(good)])
-        return rows, Features(
-            xy=self.xy[rows],
-            descriptors=descriptors[rows],
-            offsets=before[self.offsets],
-            scale=None if self.scale is None else self.scale[rows],
-            orientation=None if self.orientation is None else self.orientation[rows],
-            frame=self.frame,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,8 +156,8 @@ def verify_pairs(
     query_rows, query = query.usable
     gallery_rows, gallery = gallery.usable
     sizes = np.diff(query.offsets)[pairs[:, 0]], np.diff(gallery.offsets)[pairs[:, 1]]
-    largest = max((product_size(int(n1), int(n2)) for n1, n2 in zip(*sizes, strict=True)), default=0)
-    product = np.empty(largest, dtype=np.float32)
+    tests = {"max_distance": recipe.max_distance, "max_ratio": recipe.max_ratio, "mutual": recipe.mutual}
+    nearest = Matcher(query, gallery, sizes, **tests)
 
     p = len(pairs)
     tentative, inliers = np.zeros(p, dtype=np.int32), np.zeros(p, dtype=np.int32)
@@ -241,14 +166,7 @@ def verify_pairs(
     for i, (q, g) in enumerate(pairs.tolist()):
         q_span = slice(*query.offsets[q : q + 2].tolist())
         g_span = slice(*gallery.offsets[g : g + 2].tolist())
-        found, similarity = nearest_features(
-            query.descriptors[q_span],
-            gallery.descriptors[g_span],
-            product,
-            max_distance=recipe.max_distance,
-            max_ratio=recipe.max_ratio,
-            mutual=recipe.mutual,
-        )
+        found, similarity = nearest((q_span.start, q_span.stop), (g_span.start, g_span.stop))
         tentative[i] = len(found)
         if recipe.weak_geometry:
             kept = _agreeing(query, gallery, found + np.array([q_span.start, g_span.start]))

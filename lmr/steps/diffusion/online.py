@@ -18,7 +18,7 @@ from scipy.sparse import csr_array
 from lmr.retrieval.descriptors import to_float
 from lmr.retrieval.diffusion import online as diffusion
 from lmr.retrieval.diffusion.affinity import graph_of_edges
-from lmr.retrieval.global_search.exact import spans, top_k
+from lmr.retrieval.global_search.exact import spans
 from lmr.runtime.settings import Settings
 from lmr.runtime.steps import Cost, Each, Step, Whole
 from lmr.runtime.threads import threads
@@ -27,6 +27,7 @@ from lmr.steps.diffusion.offline_columns import OfflineColumns
 from lmr.steps.diffusion.offline_query import diffuse_offline, first_photos
 from lmr.steps.diffusion.region_graph import RegionGraph
 from lmr.steps.features.columns import Described
+from lmr.steps.global_search.device import ExactSearch
 from lmr.steps.global_search.search import Searchable, search_gallery
 from lmr.steps.ranking import Ranked, Ranking, Reached, merge, ranking_bytes, read_ranking
 from lmr.storage.arrow import Ragged, column, ragged
@@ -121,6 +122,7 @@ def diffuse(
             "gallery": Whole(graph.nodes.source),
             "graph": Whole(graph.edges),
         },
+        **augmented.where(),
         shards=expanded.step.shards,
         role="queries",
         cost=Cost(
@@ -153,6 +155,7 @@ def diffuse_shard(
     augmented: Dataset,
     graph: Dataset,
     index: Dataset | None = None,
+    device: str = "cpu",
 ) -> pa.Table:
     """Diffuse from the queries of one shard on the graph of regions."""
     before = read_ranking(expanded, shard)
@@ -162,6 +165,7 @@ def diffuse_shard(
     affinity = _affinity(graph)
     photo_of_node = np.repeat(np.arange(len(regions), dtype=np.int32), np.diff(regions.offsets))
     weights = None if settings.pooling == "sum" else _pooling(gallery, regions)
+    exact = ExactSearch(device)
     reached: list[Reached] = []
     for lo, hi in spans(len(before.photos), QUERIES_AT_ONCE):
         block = Ranking(before.queries[lo:hi], before.photos[lo:hi], before.scores[lo:hi])
@@ -170,8 +174,9 @@ def diffuse_shard(
         else:
             own = mine.offsets[lo : hi + 1]
             part = Ragged(mine.values[own[0] : own[-1]], own - own[0])
-            starts, values = _starts_from_regions(part, regions.values, settings)
-        cuts = _nodes_of_nearest(descriptors[lo:hi], augmented, index, regions.offsets, settings.truncation)
+            starts, values = _starts_from_regions(part, regions.values, settings, exact)
+        near = _nearest(descriptors[lo:hi], augmented, index, settings.truncation, exact)
+        cuts = _nodes_of(near, regions.offsets)
         scores = diffusion.diffuse_cut(
             affinity,
             cuts,
@@ -188,7 +193,7 @@ def diffuse_shard(
             shares = found[: len(nodes)] if weights is None else found[: len(nodes)] * weights[nodes]
             mass = np.bincount(places, shares, len(photos))
             reached.append((photos, mass.astype(np.float64)))
-    return merge(expanded, shard, reached, settings.weight, gallery_rows=len(regions))
+    return exact.told(merge(expanded, shard, reached, settings.weight, gallery_rows=len(regions)))
 
 
 def _starts_from_photos(
@@ -203,10 +208,10 @@ def _starts_from_photos(
 
 
 def _starts_from_regions(
-    mine: Ragged, regions: NDArray[np.float16], settings: DiffuseSettings
+    mine: Ragged, regions: NDArray[np.float16], settings: DiffuseSettings, exact: ExactSearch
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Start from the regions nearest to the query's own, as Iscen et al. do."""
-    sims, ids = top_k(to_float(mine.values), [(0, regions)], settings.starts, threads=threads())
+    sims, ids = exact(to_float(mine.values), regions, settings.starts)
     query_of_region = np.repeat(np.arange(len(mine)), np.diff(mine.offsets))
     starts, values = diffusion.restart(
         ids, sims, query_of_region, len(mine), gamma=settings.gamma, nodes=settings.starts
@@ -214,16 +219,15 @@ def _starts_from_regions(
     return starts, values.astype(np.float32)
 
 
-def _nodes_of_nearest(
-    queries: NDArray[np.float32],
-    augmented: Dataset,
-    index: Dataset | None,
-    offsets: NDArray[np.integer[Any]],
-    photos: int,
+def _nearest(
+    queries: NDArray[np.float32], augmented: Dataset, index: Dataset | None, photos: int, exact: ExactSearch
 ) -> NDArray[np.int32]:
-    """Return the nodes of each query's nearest photos, nearest first, padded with -1."""
     descriptors = stack(augmented, "descriptor")
-    _, near = search_gallery(queries, descriptors, index, min(photos, len(descriptors)))
+    return search_gallery(queries, descriptors, index, min(photos, len(descriptors)), exact)[1]
+
+
+def _nodes_of(near: NDArray[np.int32], offsets: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
+    """Return the nodes of each query's nearest photos, nearest first, padded with -1."""
     lists = [
         np.concatenate(
             [np.empty(0, np.int64), *(np.arange(offsets[p], offsets[p + 1]) for p in row if p >= 0)]

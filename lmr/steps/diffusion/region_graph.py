@@ -13,6 +13,7 @@ from lmr.retrieval.diffusion.mixture import reduce_regions
 from lmr.runtime.settings import Part
 from lmr.runtime.steps import Cost, Each, Step, Whole
 from lmr.steps.features.columns import GRID_REGIONS, Described
+from lmr.steps.global_search.device import ExactSearch
 from lmr.steps.global_search.search import KnnSettings, search_gallery, searchable
 from lmr.steps.sizes import rows_per_shard
 from lmr.storage.arrow import Ragged, column, ragged, table
@@ -76,6 +77,7 @@ def region_graph(described: Described, settings: GraphSettings) -> RegionGraph:
         make=link_shard,
         settings=settings,
         inputs={"described": Each(nodes.source), **gallery.inputs()},
+        **gallery.where(),
         shards=described.shards,
         role="gallery",
         cost=Cost(
@@ -142,7 +144,7 @@ def _reduced(described: Described, settings: GraphSettings) -> Described:
             unit="photo",
         ),
     )
-    return Described(step, described.dimension)
+    return Described(step, described.dimension, searched_on=described.searched_on)
 
 
 def reduce_shard(shard: int, settings: Part, *, described: Dataset) -> pa.Table:
@@ -160,19 +162,22 @@ def link_shard(
     described: Dataset,
     gallery: Dataset,
     index: Dataset | None = None,
+    device: str = "cpu",
 ) -> pa.Table:
     """Find the nearest regions of each region of one shard: columns `ids`, `sims`, a row per region."""
     mine = described.read(shard, ["photo", "regions"])
     everything = stack_ragged(gallery, "regions")
     first = int(everything.offsets[int(column(mine, "photo")[0])])
+    exact = ExactSearch(device)
     sims, ids = search_gallery(
         to_float(ragged(mine, "regions").values),
         everything.values,
         index,
         settings.neighbours,
+        exact,
         exclude_self_start=first,
     )
-    return table({"ids": ids, "sims": sims})
+    return exact.told(table({"ids": ids, "sims": sims}))
 
 
 def edges_shard(shard: int, settings: Part, *, links: Dataset) -> pa.Table:

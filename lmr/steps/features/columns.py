@@ -31,11 +31,14 @@ class Described:
         Numbers in a descriptor.
     regions
         Most regions of a photo, where it has that column.
+    searched_on
+        Where exact searches among them run, see `Inputs.search_device`.
     """
 
     source: Source
     dimension: int
     regions: int = PHOTO_REGIONS
+    searched_on: str = "cpu"
 
     @property
     def rows(self) -> int:

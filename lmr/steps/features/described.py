@@ -4,6 +4,8 @@ Two kinds of descriptors stand behind the same dataset: those that are aggregate
 (VLAD, triangulation embedding) and those of a network (`lmr.features.kinds` lists both).
 """
 
+from dataclasses import replace
+
 from lmr.errors import SettingsError
 from lmr.features.extractors import global_kind, is_own
 from lmr.runtime.steps import Source
@@ -31,6 +33,13 @@ def extract_global(
     SettingsError
         If weights are needed and there are none.
     """
+    described = _described(images, local, settings, inputs)
+    return described.map(lambda side: replace(side, searched_on=inputs.search_device))
+
+
+def _described(
+    images: Both[Source], local: Both[Extracted], settings: DescribeSettings, inputs: Inputs
+) -> Both[Described]:
     if is_own(settings.descriptor) or global_kind(settings.descriptor).aggregation is None:
         return describe_by_network(images, settings, inputs)
     if settings.whitening == "checkpoint":

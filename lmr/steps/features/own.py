@@ -44,10 +44,10 @@ def own_descriptors(inputs: Inputs, settings: OwnSettings) -> Both[Described]:
             got="photos",
             fix="give --gallery-descriptors and --query-descriptors, or run the workflow retrieval on photos",
         )
-    return inputs.vectors.map(lambda side: _own(side, settings))
+    return inputs.vectors.map(lambda side: _own(side, settings, inputs.search_device))
 
 
-def _own(vectors: Vectors, settings: OwnSettings) -> Described:
+def _own(vectors: Vectors, settings: OwnSettings, searched_on: str) -> Described:
     each, dimension = vectors.most_per_photo, vectors.dimension
     step = Step(
         name="own_descriptors" if vectors.role == "gallery" else f"own_descriptors_{vectors.role}",
@@ -66,7 +66,7 @@ def _own(vectors: Vectors, settings: OwnSettings) -> Described:
             unit="vector",
         ),
     )
-    return Described(step, dimension, each)
+    return Described(step, dimension, each, searched_on)
 
 
 def own_shard(shard: int, settings: OwnSettings, *, vectors: Dataset) -> pa.Table:

@@ -53,7 +53,7 @@ def augment(described: Described, graph: KnnGraph, settings: AugmentSettings) ->
             mapped_bytes=2.0 * described.rows * described.dimension,
         ),
     )
-    return Described(step, described.dimension)
+    return Described(step, described.dimension, searched_on=described.searched_on)
 
 
 def augment_shard(

@@ -9,6 +9,7 @@ from annotated_types import Ge, Le
 from lmr.retrieval.descriptors import to_float
 from lmr.runtime.steps import Cost, Each, Step
 from lmr.steps.features.columns import Described
+from lmr.steps.global_search.device import ExactSearch
 from lmr.steps.global_search.search import KnnSettings, search_gallery, searchable
 from lmr.storage.arrow import column, table
 from lmr.storage.datasets import Dataset
@@ -54,6 +55,7 @@ def find_neighbours(described: Described, settings: NeighbourSettings) -> KnnGra
         make=neighbours_shard,
         settings=settings,
         inputs={"described": Each(described.source), **gallery.inputs()},
+        **gallery.where(),
         shards=described.shards,
         role="gallery",
         cost=Cost(
@@ -75,15 +77,18 @@ def neighbours_shard(
     described: Dataset,
     gallery: Dataset,
     index: Dataset | None = None,
+    device: str = "cpu",
 ) -> pa.Table:
     """Find the neighbours of the photos of one gallery shard."""
     rows = described.read(shard, ["photo", "descriptor"])
     photos = column(rows, "photo")
+    exact = ExactSearch(device)
     sims, ids = search_gallery(
         to_float(column(rows, "descriptor")),
         stack(gallery, "descriptor"),
         index,
         settings.neighbours,
+        exact,
         exclude_self_start=int(photos[0]),
     )
-    return table({"photo": photos, "ids": ids, "sims": sims})
+    return exact.told(table({"photo": photos, "ids": ids, "sims": sims}))

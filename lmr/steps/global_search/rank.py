@@ -9,6 +9,7 @@ from annotated_types import Ge, Le
 from lmr.retrieval.descriptors import to_float
 from lmr.runtime.steps import Cost, Each, Step
 from lmr.steps.features.columns import Described
+from lmr.steps.global_search.device import ExactSearch
 from lmr.steps.global_search.search import KnnSettings, Searchable, search_gallery
 from lmr.steps.ranking import Ranked, Ranking, ranking_bytes
 from lmr.storage.arrow import column
@@ -35,6 +36,7 @@ def rank(queries: Described, gallery: Searchable, settings: RankSettings) -> Ran
         make=rank_shard,
         settings=settings,
         inputs={"described": Each(queries.source), **gallery.inputs()},
+        **gallery.where(),
         shards=queries.shards,
         role="queries",
         cost=Cost(
@@ -56,9 +58,11 @@ def rank_shard(
     described: Dataset,
     gallery: Dataset,
     index: Dataset | None = None,
+    device: str = "cpu",
 ) -> pa.Table:
     """Search with the queries of one shard."""
     rows = described.read(shard, ["photo", "descriptor"])
     queries = to_float(column(rows, "descriptor"))
-    sims, photos = search_gallery(queries, stack(gallery, "descriptor"), index, settings.depth)
-    return Ranking(column(rows, "photo"), photos, sims).table()
+    exact = ExactSearch(device)
+    sims, photos = search_gallery(queries, stack(gallery, "descriptor"), index, settings.depth, exact)
+    return exact.told(Ranking(column(rows, "photo"), photos, sims).table())

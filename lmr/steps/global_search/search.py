@@ -8,6 +8,7 @@ row and similarities are those of the exact search.
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -15,24 +16,28 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 
-from lmr.retrieval.global_search import approximate
-from lmr.retrieval.global_search.exact import GALLERY_TILE, QUERY_TILE, Descriptors, top_k
+from lmr.retrieval.global_search import approximate, lists
+from lmr.retrieval.global_search.exact import GALLERY_TILE, QUERY_TILE, Descriptors
 from lmr.retrieval.local_search.inverted_file import open_index
+from lmr.runtime.placement import GPU
 from lmr.runtime.settings import Part, Seed, Settings
-from lmr.runtime.steps import Cost, Step, Whole
+from lmr.runtime.steps import Cost, Step, Whole, closure
 from lmr.runtime.threads import threads
 from lmr.steps.features.columns import Described
+from lmr.steps.global_search.device import ExactSearch
 from lmr.steps.local_search.index import write_index
-from lmr.storage.arrow import array_table, bytes_of, with_note
+from lmr.storage.arrow import array_table, arrays_of, bytes_of, with_note
 from lmr.storage.datasets import Dataset
 from lmr.storage.mapped import spilled, stack, stack_ragged, unpack
 
 __all__ = [
     "KnnSettings",
     "SearchCost",
+    "indexed_notes",
     "Searchable",
     "index_descriptors_shard",
     "search_gallery",
@@ -40,8 +45,12 @@ __all__ = [
     "vectors",
 ]
 
+LISTS_REVISION = 4  # of an index that compares descriptors themselves
 PART_BYTES = 250_000_000  # of an index; above, the gallery's rows are cut into several
 MEASURED_NEIGHBOURS = 50  # that recall is measured for: a graph's usual k; one index serves all searches
+
+_FOLDER = "knn_index"
+_LISTS = {"centroids", "starts", "rows"}
 
 Column = Literal["descriptor", "regions"]
 
@@ -55,7 +64,7 @@ class KnnSettings(Settings):
     recall: Annotated[float, Gt(0), Le(1)] = 0.95
     """Above: share of the true neighbours that the index must find for a sample of the gallery."""
     index_bytes: Annotated[int, Ge(1), Le(1_000_000_000_000_000)] = 4_000_000_000
-    """Above: what the index may take; where 4 bits per dimension do not fit, dimensions share them."""
+    """Above: memory for what is searched; where descriptors do not fit, an index of shorter codes is."""
     seed: Seed = 0
     """Of the samples that the index is trained and measured on."""
 
@@ -83,6 +92,16 @@ class Searchable:
         found = {name: Whole(self.vectors.source)}
         return found if self.index is None else {**found, "index": Whole(self.index)}
 
+    def where(self) -> dict[str, Any]:
+        """Return the arguments of a step that searches them: the device, and the worker it would rather have.
+
+        A GPU searches exactly. Through an index, CPUs do.
+        """
+        device = self.vectors.searched_on
+        if device == "cpu" or self.index is not None:
+            return {}
+        return {"prefers": GPU, "placement": {"device": device}}
+
     def cost(self, queries: int, depth: int) -> "SearchCost":
         """Return what searching them costs a task.
 
@@ -104,6 +123,22 @@ class Searchable:
             )
         index_bytes = self.index.rows * self.index.bytes_per_row
         parts = self.index.shards
+        if self.index.revision == LISTS_REVISION:
+            # Queries that are looked up together, each with its candidates and the lists that it visits;
+            # and what is found in all parts.
+            together = min(queries, lists.QUERIES_AT_ONCE)
+            room = max(lists.ROOM * (depth + 1), lists.LEAST_ROOM)
+            visits = min(
+                together * approximate.choose_lists(self.index.rows // parts), float(lists.VISITS_AT_ONCE)
+            )
+            return SearchCost(
+                task_bytes=held
+                + together * (4.0 * dimension + 4.0 * room)
+                + 4.0 * queries * room * parts
+                + 20.0 * visits
+                + 4.0 * lists.QUERY_TILE * (lists.ROW_TILE + dimension),
+                mapped_bytes=2.0 * self.count * dimension + index_bytes,
+            )
         # The first task of a machine unpacks the index, part by part. Distances of codes are looked up in
         # tables that each query of a block has of its own, 16 numbers to a dimension; more is fetched by
         # codes than is kept, from every part.
@@ -155,17 +190,27 @@ def searchable(
     code_bytes = min(count * 0.5 * vectors.dimension, float(settings.index_bytes))
     parts = max(1, math.ceil((8.0 * count + code_bytes) / PART_BYTES))
     part = -(-count // parts)
-    lists = approximate.choose_lists(part)
-    # A row's number and code. Of each list its centre and links to others, and half a block of empty codes.
-    row_bytes = 8.0 + 0.5 * vectors.dimension + (12.0 * vectors.dimension + 300.0) * lists / max(part, 1)
-    sample = min(part, approximate.TRAIN_PER_LIST * lists)
+    count_of_lists = approximate.choose_lists(part)
+    plain = approximate.compares_descriptors(part, vectors.dimension, settings.index_bytes // parts)
+    sample = min(part, approximate.TRAIN_PER_LIST * count_of_lists)
     block = min(part, approximate.ADD_AT_ONCE)
+    per_list = count_of_lists / max(part, 1)
+    if plain:
+        # A row's number. Of each list its centre and where it begins.
+        row_bytes = 4.0 + (4.0 * vectors.dimension + 8.0) * per_list
+        work_bytes = 16.0 * part  # the list of each row, and the order of all rows
+    else:
+        # A row's number and code. Of each list its centre and links to others, and half a block of empty
+        # codes.
+        row_bytes = 8.0 + 0.5 * vectors.dimension + (12.0 * vectors.dimension + 300.0) * per_list
+        work_bytes = 0.0
     made_of = vectors.source.parts[0].folder.split("/")[0]
     index = Step(
         name=f"index_{made_of}" if column == "descriptor" else "index_regions",
-        folder="knn_index",
+        folder=_FOLDER,
         make=index_descriptors_shard,
-        revision=2 if parts == 1 else 3,  # 2: codes of 4 bits; 3: in parts
+        # 2: codes of 4 bits; 3: these in parts; 4: lists of the descriptors themselves.
+        revision=LISTS_REVISION if plain else 2 if parts == 1 else 3,
         settings=own.also(column=column),
         inputs={"gallery": Whole(vectors.source)},
         implied={"parts": parts},
@@ -178,6 +223,7 @@ def searchable(
             # sample, as floats, those of use and what is left of each for its code; or a block that is
             # added, alike.
             task_bytes=3.0 * part * row_bytes
+            + work_bytes
             + max(12.0 * sample, 4.0 * sample + 16.0 * block) * vectors.dimension,
             work=count,
             unit="vector",
@@ -187,8 +233,22 @@ def searchable(
     return Searchable(vectors, count, index)
 
 
+def indexed_notes(targets: Iterable[Step]) -> list[str]:
+    """Say of the searches of a workflow that go through an index that no GPU takes part in them."""
+    names = [step.name for step in closure(targets) if step.folder == _FOLDER]
+    if not names:
+        return []
+    return [
+        f"CPUs search through an index ({', '.join(names)}); exact_below of neighbours, rank and graph, set "
+        "above the number of descriptors, lets GPUs search all of them exactly"
+    ]
+
+
 def index_descriptors_shard(shard: int, settings: Part, *, gallery: Dataset, parts: int = 1) -> pa.Table:
-    """Train, fill and measure the index of a part of a gallery: named arrays `index`, `probes`, `first`."""
+    """Train, fill and measure the index of a part of a gallery, as named arrays.
+
+    Of lists: `centroids`, `starts`, `rows`, `longest`. Of codes: `index`. Of both: `probes`, `first`.
+    """
     everything = vectors(gallery, settings.column)
     first, end = (len(everything) * i // parts for i in (shard, shard + 1))
     rows = everything[first:end]
@@ -197,13 +257,16 @@ def index_descriptors_shard(shard: int, settings: Part, *, gallery: Dataset, par
     probes, reached = approximate.choose_probes(
         index, rows, MEASURED_NEIGHBOURS, recall=settings.recall, seed=settings.seed, threads=threads()
     )
-    held = [index]
-    del index  # it ends when it is written
-    data = spilled(lambda file: write_index(held.pop(), file))
-    arrays = {"index": data, "probes": np.array([probes]), "first": np.array([first])}
+    about: dict[str, Any] = {"probes": np.array([probes]), "first": np.array([first])}
+    if isinstance(index, lists.Lists):
+        arrays = {name: getattr(index, name) for name in _LISTS} | {"longest": np.array([index.longest])}
+    else:
+        held = [index]
+        del index  # it ends when it is written
+        arrays = {"index": spilled(lambda file: write_index(held.pop(), file))}
     which = f"part {shard + 1} of {parts}: " if parts > 1 else ""
     return with_note(
-        array_table(arrays),
+        array_table({**arrays, **about}),
         f"{which}{name}, {probes} lists per query: recall@{MEASURED_NEIGHBOURS} {reached:.3f} of the exact "
         f"search on {min(approximate.SAMPLE, len(rows))} samples (target {settings.recall})",
     )
@@ -214,13 +277,13 @@ def search_gallery(
     gallery: Descriptors,
     index: Dataset | None,
     neighbours: int,
+    exact: ExactSearch,
     *,
     exclude_self_start: int | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Search as was declared: with the index where there is one, exactly where not; see `top_k`."""
     if index is None:
-        blocks = [(0, gallery)]
-        return top_k(queries, blocks, neighbours, exclude_self_start=exclude_self_start, threads=threads())
+        return exact(queries, gallery, neighbours, exclude_self_start=exclude_self_start)
     parts = (unpack(index, f"index-{i:05d}", partial(_write, index, i), _open) for i in range(index.shards))
     return approximate.search_ann_indexes(
         parts, queries, neighbours, gallery, exclude_self_start=exclude_self_start, threads=threads()
@@ -237,16 +300,23 @@ def vectors(gallery: Dataset, column: Column) -> Descriptors:
 
 def _write(index: Dataset, part: int, folder: Path) -> None:
     rows = index.read(part)
-    with open(folder / "index.faiss", "wb") as file:
-        file.writelines(bytes_of(rows, "index"))
+    if rows.column("name")[0].as_py() == "index":
+        with open(folder / "index.faiss", "wb") as file:
+            file.writelines(bytes_of(rows, "index"))
+        rows = rows.filter(pc.field("name") != "index")
+    arrays = arrays_of(rows)
+    for name in _LISTS & arrays.keys():
+        np.save(folder / f"{name}.npy", arrays.pop(name))
     # Shards that were made before there were parts have no first row.
-    numbers = {name: np.frombuffer(b"".join(bytes_of(rows, name)), np.int64) for name in ("probes", "first")}
-    about = {name: int(found[0]) if len(found) else 0 for name, found in numbers.items()}
+    about = {"first": 0, **{name: found[0].item() for name, found in arrays.items()}}
     (folder / "about.json").write_text(json.dumps(about))
 
 
 def _open(folder: Path) -> tuple[int, Any]:
     about = json.loads((folder / "about.json").read_bytes())
+    if (folder / "rows.npy").exists():
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _LISTS}
+        return about["first"], lists.Lists(**arrays, longest=about["longest"], probes=about["probes"])
     index = open_index(folder / "index.faiss")
     approximate.look_into(index, about["probes"])
     return about["first"], index

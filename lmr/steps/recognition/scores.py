@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from lmr.evaluation.recognition import accuracy, gap
-from lmr.retrieval.naming import INGREDIENTS
+from lmr.retrieval.naming import INGREDIENTS, PROBABILITY
 from lmr.runtime.settings import Settings
 from lmr.runtime.steps import Cost, Given, Step, Whole
 from lmr.steps.photos.listing import Photos
@@ -55,7 +55,8 @@ def score_shard(
     ids, landmarks = ids_of(queries).to_pylist(), names_of(labels)
     columns: dict[str, object] = {"id": rows["id"]}
     known: dict[str, tuple[str, float]] = {}
-    for place, ingredient in enumerate(INGREDIENTS):
+    width = column(named.read(0, ["landmark"]), "landmark").shape[1]
+    for place, ingredient in enumerate([*INGREDIENTS, *PROBABILITY][:width]):
         predictions = predictions_of(named, ids, landmarks, place)
         known = {one: name for one, name in predictions.items() if name is not None and one in right}
         columns[ingredient] = np.asarray(gap(known, right).per_query)

@@ -70,6 +70,10 @@ _OF_STEP: Mapping[str, Mapping[str, str]] = {
         "values": "Weight of each of these edges.",
     },
     "diffuse": {"scores": "Scores after the diffusion."},
+    "probability": {
+        "photos": "Rows of the last list's photos, then of others that were verified; -1 for none.",
+        "probability": "That each of them shows the query's landmark; 0 where there is none.",
+    },
     "submit": {"id": "Id of the query.", "images": "Ids of its photos, best first, up to a hundred."},
     "evaluate": {
         "id": "Id of the query.",
@@ -100,6 +104,7 @@ EXPORTS: Mapping[str, Mapping[str, str]] = {
         "score": "Score after the last stage.",
         "inliers": "Inliers of the pair; 0 where it was not verified.",
         "confident": "Whether these are more than `verify.min_inliers`.",
+        "probability": "That the photo shows the query's landmark; only with a calibration.",
         "stage": "The first stage whose list holds the photo.",
     },
     "rankings": {
@@ -111,6 +116,7 @@ EXPORTS: Mapping[str, Mapping[str, str]] = {
     "pairs": {
         **_PAIR,
         "confident": "Whether the pair is a confident match.",
+        "probability": "That both show one landmark; only with a calibration.",
         "inliers": _ANYWHERE["inliers"],
         **{name: _OF_STEP["verify"][name] for name in ("tentative", "transform", "matches")},
     },

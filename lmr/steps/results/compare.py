@@ -162,7 +162,14 @@ def compare_results(sides: Sequence[Compared]) -> Comparisons:
     notices: list[str] = []
     for side in sides[1:]:
         ids = _counted(first, side)
-        if side.measure != first.measure:
+        unscored = [one.name for one in (side, first) if not one.scores]
+        if unscored:
+            verb = "has" if len(unscored) == 1 else "have"
+            notices.append(
+                f"{' and '.join(unscored)} {verb} no scores, for want of a solution: "
+                "settings are compared only"
+            )
+        elif side.measure != first.measure:
             notices.append(f"{side.name} has {side.measure} and {first.name} {first.measure}: not compared")
         elif not ids:
             notices.append(f"{side.name} and {first.name} have no scored query in common: not compared")

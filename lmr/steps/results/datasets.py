@@ -57,8 +57,14 @@ class RunDatasets:
         Local features and global descriptors; None where the workflow has none to show.
     pairs, verified
         The verified pairs, and the name of the ranking that puts confident matches first; None without.
+    protocols
+        Scores by protocols that were asked for; None without.
     recognised
         Of a workflow of recognition, what it is read from by name; see `Recognised`. None of others.
+    probable
+        The probability of each answer; None without a calibration.
+    calibration
+        The calibration, as its file has it; None without one.
     about
         What else people want to know of the run: its workflow, command, folders, preset and versions.
     """
@@ -79,7 +85,10 @@ class RunDatasets:
     described: Both[Dataset] | None = None
     pairs: Dataset | None = None
     verified: str | None = None
+    protocols: Dataset | None = None
     recognised: Mapping[str, Dataset] | None = None
+    probable: Dataset | None = None
+    calibration: Mapping[str, Any] | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def label(self, stage: str) -> str:
@@ -108,6 +117,7 @@ class RunDatasets:
             unusable=flow.unusable.dataset(root) if flow.unusable else None,
             scores=flow.scores.dataset(root) if flow.scores else None,
             solution=inputs.solution.dataset(root) if inputs.solution else None,
+            protocols=flow.protocol_scores.dataset(root) if flow.protocol_scores else None,
             local=flow.local.map(lambda local: local.source.dataset(root)) if flow.local else None,
             described=flow.described.map(lambda one: one.source.dataset(root)) if flow.described else None,
             pairs=flow.verified.pairs.dataset(root) if flow.verified else None,
@@ -119,6 +129,8 @@ class RunDatasets:
                 if flow.recognised
                 else None
             ),
+            probable=flow.probable.dataset(root) if flow.probable else None,
+            calibration=inputs.calibration.plain() if inputs.calibration else None,
             about=dict(about or {}),
         )
 
@@ -237,11 +249,15 @@ def _opened(record: Mapping[str, Any], root: str) -> RunDatasets:
         described=maybe_both("described"),
         pairs=maybe("pairs"),
         verified=record["verified"],
-        # Runs of before know of no recognition.
+        # Runs of before know of no protocols and of no recognition.
+        protocols=dataset(record["protocols"]) if record.get("protocols") else None,
         recognised=(
             {name: dataset(about) for name, about in record["recognised"].items()}
             if record.get("recognised")
             else None
         ),
+        # Nor of calibrations.
+        probable=dataset(record["probable"]) if record.get("probable") else None,
+        calibration=record.get("calibration") or None,
         about=dict(record.get("about") or {}),
     )

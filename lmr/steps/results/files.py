@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 from lmr import storage
 from lmr.errors import ShardError
 from lmr.evaluation.kaggle import submission_csv
-from lmr.retrieval.naming import INGREDIENTS
 from lmr.runtime.tasks import sources_note
 from lmr.steps.results.datasets import RunDatasets
 from lmr.storage.datasets import Dataset
@@ -103,7 +102,7 @@ def store_scores(run: RunDatasets) -> None:
 def read_scores(run: RunDatasets) -> dict[str, float]:
     """Return mAP@100 after each stage, of recognition GAP after each ingredient; empty without a solution."""
     if run.recognised is not None:
-        return {} if "scores" not in run.recognised else _means(run.recognised["scores"], INGREDIENTS)
+        return {} if "scores" not in run.recognised else _means(run.recognised["scores"])
     if run.scores is None:
         return {}
     return _means(run.scores, run.rankings)
@@ -120,11 +119,18 @@ def score_rows(run: RunDatasets) -> pa.Table | None:
     dataset = run.scores if run.recognised is None else run.recognised.get("scores")
     if dataset is None:
         return None
-    return dataset.read(0).select(["id", *(run.rankings if run.recognised is None else INGREDIENTS)])
+    rows = dataset.read(0)
+    return rows.select(["id", *(run.rankings if run.recognised is None else _ingredients(rows))])
 
 
-def _means(scores: Dataset, names: Iterable[str]) -> dict[str, float]:
+def _ingredients(rows: pa.Table) -> list[str]:
+    """Return the ingredients that names were scored after: all columns but the others."""
+    return [name for name in rows.column_names if name not in ("id", "accuracy")]
+
+
+def _means(scores: Dataset, names: Iterable[str] | None = None) -> dict[str, float]:
     rows = scores.read(0)
+    names = _ingredients(rows) if names is None else names
     return {name: float(np.nanmean(rows.column(name).to_numpy())) for name in names}
 
 

@@ -1,6 +1,7 @@
 """Groups of photos of one place, for people: `groups.csv`, `groups.parquet`, and a page of pictures."""
 
 import io
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,6 +27,7 @@ MOST_SHOWN = 500
 """Groups on the page; all of them are in the files."""
 
 _STRIP_PHOTOS, _STRIP_PX = 10, 132
+_STRIP = re.compile(r"group-\d{5,}\.jpg")
 _NAMED = 100
 
 
@@ -102,7 +104,16 @@ def store_groups(run: RunGroups) -> None:
     storage.put(
         run.page, render_groups(run.name, shown, groups=count, grouped=len(rows), photos=total).encode()
     )
+    _remove_strips(run, {one.strip for one in shown})
     keep_grouped(run.root, run.steps, ended=True)
+
+
+def _remove_strips(run: RunGroups, shown: set[str]) -> None:
+    """Remove the strips of an earlier grouping with more groups; what else lies there is not ours."""
+    folder = storage.join(run.root, "groups")
+    for name in storage.find(folder):
+        if _STRIP.fullmatch(name) and name not in shown:
+            storage.delete(storage.join(folder, name))
 
 
 def _shown(run: RunGroups, rows: pa.Table, count: int) -> list[ShownGroup]:

@@ -1,12 +1,14 @@
 """A run's results by settings: those of other settings are never overwritten.
 
-The files in the run's folder are of the settings that ran last. `results/DIGEST/` holds the small ones of
-every setting that ran there to its end, and `results/latest` says whose the files in the folder are:
+The files in the run's folder are of the settings that ran last; what those have none of is removed there.
+`results/DIGEST/` holds the small ones of every setting that ran there to its end, and `results/latest` says
+whose the files in the folder are:
 
 =====================  =====================================================
 `datasets.json`        the record of the run: its settings and its datasets
 `submission.csv`       as it was submitted
 `scores.json`          with a solution: the score after each stage
+`protocols.json`       the score by each protocol that was asked for
 `query_scores.csv`     with a solution: every query's score after each stage
 `landmarks.csv`        of recognition: the name of every query
 =====================  =====================================================
@@ -22,11 +24,15 @@ from lmr.errors import StorageError
 from lmr.runtime.settings import digest
 from lmr.steps.results.datasets import RECORD, RunDatasets, open_datasets, store_datasets
 from lmr.steps.results.files import score_rows
+from lmr.steps.results.protocol_files import PROTOCOLS_FILE
 from lmr.text import csv_cell
 
 __all__ = ["RESULTS", "digest_of", "keep_results", "kept_digests", "open_kept"]
 
 RESULTS = "results"
+_OF_SOME = ("scores.json", PROTOCOLS_FILE, "landmarks.csv")
+"""Files that some runs have and others have not."""
+
 _DIGEST = re.compile(r"([0-9a-f]{12})/.*")
 
 
@@ -34,6 +40,8 @@ def digest_of(run: RunDatasets) -> str:
     """Return the 12 hex digits that name the results of a run: of its settings, photos and solution."""
     made = [run.submission.fingerprint, run.scores.fingerprint if run.scores else ""]
     made += [one.fingerprint for _, one in sorted((run.recognised or {}).items())]
+    made += [run.probable.fingerprint] if run.probable else []
+    made += [run.protocols.fingerprint] if run.protocols else []
     return digest([run.settings, made])
 
 
@@ -57,13 +65,33 @@ def keep_results(run: RunDatasets) -> str:
         storage.put(storage.join(folder, "query_scores.csv"), "\n".join([*lines, ""]).encode())
     store_datasets(run, f"{RESULTS}/{name}/{RECORD}")
     storage.put(storage.join(run.root, RESULTS, "latest"), f"{name}\n".encode())
+    _remove_stale(run, name)
     return folder
+
+
+def _remove_stale(run: RunDatasets, kept: str) -> None:
+    """Remove the files of earlier settings from the run's folder that this run has none of its own of.
+
+    What is kept nowhere else, as an earlier lmr left it, is renamed.
+    """
+    own = _files(run)
+    others = [one for one in kept_digests(run.root) if one != kept]
+    for file in (one for one in _OF_SOME if one not in own):
+        url = storage.join(run.root, file)
+        if not storage.exists(url):
+            continue
+        content = storage.read(url)
+        copies = (storage.join(run.root, RESULTS, one, file) for one in others)
+        if not any(storage.exists(copy) and storage.read(copy) == content for copy in copies):
+            storage.put(storage.join(run.root, f"earlier-{file}"), content)
+        storage.delete(url)
 
 
 def _files(run: RunDatasets) -> list[str]:
     # Only this run's own: the folder may hold a file that other settings have left.
     scored, recognised = score_rows(run) is not None, run.recognised is not None
-    return ["submission.csv", *["scores.json"] * scored, *["landmarks.csv"] * recognised]
+    scores = [*["scores.json"] * scored, *[PROTOCOLS_FILE] * (run.protocols is not None)]
+    return ["submission.csv", *scores, *["landmarks.csv"] * recognised]
 
 
 def kept_digests(root: str) -> list[str]:

@@ -5,7 +5,7 @@ shard's last list is that of the last stage that has made it.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,11 +13,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lmr.steps.both import Both
-from lmr.steps.ranking import Ranking, pair_keys, read_ranking
+from lmr.steps.ranking import Ranking, ranks_in, read_ranking
 from lmr.steps.results.datasets import RunDatasets
 from lmr.storage.arrow import column
 
-__all__ = ["QueryLists", "RunLists", "ranks_in"]
+__all__ = ["QueryLists", "RunLists"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,12 +35,15 @@ class QueryLists:
         verification.
     confident
         (q, k) bool, whether the pair has more inliers than the threshold; None without verification.
+    probability
+        (q, k) float32, that the photo shows the query's landmark; None without a calibration.
     """
 
     queries: NDArray[np.int32]
     stages: dict[str, Ranking]
     inliers: NDArray[np.int32] | None = None
     confident: NDArray[np.bool_] | None = None
+    probability: NDArray[np.float32] | None = None
 
     @property
     def last(self) -> Ranking:
@@ -57,27 +60,6 @@ class QueryLists:
         """(q, k) the number of the first stage whose list holds each photo of the last list."""
         listed = np.stack(list(self.ranks.values())) > 0
         return np.asarray(np.argmax(listed, axis=0), np.int8)
-
-
-def ranks_in(listed: NDArray[np.int32], photos: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Return the ranks of photos in lists, row by row, from 1; 0 where a list does not hold one.
-
-    Examples
-    --------
-    >>> ranks_in(np.array([[7, 5, -1]], np.int32), np.array([[5, 9, -1, 7]], np.int32))
-    array([[2, 0, 0, 1]], dtype=int32)
-    """
-    ranks = np.zeros(photos.shape, np.int32)
-    row, place = np.nonzero(listed >= 0)
-    if not len(row):
-        return ranks
-    keys = pair_keys(row, listed[row, place])
-    order = np.argsort(keys, kind="stable")
-    wanted = pair_keys(np.arange(len(photos))[:, None], photos)
-    at = np.searchsorted(keys[order], wanted).clip(max=len(keys) - 1)
-    found = (keys[order][at] == wanted) & (photos >= 0)
-    ranks[found] = place[order[at[found]]] + 1
-    return ranks
 
 
 class RunLists:
@@ -106,6 +88,10 @@ class RunLists:
     def _present(self) -> dict[str, set[int]]:
         return {name: set(ranking.present()) for name, ranking in self.run.rankings.items()}
 
+    @cached_property
+    def _probable(self) -> set[int]:
+        return set(self.run.probable.present()) if self.run.probable else set()
+
     def __iter__(self) -> Iterator[QueryLists]:
         for shard in range(max(ranking.shards for ranking in self.run.rankings.values())):
             names = [name for name, present in self._present.items() if shard in present]
@@ -115,10 +101,14 @@ class RunLists:
     def _read(self, shard: int, names: list[str]) -> QueryLists:
         stages = {name: read_ranking(self.run.rankings[name], shard) for name in names}
         lists = QueryLists(next(iter(stages.values())).queries, stages)
+        # A calibration speaks of the last stage's list, and of no list before it.
+        if self.run.probable is not None and shard in self._probable and list(self.run.rankings)[-1] in names:
+            said = column(self.run.probable.read(shard, ["probability"]), "probability")
+            lists = replace(lists, probability=said[:, : lists.last.photos.shape[1]])
         if self.run.verified not in names:
             return lists
         verified = self.run.rankings[self.run.verified].read(shard, ["inliers", "confident"])
         at = lists.ranks[self.run.verified]
         inliers = np.take_along_axis(column(verified, "inliers"), np.maximum(at - 1, 0), axis=1)
         confident = (at > 0) & (at <= column(verified, "confident")[:, None])
-        return QueryLists(lists.queries, stages, np.where(at > 0, inliers, 0).astype(np.int32), confident)
+        return replace(lists, inliers=np.where(at > 0, inliers, 0).astype(np.int32), confident=confident)

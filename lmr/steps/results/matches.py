@@ -97,8 +97,9 @@ def store_matches(run: RunDatasets, most_rows: int = MOST_ROWS) -> list[str]:
     """Write the matches of a run into its folder; return the names of the files.
 
     Columns: `query`, `query_path`, `rank` (from 1), `photo`, `photo_path`, `score` (of the last stage),
-    `inliers` (0 where the pair was not verified), `confident` (more inliers than the threshold), `stage` (the
-    first stage whose list holds the photo). The two of verification are left out of a workflow without it.
+    `inliers` (0 where the pair was not verified), `confident` (more inliers than the threshold),
+    `probability` (that the photo shows the query's landmark), `stage` (the first stage whose list holds the
+    photo). What a workflow does not make, or needs a calibration that was not given, is left out.
     Files of an earlier run with more queries are removed.
     """
     before = {name for name in storage.folder_sizes(run.root) if _OURS.fullmatch(name)}
@@ -147,6 +148,8 @@ def _block(lists: RunLists, part: QueryLists, some: slice) -> pa.Table:
     }
     if part.inliers is not None and part.confident is not None:
         columns |= {"inliers": at(part.inliers), "confident": at(part.confident)}
+    if part.probability is not None:
+        columns["probability"] = at(part.probability)
     return pa.table(columns | {"stage": pa.array(stage, pa.string())})
 
 

@@ -30,7 +30,7 @@ from lmr.storage.arrow import column
 from lmr.storage.datasets import Dataset
 from lmr.text import csv_cell
 
-__all__ = ["read_names", "store_recognition"]
+__all__ = ["read_names", "store_recognition", "store_recognition_page"]
 
 SHOWN = 60
 """Confusions, attracting landmarks and wrong labels that the page shows."""
@@ -55,18 +55,23 @@ def read_names(run: RunDatasets) -> Predictions:
 
 
 def store_recognition(run: RunDatasets, parts: Mapping[str, Dataset]) -> None:
-    """Write `submission.csv`, `landmarks.csv`, `wrong_labels.csv` and `report/recognition.html`.
-
-    `wrong_labels.csv` is written where labels were checked.
-    """
+    """Write `submission.csv`, `landmarks.csv`, and `wrong_labels.csv` where labels were checked."""
     predictions = read_names(run)
     storage.put(storage.join(run.root, "submission.csv"), recognition_csv(predictions))
     facts = _Facts(run, parts, predictions)
     storage.put(storage.join(run.root, "landmarks.csv"), facts.table().encode())
     if facts.suspects is not None:
         storage.put(storage.join(run.root, "wrong_labels.csv"), facts.label_table(facts.suspects).encode())
-    page = render_recognition(facts.page())
+
+
+def store_recognition_page(run: RunDatasets) -> bool:
+    """Write `report/recognition.html`; return whether it could be: all names must be there."""
+    parts = run.recognised or {}
+    if not parts or any(len(part.present()) < part.shards for part in parts.values()):
+        return False
+    page = render_recognition(_Facts(run, parts, read_names(run)).page())
     storage.put(storage.join(run.root, "report", "recognition.html"), page.encode())
+    return True
 
 
 class _Facts:

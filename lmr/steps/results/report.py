@@ -39,7 +39,8 @@ from lmr.steps.results.kept import keep_results
 from lmr.steps.results.lists import QueryLists, RunLists
 from lmr.steps.results.matches import store_matches
 from lmr.steps.results.pictures import Pictures, draw, pick
-from lmr.steps.results.recognition import store_recognition
+from lmr.steps.results.protocol_files import read_protocols, read_published, store_protocols
+from lmr.steps.results.recognition import store_recognition, store_recognition_page
 from lmr.steps.results.run_page import store_run_page
 from lmr.steps.results.spreads import Spreads
 from lmr.storage.datasets import Dataset
@@ -63,6 +64,7 @@ def finish_run(run: RunDatasets) -> None:
         store_submission(run)
     store_photos(run)
     store_scores(run)
+    store_protocols(run)
     store_matches(run)
     store_duplicates(run)
     store_report(run)
@@ -72,7 +74,7 @@ def finish_run(run: RunDatasets) -> None:
 
 
 def store_report(run: RunDatasets, *, most_pictured: int | None = None) -> str:
-    """Write `report/index.html` and the files beside it into the run's folder; return the page's URL.
+    """Write `report/index.html` and the pages and files beside it; return the page's URL.
 
     A reader never meets half a report: the files of queries get a new folder each time, the page that names
     it is written last, and the folder before is removed then.
@@ -105,8 +107,14 @@ def store_report(run: RunDatasets, *, most_pictured: int | None = None) -> str:
         stages=[run.label(name) for name in lists.stages],
         verified=run.verified in lists.stages,
         files=files,
-        more={"recognition.html": "Recognition"} if run.recognised is not None else {},
+        more={"recognition.html": "Recognition"} if store_recognition_page(run) else {},
         scores=scores,
+        protocols={
+            (protocol, metric): {run.label(stage): mean for stage, mean in stages.items()}
+            for protocol, metrics in (read_protocols(run) if _scored(run) else {}).items()
+            for metric, stages in metrics.items()
+        },
+        published=read_published(run) if _scored(run) else (),
         confident_counts=confident,
         inliers=spreads.inliers,
         recall=spreads.recall,
@@ -212,6 +220,7 @@ class _Entries:
                 inliers=None if part.inliers is None else int(part.inliers[i, shown[n]]),
                 confident=None if part.confident is None else bool(part.confident[i, shown[n]]),
                 right=None if right is None else photo in right,
+                probability=None if part.probability is None else float(part.probability[i, shown[n]]),
                 lines=pictures.lines.get((row, photo), ()),
             )
             for n, photo in enumerate(photos)
@@ -334,6 +343,11 @@ def _scores(run: RunDatasets) -> list[StepScore]:
         StepScore(step=run.label(name), scores=Scores(ids, np.asarray(rows.column(name).to_numpy())))
         for name in run.rankings
     ]
+
+
+def _scored(run: RunDatasets) -> bool:
+    """Return whether all scores are there that were asked for: a run may be looked at before it has ended."""
+    return all(one is None or one.present() for one in (run.scores, run.protocols))
 
 
 def _unusable(run: RunDatasets) -> list[Unusable] | None:

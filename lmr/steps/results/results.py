@@ -19,6 +19,7 @@ from lmr.steps.results.export.tables import confident_pairs
 from lmr.steps.results.files import read_scores, read_unusable
 from lmr.steps.results.kept import open_kept
 from lmr.steps.results.matches import match_tables
+from lmr.steps.results.probabilities import PairProbabilities
 from lmr.steps.results.recognition import read_names
 from lmr.steps.results.report import costs_of, store_report
 from lmr.storage.mapped import stack
@@ -126,8 +127,9 @@ class Results:
         frame
             Columns `query`, `query_path`, `rank` (from 1), `photo`, `photo_path`, `score` (of the last
             stage), `inliers` (0 where the pair was not verified), `confident` (more inliers than the
-            threshold), `stage` (the first stage whose list holds the photo). Verified columns are left out
-            of a workflow without verification.
+            threshold), `probability` (that the photo shows the query's landmark), `stage` (the first stage
+            whose list holds the photo). What the run does not have is left out: `probability` needs a
+            calibration, and the two before it verification.
         """
         return _frame(pa.concat_tables(match_tables(self.datasets)))
 
@@ -164,7 +166,7 @@ class Results:
         -------
         frame
             Columns `query`, `query_path`, `photo`, `photo_path`, `inliers`, `tentative` (matches before
-            RANSAC), `confident`; most inliers first.
+            RANSAC), `confident`, `probability` (only with a calibration); most inliers first.
 
         Raises
         ------
@@ -178,12 +180,14 @@ class Results:
         query, photo, inliers, tentative = (np.asarray(stack(dataset, name)) for name in names)
         order = np.lexsort((photo, query, -inliers))
         query, photo = query[order], photo[order]
+        said = PairProbabilities(self.datasets) if self.datasets.probable else None
         return _frame(
             {
                 **self._named(query, photo),
                 "inliers": inliers[order],
                 "tentative": tentative[order],
                 "confident": np.isin(pair_keys(query, photo), confident_pairs(self.datasets)),
+                **({"probability": said.of(query, photo)} if said else {}),
             }
         )
 

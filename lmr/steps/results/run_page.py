@@ -2,14 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 from lmr import storage
 from lmr.errors import LmrError
 from lmr.evaluation.run_page import RunBar, RunPage, StepRow, WorkerRow, render_run_page
-from lmr.runtime.course import Course, StepCourse, read_course
+from lmr.runtime.course import Course, StepCourse, read_course, store_course
 from lmr.runtime.finish import PERFORMANCE
 
-__all__ = ["PAGE", "PERFORMANCE", "run_page", "store_run_page"]
+__all__ = ["PAGE", "PERFORMANCE", "price_run", "run_page", "store_run_page"]
 
 PAGE = "run.html"
 
@@ -29,8 +30,18 @@ def store_run_page(root: str) -> bool:
     links = [("Report", "index.html")]
     if storage.exists(storage.join(report, PERFORMANCE)):
         links.append(("Dask's performance report", PERFORMANCE))
-    storage.put(storage.join(report, PAGE), run_page(course, links=links).encode())
+    page = run_page(course, links=links, usd_per_hour=course.usd_per_hour)
+    storage.put(storage.join(report, PAGE), page.encode())
     return True
+
+
+def price_run(root: str, usd_per_hour: float) -> bool:
+    """Keep what a worker costs in an hour, and write the page anew; tell whether there is a course."""
+    course = read_course(root)
+    if course is None:
+        return False
+    store_course(replace(course, root=root, usd_per_hour=usd_per_hour))  # the folder may have moved
+    return store_run_page(root)
 
 
 def run_page(

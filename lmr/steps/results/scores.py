@@ -19,7 +19,7 @@ from lmr.steps.ranking import Ranked, read_ranking
 from lmr.steps.results.submission import ID_BYTES, ids_of, with_ids
 from lmr.storage.datasets import Dataset
 
-__all__ = ["score_rankings", "evaluate_shard", "read_solution", "solution_for"]
+__all__ = ["score_rankings", "evaluate_shard", "read_solution", "refuse_lost", "solution_for"]
 
 
 def read_solution(url: str) -> dict[str, list[str]]:
@@ -75,7 +75,7 @@ def solution_for(
         rights = dict.fromkeys(right for right in found.values() if right is not None)
         kept[photos.queries.ids[row]] = [photos.gallery.ids[right] for right in rights]
     if not pruned:
-        _refuse_lost(lost, photos)
+        refuse_lost(lost, photos)
     if twice:
         raise LmrError(
             f"the solution names {len(twice)} queries twice",
@@ -92,7 +92,7 @@ def solution_for(
     return Given(name="solution", folder="solution", rows=rows, fingerprint=digest(kept))
 
 
-def _refuse_lost(lost: Mapping[Role, Sequence[str]], photos: Both[Photos]) -> None:
+def refuse_lost(lost: Mapping[Role, Sequence[str]], photos: Both[Photos]) -> None:
     """Refuse a solution that names photos that are not there, or that could be several."""
     missing = {role: list(dict.fromkeys(names)) for role, names in lost.items() if names}
     if not missing:

@@ -22,13 +22,16 @@ from lmr.steps.both import Both
 from lmr.steps.features.local import Extracted
 from lmr.steps.ranking import Ranked
 from lmr.steps.sizes import FEATURES_AT_ONCE, blocks, rows_per_shard
+from lmr.steps.verification.earlier import OF, photos_of_pairs, take_over
 from lmr.steps.verification.overlays import overlay_features
-from lmr.storage.arrow import Ragged, column, table
+from lmr.storage.arrow import Ragged, column, table, with_facts
 from lmr.storage.datasets import Dataset
+from lmr.storage.earlier import Earlier
 from lmr.storage.mapped import stack
 
 __all__ = ["Verified", "VerifySettings", "verify", "verify_listed", "verify_shard"]
 
+REVISION = 2  # inliers that are evidence; copies do not pass the ratio test by rounding
 PAIR_BYTES = 56.0 + 4.0 * 60  # a pair with as many inliers as a good one has
 
 
@@ -101,7 +104,8 @@ def verify(
         name="verify",
         folder="pairs",
         make=verify_shard,
-        revision=2,  # inliers that are evidence; copies do not pass the ratio test by rounding
+        revision=REVISION,
+        takes_over=True,
         # Another `min_inliers` verifies nothing again.
         settings=settings.only("frame_side_px", "evidence", kind="PairSettings").also(recipe=settings.recipe),
         inputs={
@@ -139,19 +143,51 @@ def verify_shard(
     images_gallery: Dataset,
     images_queries: Dataset,
     overlays: Dataset | None = None,
+    earlier: Earlier | None = None,
 ) -> pa.Table:
-    """Verify all pairs whose gallery photo lies in one shard."""
+    """Verify all pairs whose gallery photo lies in one shard, but for those that were verified before."""
     images = images_gallery.read(shard, ["photo", "width", "height"])
     first, count = int(column(images, "photo")[0]), len(images)
     photos = stack(candidates, "photos")
     query, rank = np.nonzero((photos >= first) & (photos < first + count))
     photo = photos[query, rank]
-    names, query_of_pair = np.unique(query, return_inverse=True)
+    of = photos_of_pairs(
+        shard,
+        settings,
+        REVISION,
+        {"images": images_gallery, "local": local_gallery},
+        {"images": images_queries, "local": local_queries},
+        overlays,
+    )
+    known, taken = take_over(earlier, shard, of, query, photo)
+    new = np.setdiff1d(np.arange(len(query)), known)
+    if taken is None or len(new):
+        rows = local_gallery.read(shard, ["photo", *_names(settings)])
+        queries = local_queries, images_queries
+        made = _verified(query[new], photo[new], images, rows, *queries, settings, overlays)
+        if taken is None:
+            return with_facts(made, {OF: of})
+        taken = pa.concat_tables([taken, made])
+    in_order = taken.take(np.argsort(np.concatenate([known, new]))).combine_chunks()
+    return with_facts(in_order, {OF: of, "taken_over": len(known)})
 
-    rows = local_gallery.read(shard)
+
+def _verified(
+    query: NDArray[np.int64],
+    photo: NDArray[np.int32],
+    images: pa.Table,
+    rows: pa.Table,
+    local_queries: Dataset,
+    images_queries: Dataset,
+    settings: Part,
+    overlays: Dataset | None,
+) -> pa.Table:
+    """Verify pairs with photos of one gallery shard, given its photos and their features."""
+    first, count = int(column(images, "photo")[0]), len(images)
+    names, query_of_pair = np.unique(query, return_inverse=True)
     sides = np.stack([column(images, "width"), column(images, "height")], axis=1)
     offsets = np.searchsorted(column(rows, "photo"), np.arange(first, first + count + 1)).astype(np.int64)
-    columns = {name: column(rows, name) for name in ("xy", "descriptor", "scale", "orientation")}
+    columns = {name: column(rows, name) for name in _names(settings)}
     gallery = _features(columns, offsets, sides, settings, overlays)
     # A pair's result does not depend on the others, so queries come in blocks: at a million photos a shard
     # meets ten thousand of them, whose features would take gigabytes.
@@ -222,13 +258,24 @@ def _gathered(
     """Gather the features of some photos from the unpacked dataset."""
     owners = stack(local, "photo")
     starts, stops = np.searchsorted(owners, photos), np.searchsorted(owners, photos, side="right")
-    rows = np.concatenate(
-        [np.empty(0, np.int64), *(np.arange(a, b) for a, b in zip(starts, stops, strict=True))]
-    )
     offsets = np.concatenate([[0], np.cumsum(stops - starts)]).astype(np.int64)
-    columns = {name: stack(local, name)[rows] for name in ("xy", "descriptor", "scale", "orientation")}
+    columns = {name: _joined(stack(local, name), starts, stops) for name in _names(settings)}
     sides = np.stack([stack(images, name)[photos] for name in ("width", "height")], axis=1)
     return _features(columns, offsets, sides, settings, overlays)
+
+
+def _names(settings: Part) -> tuple[str, ...]:
+    """Return the columns of local features that these settings look at."""
+    more = ("scale", "orientation") if settings.recipe.weak_geometry else ()
+    return ("xy", "descriptor", *more)
+
+
+def _joined(
+    rows: NDArray[Any], starts: NDArray[np.integer[Any]], stops: NDArray[np.integer[Any]]
+) -> NDArray[Any]:
+    """Return runs of rows one after another; whole runs are copied several times as fast as rows."""
+    spans = zip(starts.tolist(), stops.tolist(), strict=True)
+    return np.concatenate([rows[:0], *(rows[start:stop] for start, stop in spans)])
 
 
 def _features(
@@ -238,19 +285,24 @@ def _features(
     settings: Part,
     overlays: Dataset | None,
 ) -> Features:
-    """Scale coordinates to the frame in which residuals are measured, and descriptors to unit length."""
+    """Scale coordinates to the frame in which residuals are measured."""
     zoom = np.minimum(1, settings.frame_side_px / np.maximum(sides.max(axis=1), 1)).astype(np.float32)
     counts = np.diff(offsets)
     per_feature = np.repeat(zoom, counts)
-    descriptors = to_float(columns["descriptor"])
-    overlaid = overlay_features(overlays, columns["xy"], columns["descriptor"], counts, sides)
+    stored = columns["descriptor"]
+    # Bytes are compared as they are; what takes more is made floats here, once for all pairs.
+    descriptors = stored if stored.dtype.itemsize == 1 else to_float(stored)
+    overlaid = overlay_features(overlays, columns["xy"], stored, counts, sides)
     if overlaid.any():  # features without a descriptor are passed over
-        descriptors = np.where(overlaid[:, None], np.float32(0), descriptors)
+        descriptors = np.where(overlaid[:, None], descriptors.dtype.type(0), descriptors)
+    weak = {}
+    if "scale" in columns:
+        weak["scale"] = (columns["scale"] * per_feature).astype(np.float32)
+        weak["orientation"] = columns["orientation"].astype(np.float32)
     return Features(
         xy=(columns["xy"] * per_feature[:, None]).astype(np.float32),
         descriptors=descriptors,
         offsets=offsets,
-        scale=(columns["scale"] * per_feature).astype(np.float32),
-        orientation=columns["orientation"].astype(np.float32),
         frame=(sides * zoom[:, None]).astype(np.float32) if settings.evidence else None,
+        **weak,
     )

@@ -19,8 +19,10 @@ GALLERY[5] = 0
 
 def test_size_and_memory_choose_the_index() -> None:
     gib = 2**30
-    assert choose_index(2_000, 128, gib) == "IVF32,PQ128x4fs"
-    assert choose_index(1_000_000, 512, gib) == "IVF4096,PQ512x4fs"
+    assert choose_index(2_000, 128, gib) == "IVF32,Flat"
+    assert choose_index(1_000_000, 512, gib) == "IVF4096,Flat"
+    assert choose_index(2_000, 128, 500_000) == "IVF32,PQ128x4fs"
+    assert choose_index(2_000_000, 512, gib) == "IVF4096,PQ512x4fs"
     assert choose_index(10_000_000, 512, gib) == "IVF16384,PQ128x4fs"
     assert choose_index(10_000_000, 7, 1) == "IVF16384,PQ7x4fs"  # what cannot fit is as small as it can be
 

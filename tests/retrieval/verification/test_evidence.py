@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lmr.retrieval.verification.evidence import counts_as_evidence, is_chance
+from lmr.retrieval.verification.evidence import _possible, _spread, counts_as_evidence, is_chance
 from lmr.retrieval.verification.verify import Features, Recipe, verify_pairs
 
 WIDE, TALL = np.array([800.0, 600.0], np.float32), np.array([600.0, 800.0], np.float32)
@@ -131,3 +131,23 @@ def test_chance_counts_what_determines_the_model():
     assert is_chance(7, 7, 7, 0.01)
     assert not is_chance(8, 8, 7, 0.01)
     assert is_chance(8, 8, 7, 1.0)
+
+
+def test_transforms_and_spreads_are_judged_as_by_singular_values():
+    """The closed forms of 2 × 2 matrices against NumPy's decompositions."""
+    rng, found = np.random.default_rng(0), set()
+    somewhere = within((100, 100), (700, 500))
+    for _ in range(400):
+        linear = rng.normal(size=(2, 2)) @ np.diag([1, 10.0 ** rng.uniform(-3, 0)])
+        linear *= 10.0 ** rng.uniform(-2, 2)
+        transform = np.eye(3)
+        transform[:2, :2] = linear
+        large, small = np.linalg.svd(linear, compute_uv=False)
+        wanted = np.linalg.det(linear) > 0 and large <= 30 * small and 1 / 16 <= np.sqrt(large * small) <= 16
+        assert _possible(transform.astype(np.float64), somewhere) == wanted
+        found.add(bool(wanted))
+        xy = (rng.normal(size=(30, 2)) @ linear + 400).astype(np.float32)
+        centred = xy.astype(np.float64) - xy.mean(axis=0, dtype=np.float64)
+        along, across = np.linalg.svd(centred, compute_uv=False) / np.sqrt(30) / 800
+        np.testing.assert_allclose(_spread(xy, WIDE), (along, across), rtol=1e-6)
+    assert found == {True, False}

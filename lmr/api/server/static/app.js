@@ -70,6 +70,7 @@ function figures(match) {
   const parts = [];
   if (match.inliers) parts.push(`${count(match.inliers)} inliers`);
   if (match.similarity !== null) parts.push(`similarity ${match.similarity.toFixed(2)}`);
+  if (match.probability !== null) parts.push(`probability ${match.probability.toFixed(2)}`);
   return parts.join(" · ");
 }
 

@@ -14,6 +14,7 @@ from lmr.steps.ranking import pair_keys, read_ranking
 from lmr.steps.results.datasets import RunDatasets
 from lmr.steps.results.lists import RunLists
 from lmr.steps.results.matches import match_tables
+from lmr.steps.results.probabilities import PairProbabilities
 from lmr.storage.arrow import Ragged, column, table
 from lmr.storage.datasets import Dataset
 from lmr.storage.plain import plain
@@ -132,6 +133,7 @@ def _pairs(run: RunDatasets) -> Iterator[pa.Table]:
     if run.pairs is None:
         raise _lacks("pairs", "verifies none")
     names, sure = Names(run), confident_pairs(run)
+    said = PairProbabilities(run) if run.probable else None
     for shard in range(run.pairs.shards):
         rows = read_kept(run.pairs, shard)
         query, photo = column(rows, "query"), column(rows, "photo")
@@ -140,6 +142,7 @@ def _pairs(run: RunDatasets) -> Iterator[pa.Table]:
             {
                 **names.pair(query, photo),
                 "confident": np.isin(pair_keys(query, photo), sure),
+                **({} if said is None else {"probability": said.of(query, photo)}),
                 **{name: more.column(name) for name in more.column_names},
             }
         )

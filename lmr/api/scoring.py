@@ -1,0 +1,151 @@
+"""What a run is scored by besides its solution: protocols, their ground truth, and published figures."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lmr import storage
+from lmr.errors import SettingsError
+from lmr.evaluation.oxford import parse_truths
+from lmr.evaluation.protocols import Protocol, find_protocol
+from lmr.evaluation.published import parse_figures, shipped_figures
+from lmr.runtime.steps import Given
+from lmr.steps.both import Both
+from lmr.steps.photos.listing import Photos
+from lmr.steps.results.protocols import truth_for
+from lmr.steps.results.scores import read_solution
+
+if TYPE_CHECKING:
+    from lmr.api.prepare import Choices
+
+__all__ = ["DEEPEST", "Scoring", "depth_for", "published_of", "scoring_of"]
+
+DEEPEST = 100_000
+"""The longest ranking that the setting `rank.depth` allows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """What every ranking of a run is scored by besides.
+
+    Attributes
+    ----------
+    protocols
+        Their names.
+    truth
+        What they are scored by; None without protocols.
+    whole
+        The names of those that are defined on whole rankings.
+    """
+
+    protocols: tuple[str, ...] = ()
+    truth: Given | None = None
+    whole: tuple[str, ...] = ()
+
+
+def scoring_of(choices: "Choices", photos: Both[Photos], *, recognises: bool = False) -> Scoring:
+    """Read the ground truth of the protocols that were chosen, and check it against the photos.
+
+    Raises
+    ------
+    SettingsError
+        If a protocol is unknown, needs another ground truth, or scores something else than rankings.
+    LmrError
+        If the ground truth is none, or does not belong to these photos.
+    """
+    names = tuple(dict.fromkeys(choices.score))
+    if not names:
+        if choices.truth is not None:
+            raise SettingsError(
+                "a ground truth is given, and no protocol to score by",
+                got="--truth without --score",
+                fix="add --score revisited-medium, or leave --truth out",
+            )
+        return Scoring()
+    if recognises:
+        raise SettingsError(
+            "recognition is scored by GAP and accuracy, without being asked",
+            got=f"--score {names[0]}",
+            fix="leave --score out",
+        )
+    protocols = [find_protocol(name) for name in names]
+    truths: dict[str, dict[str, Sequence[str]]] = {}
+    for lists in (_right(protocols, choices), _in_lists(protocols, choices)):
+        for query, some in lists.items():
+            truths.setdefault(query, {}).update(some)
+    whole = tuple(name for name, one in zip(names, protocols, strict=True) if one.whole)
+    truth = truth_for(truths, photos, pruned=bool(choices.prune))
+    return Scoring(protocols=names, truth=truth, whole=whole)
+
+
+def _right(protocols: Sequence[Protocol], choices: "Choices") -> Mapping[str, Mapping[str, Sequence[str]]]:
+    """Read the solution, for protocols that know right photos only."""
+    plain = [one.name for one in protocols if not one.needs]
+    if any(one.recognises for one in protocols):
+        raise SettingsError(
+            "gap scores names of landmarks, and this workflow ranks photos",
+            got="--score gap",
+            fix="run the workflow recognition",
+        )
+    if not plain:
+        return {}
+    if choices.solution is None:
+        raise SettingsError(
+            f"{plain[0]} needs to know which photos are right", got="no --solution", fix="give --solution"
+        )
+    return {query: {"right": right} for query, right in read_solution(choices.solution).items()}
+
+
+def _in_lists(protocols: Sequence[Protocol], choices: "Choices") -> Mapping[str, Mapping[str, Sequence[str]]]:
+    """Read the ground truth of the Oxford and Paris protocols."""
+    needs = {one.needs: one.name for one in protocols if one.needs}
+    if not needs:
+        return {}
+    if len(needs) > 1:
+        raise SettingsError(
+            "one ground truth cannot be both of the classic and of the revisited protocols",
+            got=" and ".join(needs.values()),
+            fix="run the same command once for each: finished steps are not made again",
+        )
+    ((lists, name),) = needs.items()
+    if choices.truth is None:
+        raise SettingsError(
+            f"{name} needs to know more than which photos are right",
+            got="no --truth",
+            fix=f"give --truth a file of the columns id,{','.join(lists)},junk",
+        )
+    return parse_truths(storage.read(storage.absolute(choices.truth)), choices.truth, needs=lists)
+
+
+def depth_for(
+    scoring: Scoring, settings: Any, users: Sequence[Mapping[str, Any]], gallery: int
+) -> int | None:
+    """Return how long rankings must be for the protocols; None where they are long enough, or were chosen."""
+    rank = getattr(settings, "rank", None)
+    chosen = any("depth" in (some.get("rank") or {}) for some in users)
+    if not scoring.whole or chosen or not hasattr(rank, "depth"):
+        return None
+    depth = min(gallery, DEEPEST)
+    return depth if depth > rank.depth else None
+
+
+def published_of(choices: "Choices") -> list[dict[str, Any]]:
+    """Return the figures that papers print of the data set of a run, as plain values.
+
+    Raises
+    ------
+    LmrError
+        If the file of figures cannot be read, or is none.
+    """
+    if choices.dataset is None:
+        if choices.published is not None:
+            raise SettingsError(
+                "published figures belong to a data set",
+                got="--published without --dataset",
+                fix="give --dataset too, or leave --published out",
+            )
+        return []
+    url = shipped_figures() if choices.published is None else storage.absolute(choices.published)
+    figures = parse_figures(storage.read(url), url)
+    return [dataclasses.asdict(one) for one in figures if one.data_set == choices.dataset]
