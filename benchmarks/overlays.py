@@ -104,6 +104,7 @@ def main() -> None:
     parser.add_argument("--gallery", type=int, default=300, help="photos without an overlay")
     parser.add_argument("--marked", type=int, default=40, help="unrelated photos that bear the overlay")
     parser.add_argument("--right", type=int, default=30, help="pairs of one landmark, both with the overlay")
+    parser.add_argument("--overlays", nargs="+", choices=list(OVERLAYS), default=list(OVERLAYS))
     parser.add_argument("--long-side-px", type=int, default=640)
     options = parser.parse_args()
     with open(shared("data/landmarks") / "photos.csv") as file:
@@ -129,7 +130,7 @@ def main() -> None:
     for name in ("overlay", *(f"{kind}: {way}" for kind in ("false", "recall") for way in WAYS)):
         table.add_column(name, justify="right" if ":" in name else "left")
     figures: dict[str, dict[str, list[float]]] = {}
-    for name, draw in [("none", lambda photo: None), *OVERLAYS.items()]:
+    for name, draw in [("none", lambda photo: None), *((name, OVERLAYS[name]) for name in options.overlays)]:
         marked = [photo.copy() for photo in photos]
         for photo in marked:
             draw(photo)

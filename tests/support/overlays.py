@@ -14,7 +14,7 @@ def noise_photo(rng, width, height):
     for cells in (6, 16, 40):
         coarse = rng.uniform(size=(cells * height // width + 1, cells, 3)).astype(np.float32)
         photo += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-    return np.clip(photo * (255 / 3), 0, 255).astype(np.uint8)
+    return np.clip(60 + photo * (135 / 3), 0, 255).astype(np.uint8)
 
 
 def caption(photo):

@@ -24,11 +24,13 @@ __all__ = ["Overlays", "find_overlays"]
 CELL = (
     0.02  # of the frame's long side: overlays are drawn to the pixel, and rounding of sizes moves them less
 )
-ALIKE = 0.85  # cosine; an overlay's features vary with what lies behind it
+ALIKE = 0.85  # cosine of features that are counted; two features at random have 0.64 as a rule with RootSIFT
+SIMILAR = 0.7  # cosine of a feature at an overlay's place that belongs to it: they vary with what lies behind
 CHANCE_ROWS = 4096  # features of any place that show what chance gives
 LEAST_PHOTOS = 6
 FALSE_ALARMS = 1e-3
-SAME_PHOTO = 0.15  # of the features of both: then the one is a copy of the other
+BLOCKS, LEAST_BLOCKS = 6, 6  # of each side of a photo, and of those of both photos that hold features
+SAME_PHOTO = 0.7  # of these blocks agree: then the one is a copy of the other
 MARKED_AT_ONCE = 100_000
 
 Floats = NDArray[np.floating[Any]]
@@ -89,7 +91,7 @@ class Overlays:
                 near = places.sparse_distance_matrix(known, CELL, p=np.inf, output_type="ndarray")
                 feature, overlay = near["i"] + start, mine[near["j"]]
                 alike = np.einsum("nd,nd->n", descriptors[feature], self.descriptor[overlay])
-                marked[feature[alike > ALIKE]] = True
+                marked[feature[alike > SIMILAR]] = True
         return marked
 
 
@@ -195,13 +197,21 @@ def _alike_in_place(
 def _copies(
     places: NDArray[np.float64], descriptors: NDArray[np.float32], photo: Integers, n_photos: int
 ) -> NDArray[np.int64]:
-    """Return a number for each photo, the same for those that agree in place nearly everywhere."""
-    shared = np.zeros((n_photos, n_photos), np.int32)
+    """Return a number for each photo, the same for those that agree in place nearly everywhere.
+
+    A photo with a caption differs from others outside of it, and a copy of a photo nowhere. So photos are cut
+    into blocks, and those count in which both have features. Places are shares of the photos' sides.
+    """
+    block = np.clip(places * BLOCKS, 0, BLOCKS - 1).astype(np.int64) @ (BLOCKS, 1)
+    features = np.zeros((n_photos, BLOCKS**2), np.int32)
+    np.add.at(features, (photo, block), 1)
+    filled = (features >= 2).astype(np.int32)
+    agreed = np.zeros((BLOCKS**2, n_photos, n_photos), np.bool_)
     for members, alike in _alike_in_place(places, descriptors, photo, 2):
         starts = np.flatnonzero(np.diff(photo[members], prepend=-1))
         owners = photo[members[starts]]
-        shared[np.ix_(owners, owners)] += np.add.reduceat(alike, starts, axis=0, dtype=np.int32)
-    features = np.bincount(photo, minlength=n_photos)
-    most = np.maximum(features[:, None], features)
-    same = np.minimum(shared, shared.T) >= np.maximum(SAME_PHOTO * most, 1)
+        agreed[block[members[0]]][np.ix_(owners, owners)] |= np.logical_or.reduceat(alike, starts, axis=0)
+    both = filled @ filled.T
+    agreeing = np.einsum("bij,ib,jb->ij", agreed, filled, filled, dtype=np.int32, optimize=True)
+    same = (both >= LEAST_BLOCKS) & (agreeing >= SAME_PHOTO * both)
     return np.asarray(connected_components(same, directed=False)[1], np.int64)

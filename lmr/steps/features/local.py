@@ -1,6 +1,6 @@
 """Extract local features: photos in, one row per feature out."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ from lmr.features.extractors import (
 from lmr.features.interfaces import LocalExtractor
 from lmr.features.local.quantise import to_int8
 from lmr.features.pipeline import extract_photos
-from lmr.runtime.settings import Settings
+from lmr.runtime.settings import ADDED_LATER, Settings
 from lmr.runtime.steps import Cost, Each, Source, Step, of_role, per_part
 from lmr.steps.features.chosen import ChosenExtractor
 from lmr.steps.features.weights import Weights
@@ -81,6 +81,8 @@ class LocalSettings(Settings):
     """Which extractor: a name in the table of extractors, or `my_module.py:Extractor`."""
     max_features: Annotated[int, Ge(1), Le(65_535)] = 1000
     """Features kept per photo, the strongest first (the paper's number for DELF)."""
+    max_gallery_features: Annotated[int, Ge(0), Le(65_535)] = field(default=0, metadata=ADDED_LATER)
+    """Fewer for photos of the gallery, which take less room and time so; 0: as many as for queries."""
     max_side_px: Annotated[int, Ge(16), Le(65_535)] = 800
     """Photos are shrunk to this long side before extraction; coordinates stay those of the photo."""
     storage: Literal["float16", "int8"] = "float16"
@@ -103,6 +105,9 @@ def extract_local(images: Source, settings: LocalSettings, inputs: Inputs) -> Ex
         If they come from one's own code, and it is no such extractor.
     """
     settings, chosen, dimension, stored = _chosen(settings, inputs)
+    if settings.max_gallery_features:
+        fewer = settings.max_gallery_features if images.role == "gallery" else settings.max_features
+        settings = replace(settings, max_features=fewer, max_gallery_features=0)
     itemsize = 2 if stored == np.float16 and _halves(settings) else 1
     row_bytes = 24.0 + dimension * itemsize
 

@@ -129,7 +129,7 @@ def find_overlays_shard(shard: int, settings: Part, *, local: Dataset, images: D
             "place": found.place,
             "descriptor": found.descriptor,
             "photos": found.photos,
-            "frame_side_px": np.array(settings.frame_side_px),
+            "frame_side_px": np.array([settings.frame_side_px]),
         }
     )
 
@@ -183,4 +183,4 @@ def _zoomed(
 def _known(overlays: Dataset) -> tuple[Overlays, float]:
     arrays = named_arrays(overlays)
     known = Overlays(arrays["corner"], arrays["place"], arrays["descriptor"], arrays["photos"])
-    return known, float(arrays["frame_side_px"])
+    return known, float(arrays["frame_side_px"][0])
