@@ -125,14 +125,14 @@ def apart(
     task = task_of(step, root, changed)
     if output is not None:
         task = replace(task, output=output)
-    context = multiprocessing.get_context("spawn")
+    # Its processes are forked from one that has loaded the libraries, and has made nothing yet.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", "_rehearsal_steps"])
     ours, theirs = context.Pipe(duplex=False)
-    before = dict(os.environ)
     os.environ.update(thread_environment() | malloc_environment())
-    process = context.Process(target=_child, args=(task, shards, limit_bytes, work, theirs))
+    cache = os.environ["LMR_CACHE"]
+    process = context.Process(target=_child, args=(task, shards, limit_bytes, work, theirs, cache))
     process.start()
-    os.environ.clear()
-    os.environ.update(before)
     theirs.close()
     try:
         found = ours.recv()
@@ -156,7 +156,16 @@ def apart(
     return took
 
 
-def _child(task: ShardTask, shards: tuple[int, ...], limit_bytes: float, work: Any, answer: Any) -> None:
+def _child(
+    task: ShardTask,
+    shards: tuple[int, ...],
+    limit_bytes: float,
+    work: Any,
+    answer: Any,
+    cache: str = "",
+) -> None:
+    if cache:
+        os.environ["LMR_CACHE"] = cache
     resource.setrlimit(resource.RLIMIT_DATA, (int(limit_bytes), int(limit_bytes)))
     limit_threads()
     unpacked = _Unpacked()

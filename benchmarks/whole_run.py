@@ -2,11 +2,11 @@
 
     python benchmarks/whole_run.py --gallery 20000 --queries 2000
 
-Some photos are rendered, and each file is linked under many names. Features of the first shard are extracted;
-those of every shard are these with noise, and are written where the run looks for them, so that it takes them
-for what it has made itself. Then `lmr run retrieval` makes all the rest, with worker processes whose memory
-is limited. It prints, per step: shards, seconds of all tasks, and the peak memory of a task beside what the
-step states; then the seconds of the whole, and the peak of all processes together.
+Some photos are rendered, and each file is linked under many names. Their features are extracted once; those
+of every shard are these with noise, and are written where the run looks for them, so that it takes them for
+what it has made itself. Then `lmr run retrieval` makes all the rest, with worker processes whose memory is
+limited. It prints, per step: shards, seconds of all tasks, and the peak memory of a task beside what the step
+states; then the seconds of the whole, and the peak of all processes together.
 """
 
 import argparse
@@ -32,6 +32,7 @@ from lmr.cli.tables import bytes_text
 from lmr.runtime.steps import closure, grouped
 from lmr.runtime.tasks import ShardTask, make_shard
 from lmr.steps.results.report import costs_of
+from lmr.storage.datasets import Dataset
 
 
 def link_photos(world: Path, folder: Path, role: str, count: int) -> Path:
@@ -44,6 +45,19 @@ def link_photos(world: Path, folder: Path, role: str, count: int) -> Path:
         if not link.exists():
             os.link(files[number % len(files)], link)
     return target
+
+
+def features_of(world: Path, root: Path, changes: tuple[str, ...]) -> Dataset:
+    """Extract the features of a rendered world's gallery."""
+    sides = {role: str(world / role) for role in ("gallery", "queries")}
+    prepared = prepare("retrieval", Choices(out=str(root), **sides, descriptor="vlad", overrides=changes))
+    prepared.flow.inputs.photos.gallery.given().store(prepared.root)
+    steps = {step.name: step for step in closure(prepared.flow.targets)}
+    for name in ("ingest", "extract_local"):
+        receipt = make_shard(ShardTask.of(steps[name], prepared.root), 0)
+        if receipt.error:
+            raise SystemExit(receipt.error)
+    return steps["extract_local"].dataset(prepared.root)
 
 
 class Watched:
@@ -101,12 +115,7 @@ def main() -> None:
         )
         prepared = prepare("retrieval", chosen)
         steps = {step.name: step for step in closure(prepared.flow.targets)}
-        prepared.flow.inputs.photos.gallery.given().store(prepared.root)
-        for name in ("ingest", "extract_local"):
-            receipt = make_shard(ShardTask.of(steps[name], prepared.root), 0)
-            if receipt.error:
-                raise SystemExit(receipt.error)
-        extracted = steps["extract_local"].dataset(prepared.root)
+        extracted = features_of(world, folder / "seed", changes)
         for name, count in (("extract_local", options.gallery), ("extract_local_queries", options.queries)):
             step, each = steps[name], options.photos_per_shard
             write_features(step, prepared.root, extracted, step.shards, each, count)
