@@ -31,7 +31,7 @@ from lmr.api.prepare import Choices, prepare
 from lmr.cli.tables import bytes_text
 from lmr.runtime.steps import closure, grouped
 from lmr.runtime.tasks import ShardTask, make_shard
-from lmr.steps.results.report import costs_of
+from lmr.steps.results.costs import costs_of
 from lmr.storage.datasets import Dataset
 
 

@@ -8,55 +8,58 @@ import typer
 
 from lmr.features.kinds import global_kinds, local_kinds
 
-__all__ = ["SETTINGS", "chosen_settings", "give_options", "with_settings"]
+__all__ = ["FEATURES_PANEL", "SETTINGS", "SETTINGS_PANEL", "chosen_settings", "give_options", "with_settings"]
 
-_SETTINGS, _FEATURES = "Settings", "Features and networks"
+SETTINGS_PANEL, FEATURES_PANEL = "Settings", "Features and networks"
 """Groups of options in the help."""
 
 
 def chosen_settings(
     config: Annotated[
-        str | None, typer.Option(rich_help_panel=_SETTINGS, help="TOML file of settings, a table per step.")
+        str | None,
+        typer.Option(rich_help_panel=SETTINGS_PANEL, help="TOML file of settings, a table per step."),
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(rich_help_panel=_SETTINGS, help="Named settings, such as paper; the run tells them."),
+        typer.Option(
+            rich_help_panel=SETTINGS_PANEL, help="Named settings, such as paper; the run tells them."
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", rich_help_panel=_SETTINGS, help="One setting, as step.field=value; may be repeated."
+            "--set", rich_help_panel=SETTINGS_PANEL, help="One setting, as step.field=value; may be repeated."
         ),
     ] = None,
     local: Annotated[
         str | None,
         typer.Option(
-            rich_help_panel=_FEATURES,
+            rich_help_panel=FEATURES_PANEL,
             help=f"Local features: {', '.join(local_kinds())}, or your own FILE.py:CLASS.",
         ),
     ] = None,
     local_weights: Annotated[
         str | None,
         typer.Option(
-            rich_help_panel=_FEATURES, help="Weights of the local features' network: a file or URL."
+            rich_help_panel=FEATURES_PANEL, help="Weights of the local features' network: a file or URL."
         ),
     ] = None,
     global_: Annotated[
         str | None,
         typer.Option(
             "--global",
-            rich_help_panel=_FEATURES,
+            rich_help_panel=FEATURES_PANEL,
             help=f"Global descriptor: {', '.join(global_kinds())}, or your own FILE.py:CLASS.",
         ),
     ] = None,
     weights: Annotated[
         str | None,
         typer.Option(
-            rich_help_panel=_FEATURES, help="Weights of the global descriptor's network: a file or URL."
+            rich_help_panel=FEATURES_PANEL, help="Weights of the global descriptor's network: a file or URL."
         ),
     ] = None,
     device: Annotated[
-        str, typer.Option(rich_help_panel=_FEATURES, help="Where networks run: cpu or cuda.")
+        str, typer.Option(rich_help_panel=FEATURES_PANEL, help="Where networks run: cpu or cuda.")
     ] = "cpu",
 ) -> dict[str, Any]:
     """Return what the options choose, by the names of `lmr.api.prepare.Choices`."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmr.cli.choices import SETTINGS, chosen_settings, give_options
+from lmr.cli.choices import FEATURES_PANEL, SETTINGS, SETTINGS_PANEL, chosen_settings, give_options
 from lmr.errors import SettingsError, StorageError
 
 if TYPE_CHECKING:
@@ -107,14 +107,14 @@ def choose(
     calibration: Annotated[
         str | None,
         typer.Option(
-            rich_help_panel=_SETTINGS,
+            rich_help_panel=SETTINGS_PANEL,
             help="probability.json of `lmr calibrate`: each answer gets a probability.",
         ),
     ] = None,
     search_device: Annotated[
         str,
         typer.Option(
-            rich_help_panel=_FEATURES,
+            rich_help_panel=FEATURES_PANEL,
             help="Where exact searches run: cpu; or cuda, on workers with a GPU if there are some.",
         ),
     ] = "cpu",
