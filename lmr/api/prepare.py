@@ -453,8 +453,8 @@ def _news(known: Both[Recalled]) -> tuple[str, ...]:
 
 def _check_weights(choices: Choices, settings: Any) -> None:
     """Refuse weights that no extractor would read."""
-    local = getattr(getattr(settings, "local", None), "features", None)
-    global_ = getattr(getattr(settings, "describe", None), "descriptor", None)
+    local = str(getattr(getattr(settings, "local", None), "features", ""))
+    global_ = str(getattr(getattr(settings, "describe", None), "descriptor", ""))
     for given, name, kinds, options in (
         (choices.local_weights, local, local_kinds(), ("--local-weights", "--local")),
         (choices.weights, global_, global_kinds(), ("--weights", "--global")),
