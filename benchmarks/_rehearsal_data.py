@@ -128,7 +128,11 @@ def write_candidates(
     photos = (verified.stop + (start + 7919 * np.arange(depth)) % others).astype(np.int32)
     pairs = queries * depth * len(verified) // gallery
     pair = np.arange(pairs)
-    photos[pair % known, pair // known] = verified.start + pair % len(verified)
+    # A query's pairs lie as far apart as can be, so that it meets each shard as rarely.
+    apart = max(len(verified) // max(-(-pairs // known), 1), 1)
+    photos[pair % known, pair // known] = verified.start + (pair % known + pair // known * apart) % len(
+        verified
+    )
     dataset = step.dataset(root)
     scores = np.broadcast_to(np.linspace(20, 1, depth, dtype=np.float32), photos.shape)
     per_shard = -(-queries // step.shards)

@@ -225,10 +225,7 @@ def test_parts_join_to_the_file_that_all_at_once_make() -> None:
     photos = np.repeat(np.arange(3, 43, 2), 6)
     whole = aggregate(some(len(photos), seed=2), photos, codebook)
     cuts = [0, 1, 1, 17, 60, len(whole.words)]
-    parts = [
-        AsmkPart(whole.words[a:b], whole.photos[a:b], whole.codes[a:b])
-        for a, b in pairwise(cuts)
-    ]
+    parts = [AsmkPart(whole.words[a:b], whole.photos[a:b], whole.codes[a:b]) for a, b in pairwise(cuts)]
     built, joined = build_asmk(whole, n_words=8), join_asmk(parts, n_words=8)
     for name in ("starts", "photos", "codes", "photo_rows"):
         there = getattr(joined, name)
