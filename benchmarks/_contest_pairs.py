@@ -5,6 +5,7 @@ photos with its places moved by about a pixel and its descriptors by about three
 pair is matched and verified as a real one is, and no two are the same.
 """
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -133,7 +134,8 @@ def contest_shard(
         asked[query], candidates[query] = rng.choice(np.flatnonzero(same)), row
     settings = VerifySettings()
     part = settings.only("frame_side_px", "evidence", kind="PairSettings").also(recipe=settings.recipe)
-    with tempfile.TemporaryDirectory() as folder:
+    # Nothing that is unpacked on this machine is left from another size, whose fingerprint is the same.
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, {"LMR_CACHE": f"{folder}/cache"}):
         data: dict[str, Dataset] = {}
 
         def dataset(name: str, tables: Iterator[dict[str, Any]], shards: int) -> None:
