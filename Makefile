@@ -10,6 +10,9 @@ SYSTEM := radosgw ceph-mon ceph-osd iproute2 openssh-client openssh-server chrom
 # Tests that `make test` leaves to `make test-all`: pyproject.toml says what the marks mean.
 LONG := slow or cluster or hosts or system
 
+# Of those, what a pull request needs too: real clusters, under five seconds a test, without system packages.
+CLUSTER := cluster and not (slow or hosts or system)
+
 # All tests run, also where a file of them cannot be imported: else what runs again would be all that ran.
 PYTEST := $(VENV)/bin/python -m pytest --continue-on-collection-errors
 
@@ -21,7 +24,7 @@ ON_AWS := --python-version 3.11 --python-platform x86_64-manylinux_2_34 --only-b
 	--no-header --no-annotate --quiet
 
 
-.PHONY: help demo test test-all lint format docs lock system dist clean
+.PHONY: help demo test test-cluster test-all lint format docs lock system dist clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -34,6 +37,9 @@ demo: $(VENV)/base ## render a small world of landmarks and run all five steps o
 
 test: $(VENV)/dev ## the fast tests, in two processes; no root and no system package is needed
 	$(PYTEST) -q -n 2 -m 'not ($(LONG))' || { $(AGAIN) -m 'not ($(LONG))'; }
+
+test-cluster: $(VENV)/dev ## the shorter tests on real clusters of processes, as CI runs them on a pull request
+	$(PYTEST) -rs -m '$(CLUSTER)' || { $(AGAIN) -m '$(CLUSTER)'; }
 
 test-all: test ## all tests, as CI runs them; what `make system` installs is used where it is
 	$(PYTEST) -rs -m '$(LONG)' || { $(AGAIN) -m '$(LONG)'; }

@@ -6,18 +6,25 @@ pair is matched and verified as a real one is, and no two are the same.
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from lmr.features.local.quantise import to_int8
+from lmr.retrieval.verification import _whole_numbers as whole_numbers
+from lmr.retrieval.verification import features, pairwise
+from lmr.retrieval.verification import verify as verification
 from lmr.runtime.settings import Part
+from lmr.steps.verification import verify as steps
 from lmr.steps.verification.verify import VerifySettings, verify_shard
 from lmr.storage.arrow import table
 from lmr.storage.datasets import Dataset
@@ -41,10 +48,62 @@ class ContestShard:
         """Verify all pairs, as a task of the step does."""
         return verify_shard(0, self.settings, **self.datasets)
 
+    def measure(self) -> dict[str, Any]:
+        """Verify all pairs three times: to warm up, to measure, and with a clock at each part."""
+        self.verify()
+        wall, cpu = time.perf_counter(), time.process_time()
+        rows = self.verify()
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        clocks: dict[str, float] = dict.fromkeys((name for name, *_ in PARTS), 0.0)
+        with ExitStack() as stack:
+            for name, module, function in PARTS:
+                real = getattr(module, function)
+                stack.enter_context(patch.object(module, function, _clocked(clocks, name, real)))
+            whole = time.process_time()
+            self.verify()
+            whole = time.process_time() - whole
+        clocks["the rest"] = whole - sum(clocks.values())
+        return {
+            "pairs_per_second_per_core": round(self.pairs / cpu, 1),
+            "seconds": round(cpu, 2),
+            "wall_seconds": round(wall, 2),
+            "inliers": int(rows["inliers"].to_numpy().sum()),
+            "ms": {name: round(1e3 * taken / self.pairs, 4) for name, taken in clocks.items()},
+        }
+
+
+PARTS = [
+    ("gathering", steps, "_gathered"),
+    ("reading the shard", Dataset, "read"),
+    ("lengths", features, "byte_lengths"),
+    ("turning the query", whole_numbers, "columns"),
+    ("product", whole_numbers, "multiply"),
+    ("choosing", pairwise, "nearest_in_table"),
+    ("product and choosing, float32", pairwise, "nearest_features"),
+    ("RANSAC", verification, "_agree"),
+    ("evidence", verification, "counts_as_evidence"),
+]
+
+
+def _clocked(clocks: dict[str, float], name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(real)
+    def run(*args: Any, **more: Any) -> Any:
+        start = time.process_time()
+        try:
+            return real(*args, **more)
+        finally:
+            clocks[name] += time.process_time() - start
+
+    return run
+
 
 @contextmanager
 def contest_shard(
-    photos: Sequence[dict[str, NDArray[Any]]], landmarks: Sequence[str], dimension: str, pairs: int
+    photos: Sequence[dict[str, NDArray[Any]]],
+    landmarks: Sequence[str],
+    dimension: str,
+    kind: str,
+    pairs: int,
 ) -> Iterator[ContestShard]:
     """Write the datasets of one task into a temporary folder.
 
@@ -55,7 +114,9 @@ def contest_shard(
     landmarks
         What each shows.
     dimension
-        "128" (stored as RootSIFT is, uint8) or "40" (as DELF is, int8).
+        "128" or "40".
+    kind
+        How they are stored: "uint8" as RootSIFT's, "int8" or "float16" as DELF's.
     pairs
         How many; each has a query of its own.
     """
@@ -76,7 +137,7 @@ def contest_shard(
         data: dict[str, Dataset] = {}
 
         def dataset(name: str, tables: Iterator[dict[str, Any]], shards: int) -> None:
-            data[name] = Dataset(str(Path(folder, name)), name, f"contest{dimension}", shards)
+            data[name] = Dataset(str(Path(folder, name)), name, f"contest{dimension}{kind}", shards)
             for shard, columns in enumerate(tables):
                 data[name].write(shard, table(columns))
 
@@ -85,13 +146,13 @@ def contest_shard(
         listed = {"query": np.arange(pairs, dtype=np.int32), "photos": candidates}
         dataset("candidates", iter([listed]), 1)
         dataset("images_gallery", iter([_images(photos, shown, 0)]), 1)
-        dataset("local_gallery", iter([_features(photos, shown, 0, dimension, rng)]), 1)
+        dataset("local_gallery", iter([_features(photos, shown, 0, (dimension, kind), rng)]), 1)
         dataset(
             "images_queries", (_images(photos, b, c) for b, c in zip(blocks, cuts, strict=True)), len(blocks)
         )
         dataset(
             "local_queries",
-            (_features(photos, b, c, dimension, rng) for b, c in zip(blocks, cuts, strict=True)),
+            (_features(photos, b, c, (dimension, kind), rng) for b, c in zip(blocks, cuts, strict=True)),
             len(blocks),
         )
         yield ContestShard(data, pairs, part)
@@ -107,9 +168,10 @@ def _features(
     photos: Sequence[dict[str, NDArray[Any]]],
     shown: NDArray[Any],
     first: int,
-    dimension: str,
+    form: tuple[str, str],
     rng: np.random.Generator,
 ) -> dict[str, Any]:
+    dimension, kind = form
     counts = [len(photos[one]["xy"]) for one in shown]
     joined = {
         key: np.concatenate([photos[one][key] for one in shown])
@@ -117,14 +179,15 @@ def _features(
     }
     n = len(joined["xy"])
     moved = joined["xy"] + MOVED_PX * rng.standard_normal((n, 2), np.float32)
-    stored = 512 * joined[dimension] if dimension == "128" else to_int8(joined[dimension]).astype(np.float32)
-    stored += MOVED_LEVELS * rng.standard_normal(stored.shape, np.float32)
-    lo, hi, kind = (0, 255, np.uint8) if dimension == "128" else (-127, 127, np.int8)
+    levels = 512 * joined[dimension] if kind == "uint8" else to_int8(joined[dimension]).astype(np.float32)
+    levels += MOVED_LEVELS * rng.standard_normal(levels.shape, np.float32)
+    lo, hi = (0, 255) if kind == "uint8" else (-127, 127)
+    stored = (np.rint(levels.clip(lo, hi)) if kind != "float16" else levels / 127).astype(kind)
     return {
         "photo": np.repeat(np.arange(first, first + len(shown), dtype=np.int32), counts),
         "xy": moved,
         "scale": joined["scale"],
         "orientation": joined["orientation"],
         "score": np.ones(n, np.float32),
-        "descriptor": np.rint(np.clip(stored, lo, hi)).astype(kind),
+        "descriptor": stored,
     }

@@ -74,7 +74,9 @@ def repeated_photos(role: Any, folder: Path, count: int) -> Photos:
     )
 
 
-def write_features(step: Step, root: str, source: Dataset, shards: int, photos_per_shard: int) -> Dataset:
+def write_features(
+    step: Step, root: str, source: Dataset, shards: int, photos_per_shard: int, photos: int | None = None
+) -> Dataset:
     """Write the first shards of local features: those of extracted photos with noise, in another order."""
     rows = source.read(0)
     features = {name: column(rows, name) for name in rows.column_names}
@@ -85,15 +87,16 @@ def write_features(step: Step, root: str, source: Dataset, shards: int, photos_p
         if dataset.has(shard):
             continue
         rng = np.random.default_rng([shard, step.role == "queries"])
-        photos = np.arange(shard * photos_per_shard, (shard + 1) * photos_per_shard, dtype=np.int32)
-        chosen = rng.integers(0, len(starts), len(photos))
+        end = (shard + 1) * photos_per_shard
+        here = np.arange(shard * photos_per_shard, min(end, photos or end), dtype=np.int32)
+        chosen = rng.integers(0, len(starts), len(here))
         chosen_rows = np.concatenate([np.arange(bounds[c], bounds[c + 1]) for c in chosen])
         columns = {name: values[chosen_rows] for name, values in features.items() if name != "photo"}
         noise = rng.integers(-2, 3, columns["descriptor"].shape, np.int8)
         noisy = np.clip(columns["descriptor"].astype(np.int16) + noise, 0, 255).astype(np.uint8)
         columns["xy"] = columns["xy"] + rng.normal(0, 0.5, columns["xy"].shape).astype(np.float32)
         counts = bounds[chosen + 1] - bounds[chosen]
-        dataset.write(shard, table({"photo": np.repeat(photos, counts), **columns, "descriptor": noisy}))
+        dataset.write(shard, table({"photo": np.repeat(here, counts), **columns, "descriptor": noisy}))
     return replace(dataset, shards=shards)
 
 

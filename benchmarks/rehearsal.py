@@ -74,8 +74,7 @@ def rendered(folder: Path, count: int, long_side_px: int) -> Path:
 
 def rehearsed(one: Rehearsal, world: Path, stages: Iterable[str], photos: int) -> Iterator[Took]:
     """Yield what the tasks of each step took, at one size of gallery."""
-    whole = "close" in stages
-    if {"photos", "local", "verify", "aggregate"} & set(stages):
+    if {"photos", "local", "verify", "aggregate", "close"} & set(stages):
         yield from one.photos(world, photos)
         one.local_inputs()
     if "local" in stages:
@@ -90,11 +89,11 @@ def rehearsed(one: Rehearsal, world: Path, stages: Iterable[str], photos: int) -
         one.global_inputs()
         yield from one.global_search()
     if "regions" in stages:
-        parts = REGION_PARTS if whole and one.size.gallery >= CONTEST.gallery else 1
+        parts = REGION_PARTS if one.size.gallery >= CONTEST.gallery else 1
         yield from one.regions(max(one.size.gallery // parts, one.size.photos_per_shard), parts)
     if "diffuse" in stages:
         yield from one.diffusion()
-    if whole:
+    if "close" in stages:
         yield from one.closing()
 
 

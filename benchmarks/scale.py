@@ -46,7 +46,7 @@ from lmr.steps.global_search.knn_graph import NeighbourSettings, find_neighbours
 from lmr.steps.global_search.rank import RankSettings, rank
 from lmr.steps.global_search.search import searchable
 from lmr.steps.ranking import Ranked, ranking_bytes, read_ranking
-from lmr.steps.results.report import costs_of
+from lmr.steps.results.costs import costs_of
 from lmr.storage.arrow import Ragged, table
 from lmr.storage.datasets import Dataset
 

@@ -1,9 +1,10 @@
 """Measure spatial verification beside DELF's recipe, OpenCV and PoseLib: pairs a second and core, separation.
 
-    python benchmarks/verify.py [--pairs 400] [--recipe-pairs 80] [--estimators]
+    python benchmarks/verify.py [--pairs 200] [--recipe-pairs 80] [--contest-pairs 10000] [--estimators]
 
 Pairs of development photos, half of them of one landmark by photos.csv, half of two. 1000 SIFT features each
-(OpenCV; the strongest, at the photo's own size), as RootSIFT (128-d) and projected on their 40 main axes.
+(OpenCV; the strongest, at the photo's own size), as RootSIFT (128-d) and projected on their 40 main axes; as
+float32, and in bytes as they are stored. Then one task of the contest's size (`_contest_pairs.py`).
 Every method runs in this process with one thread, and is charged its processor time, which other work on the
 machine disturbs less than the clock. DELF's recipe is that of its match_images.py: SciPy's KD-tree with a
 bound of 0.8 and scikit-image's RANSAC, affine, 20 px, 1000 trials; the others have its bound and residual.
@@ -23,6 +24,8 @@ from typing import Any
 import cv2
 import numpy as np
 import poselib
+from _contest_pairs import contest_shard
+from _estimators import compare_estimators, separation
 from _shared import shared
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
@@ -30,16 +33,9 @@ from skimage import measure
 from skimage.transform import AffineTransform
 from threadpoolctl import threadpool_limits
 
-from lmr.retrieval.verification._ransac import estimate
-from lmr.retrieval.verification.match import nearest_features, product_size
-from lmr.retrieval.verification.verify import (
-    DELF_RECIPE,
-    Features,
-    Recipe,
-    _estimate,
-    _residuals_px,
-    verify_pairs,
-)
+from lmr.features.local.quantise import to_int8
+from lmr.retrieval.verification import _whole_numbers as whole_numbers
+from lmr.retrieval.verification.verify import DELF_RECIPE, Features, Recipe, verify_pairs
 
 FEATURES = 1000
 BOUND, RESIDUAL_PX, TRIALS = 0.8, 20.0, 1000
@@ -101,18 +97,32 @@ def choose_pairs(
     return np.array(both), np.arange(len(both)) % 2 == 0
 
 
-def gather(photos: list[Photo], dimension: str) -> Features:
+def in_bytes(rows: NDArray[np.float32], dimension: str) -> NDArray[Any]:
+    """Return descriptors as they are stored: RootSIFT's in uint8, those of 40 numbers as DELF's in int8."""
+    return np.rint(512 * rows).clip(0, 255).astype(np.uint8) if dimension == "128" else to_int8(rows)
+
+
+def gather(photos: list[Photo], dimension: str, kept: Callable[..., Any] | None = None) -> Features:
     together = {
         key: np.concatenate([photo[key] for photo in photos])
         for key in ("xy", "scale", "orientation", dimension)
     }
+    rows = together[dimension]
     return Features(
         xy=together["xy"],
         scale=together["scale"],
         orientation=together["orientation"],
-        descriptors=together[dimension],
+        descriptors=rows if kept is None else kept(rows, dimension),
         offsets=np.arange(len(photos) + 1) * FEATURES,
     )
+
+
+def framed(features: Features, photos: list[Photo]) -> Features:
+    """Return features in the frame of the step: photos of at most 800 px, and inliers must be evidence."""
+    sides = np.array([photo["size_px"] for photo in photos], np.float32)
+    zoom = np.minimum(1, 800 / sides.max(axis=1)).astype(np.float32)
+    xy = features.xy * np.repeat(zoom, FEATURES)[:, None]
+    return replace(features, xy=xy, frame=sides * zoom[:, None])
 
 
 def delf_recipe(query: Photo, gallery: Photo, dimension: str) -> int:
@@ -156,13 +166,6 @@ def poselib_plain(query: Photo, gallery: Photo, dimension: str) -> int:
     )
 
 
-def separation(inliers: NDArray[Any], same: NDArray[np.bool_]) -> float:
-    """Area under the ROC curve of the counts: same landmark against different, ties by half."""
-    different = np.sort(inliers[~same])
-    below, up_to = (np.searchsorted(different, inliers[same], side) for side in ("left", "right"))
-    return float((below + up_to).mean() / 2 / len(different))
-
-
 def seconds(work: Callable[[], Any], repeats: int) -> float:
     work()
     taken = []
@@ -177,12 +180,12 @@ def measure_ours(
     features: Features, pairs: NDArray[np.int64], recipe: Recipe
 ) -> tuple[NDArray[np.int32], float]:
     verify_pairs(features, features, pairs[:2], recipe)  # compiles
-    taken = []
-    for _ in range(5):
+    inliers, taken = [], []
+    for seed in range(5):  # small counts depend on the seed, and with them the separation
         start = time.process_time()
-        inliers = verify_pairs(features, features, pairs, recipe).inliers
+        inliers.append(verify_pairs(features, features, pairs, replace(recipe, seed=seed)).inliers)
         taken.append((time.process_time() - start) / len(pairs))
-    return inliers, float(np.median(taken))
+    return np.array(inliers), float(np.median(taken))
 
 
 def measure_plain(
@@ -197,118 +200,36 @@ def measure_plain(
     return np.array(inliers), float(np.median(taken))
 
 
-def where_the_time_goes(photos: list[Photo], pairs: NDArray[np.int64], dimension: str) -> dict[str, float]:
-    """Milliseconds per pair: the product, choosing from it, RANSAC."""
-    parts = defaultdict(list)
-    product = np.empty(product_size(FEATURES, FEATURES), dtype=np.float32)
-    table = product[: FEATURES**2].reshape(FEATURES, FEATURES)
-    recipe = DELF_RECIPE
-    for q, g in pairs:
-        query, gallery = photos[q], photos[g]
-        a, b = query[dimension], gallery[dimension]
-        match = partial(nearest_features, a, b, product, max_distance=BOUND, max_ratio=None, mutual=False)
-        found, similarity = match()
-        found = found[np.argsort(-similarity, kind="stable")]
-        source = np.ascontiguousarray(gallery["xy"][found[:, 1]].T)
-        target = np.ascontiguousarray(query["xy"][found[:, 0]].T)
-        residual = np.float32(RESIDUAL_PX)
-        ransac = partial(estimate, source, target, 3, residual, recipe.max_trials, recipe.confidence, 0)
-        parts["product"].append(1e3 * seconds(partial(np.matmul, b, a.T, out=table), 3))
-        parts["matching"].append(1e3 * seconds(match, 3))
-        parts["ransac"].append(1e3 * seconds(ransac, 3))
-    medians = {name: float(np.median(taken)) for name, taken in parts.items()}
+def product_ms(stored: Photo, dimension: str) -> dict[str, float]:
+    """Milliseconds of one product of 1000 × 1000 descriptors, as float32 and as they are kept in bytes."""
+    rows, kept = stored[dimension], in_bytes(stored[dimension], dimension)
+    table, whole = np.empty((len(rows),) * 2, np.float32), np.empty((len(rows),) * 2, np.int32)
+    left, right = whole_numbers.rows(kept), whole_numbers.columns(kept)
     return {
-        "product": medians["product"],
-        "choosing": medians["matching"] - medians["product"],
-        "ransac": medians["ransac"],
+        "float32": 1e3 * seconds(partial(np.matmul, rows, rows.T, out=table), 30),
+        "bytes": 1e3 * seconds(partial(whole_numbers.multiply, left, right, whole, kept.dtype), 30),
     }
 
 
-def compare_estimators(photos: list[Photo], pairs: NDArray[np.int64], same: NDArray[np.bool_]) -> None:
-    """Geometry alone, on the same matches in the same order: ours, OpenCV's and PoseLib's estimators."""
-
-    def usac(find: Any, residual: float, *, prosac: bool, magsac: bool) -> Any:
-        def run(source: NDArray[np.float32], target: NDArray[np.float32]) -> Any:
-            options = cv2.UsacParams()
-            options.threshold, options.maxIterations, options.confidence = residual, TRIALS, 0.999
-            options.randomGeneratorState, options.loIterations, options.loSampleSize = 0, 10, 14
-            options.sampler = cv2.SAMPLING_PROSAC if prosac else cv2.SAMPLING_UNIFORM
-            options.score = cv2.SCORE_METHOD_MAGSAC if magsac else cv2.SCORE_METHOD_MSAC
-            options.loMethod = cv2.LOCAL_OPTIM_SIGMA if magsac else cv2.LOCAL_OPTIM_INNER_LO
-            return find(source, target, options)[0]
-
-        return run
-
-    def ours(model: Any, residual: float, trials: int) -> Any:
-        recipe = replace(DELF_RECIPE, model=model, max_residual_px=residual, max_trials=trials)
-        return lambda source, target: _estimate(source, target, recipe)
-
-    def pose(find: Any, option: str, residual: float) -> Any:
-        options = {option: residual, "max_iterations": TRIALS, "min_iterations": 100, "success_prob": 0.999}
-        return lambda source, target: find(source, target, {**options, "progressive_sampling": True})[0]
-
-    def plain(source: NDArray[np.float32], target: NDArray[np.float32]) -> Any:
-        return cv2.estimateAffine2D(
-            source, target, method=cv2.RANSAC, ransacReprojThreshold=20, maxIters=TRIALS
-        )[0]
-
-    estimators: list[tuple[Any, str, float, Any]] = [
-        ("affine", "lmr, 1000 trials", 20, ours("affine", 20, 1000)),
-        ("affine", "lmr, 2000 trials", 20, ours("affine", 20, 2000)),
-        ("affine", "OpenCV RANSAC", 20, plain),
-        ("affine", "OpenCV USAC PROSAC", 20, usac(cv2.estimateAffine2D, 20, prosac=True, magsac=False)),
-        ("similarity", "lmr", 20, ours("similarity", 20, 1000)),
-    ]
-    for model, find, option, residual in (
-        ("homography", (cv2.findHomography, poselib.estimate_homography), "max_reproj_error", 8),
-        ("fundamental", (cv2.findFundamentalMat, poselib.estimate_fundamental), "max_epipolar_error", 3),
-    ):
-        estimators += [
-            (
-                model,
-                "OpenCV USAC PROSAC (lmr's)",
-                residual,
-                usac(find[0], residual, prosac=True, magsac=False),
-            ),
-            (model, "OpenCV USAC MAGSAC", residual, usac(find[0], residual, prosac=False, magsac=True)),
-            (model, "PoseLib PROSAC", residual, pose(find[1], option, residual)),
-        ]
-    product = np.empty(product_size(FEATURES, FEATURES), dtype=np.float32)
-    matches = []
-    for q, g in pairs:
-        found, similarity = nearest_features(
-            photos[q]["40"], photos[g]["40"], product, max_distance=BOUND, max_ratio=None, mutual=False
-        )
-        found = found[np.argsort(-similarity, kind="stable")]
-        matches.append((photos[g]["xy"][found[:, 1]], photos[q]["xy"][found[:, 0]]))
-    print("\nestimators on the same matches            ms/pair  inliers of the same   of others    AUC")
-    for model, name, residual, find in estimators:
-        counts, taken = [], []
-        find(*matches[0])
-        for source, target in matches:
-            start = time.process_time()
-            found = find(source, target)
-            taken.append(time.process_time() - start)
-            whole = np.full((3, 3), np.nan)
-            if found is not None and len(found) in (2, 3):
-                whole[2] = 0, 0, 1
-                whole[: len(found)] = found
-            counts.append(
-                int((_residuals_px(whole.astype(np.float32), source, target, model) < residual).sum())
-            )
-        count = np.array(counts)
-        print(
-            f"  {model:12}{name:28}{1e3 * np.median(taken):8.2f}{count[same].mean():16.1f}"
-            f"{count[~same].mean():14.1f}{separation(count, same):9.3f}"
-        )
+def contest(photos: list[Photo], landmarks: list[str], dimension: str, kind: str, args: Any) -> Any:
+    """Measure one task of the contest, and where its time goes."""
+    with contest_shard(photos, landmarks, dimension, kind, args.contest_pairs) as shard:
+        found = shard.measure()
+    print(
+        f"\none task of the contest: {args.contest_pairs} pairs of as many queries, {dimension}-d as {kind}"
+    )
+    print(f"  {found['pairs_per_second_per_core']} pairs/s; ms per pair, in another run with clocks:")
+    print("  " + ", ".join(f"{name} {ms:.3f}" for name, ms in found["ms"].items()))
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--pairs", type=int, default=400, help="pairs for everything but the slow recipe")
-    parser.add_argument("--recipe-pairs", type=int, default=80, help="of them, pairs for DELF's recipe")
+    parser.add_argument("--pairs", type=int, default=200, help="pairs for everything but the slow recipe")
+    parser.add_argument("--recipe-pairs", type=int, default=80, help="of them, pairs for DELF's recipe, or 0")
+    parser.add_argument("--contest-pairs", type=int, default=10_000, help="pairs of the contest's task, or 0")
     parser.add_argument("--per-landmark", type=int, default=4, help="photos of each landmark")
     parser.add_argument(
         "--estimators", action="store_true", help="also compare estimators on the same matches"
@@ -319,44 +240,56 @@ def main() -> None:
     with threadpool_limits(1):
         photos, landmarks = read_photos(folder, args.per_landmark)
         pairs, same = choose_pairs(landmarks, args.pairs, np.random.default_rng(0))
-        some = slice(0, args.recipe_pairs)
+        some = slice(0, args.recipe_pairs or args.pairs)
         print(
             f"{len(photos)} photos of {len(set(landmarks))} landmarks; {len(pairs)} pairs, half of one each"
         )
-        print(f"\n{'':44}pairs/s   ms/pair   AUC of all   AUC of the first {args.recipe_pairs}")
+        print(f"\n{'':44}pairs/s   ms/pair   AUC of all   AUC of the first {some.stop}")
         result: dict[str, Any] = {}
 
         def line(name: str, inliers: NDArray[Any], taken: float) -> None:
-            whole = f"{separation(inliers, same):10.3f}" if len(inliers) == len(pairs) else " " * 10
-            first = f"{separation(inliers[some], same[some]):12.3f}"
+            all_of_them = inliers.shape[-1] == len(pairs)
+            whole = f"{separation(inliers, same):10.3f}" if all_of_them else " " * 10
+            first = f"{separation(inliers[..., some], same[some]):12.3f}"
             print(f"  {name:40}{1 / taken:9.1f}{1e3 * taken:10.2f}   {whole}{first}")
 
+        mutual = replace(DELF_RECIPE, mutual=True, weak_geometry=True)
         for dimension in ("40", "128"):
-            features = gather(photos, dimension)
-            inliers, taken = measure_ours(features, pairs, DELF_RECIPE)
-            line(f"lmr, DELF's settings, {dimension}-d", inliers, taken)
-            result[f"pairs_per_second_per_core_{dimension}d"] = round(1 / taken, 1)
-            if dimension == "40":
-                result["auc"], ours_taken = round(separation(inliers[some], same[some]), 4), taken
-            better, better_taken = measure_ours(
-                features, pairs, replace(DELF_RECIPE, mutual=True, weak_geometry=True)
-            )
-            line(f"lmr, mutual and weak geometry, {dimension}-d", better, better_taken)
-            result[f"auc_mutual_weak_{dimension}d"] = round(separation(better, same), 4)
+            kept, floats = gather(photos, dimension, in_bytes), gather(photos, dimension)
+            limits = product_ms(photos[0], dimension)
+            for name, features, recipe in (
+                ("lmr, DELF's settings, bytes", kept, DELF_RECIPE),
+                ("lmr, DELF's settings, float32", floats, DELF_RECIPE),
+                ("lmr, mutual and weak geometry, bytes", kept, mutual),
+                ("lmr, its defaults, bytes", framed(kept, photos), Recipe()),
+            ):
+                inliers, taken = measure_ours(features, pairs, recipe)
+                line(f"{name}, {dimension}-d", inliers, taken)
+                key = f"{name.removeprefix('lmr, ')}, {dimension}-d"
+                limit = limits["float32" if features is floats else "bytes"]
+                result[key] = {
+                    "pairs_per_second_per_core": round(1 / taken, 1),
+                    "share_of_the_product": round(limit / (1e3 * taken), 3),
+                    "auc": round(separation(inliers[..., some], same[some]), 4),
+                }
+                if features is floats and dimension == "40":
+                    ours_taken = taken
             for name, method in (("OpenCV", opencv_plain), ("PoseLib, homography", poselib_plain)):
                 counts, taken = measure_plain(method, photos, pairs, dimension)
                 line(f"{name}, {dimension}-d", counts, taken)
                 result[f"{method.__name__}_{dimension}d"] = round(1 / taken, 1)
-        counts, taken = measure_plain(delf_recipe, photos, pairs[some], "40")
-        line("DELF's recipe, 40-d", counts, taken)
-        result["delf_recipe_40d"] = round(1 / taken, 2)
-        result["ratio_to_delf_recipe"] = round(taken / ours_taken, 1)
-        result["auc_delf_recipe"] = round(separation(counts, same[some]), 4)
-        print("\nwhere the time of a pair goes, ms")
-        for dimension in ("40", "128"):
-            parts = where_the_time_goes(photos, pairs[:40], dimension)
-            print(f"  {dimension}-d: " + ", ".join(f"{name} {ms:.2f}" for name, ms in parts.items()))
-            result[f"ms_{dimension}d"] = {name: round(ms, 3) for name, ms in parts.items()}
+            told = ", ".join(f"{form} {ms:.3f}" for form, ms in limits.items())
+            print(f"  one product of 1000 × 1000, ms: {told}")
+            result[f"product_ms_{dimension}d"] = {form: round(ms, 3) for form, ms in limits.items()}
+        if args.recipe_pairs:
+            counts, taken = measure_plain(delf_recipe, photos, pairs[some], "40")
+            line("DELF's recipe, 40-d", counts, taken)
+            result["delf_recipe_40d"] = round(1 / taken, 2)
+            result["ratio_to_delf_recipe"] = round(taken / ours_taken, 1)
+            result["auc_delf_recipe"] = round(separation(counts, same[some]), 4)
+        for dimension, kind in (("128", "uint8"), ("40", "int8"), ("40", "float16")):
+            if args.contest_pairs:
+                result[f"contest_{dimension}d_{kind}"] = contest(photos, landmarks, dimension, kind, args)
         if args.estimators:
             compare_estimators(photos, pairs, same)
     print(json.dumps(result))

@@ -23,7 +23,8 @@ from lmr.api.workflows import load_workflow
 from lmr.cli.interrupts import INTERRUPTED
 from lmr.cli.main import COMMANDS
 from lmr.features.extractors import markdown_table
-from lmr.steps.results.columns import EXPORTS, meaning
+from lmr.steps.groups.group import GroupsSettings
+from lmr.steps.results.columns import EXPORTS, FURTHER, meaning
 from lmr.steps.results.datasets import open_datasets
 from lmr.steps.results.export.export import FORMATS
 
@@ -31,6 +32,7 @@ DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 BEGIN, END = "<!-- made by docs/reference.py -->", "<!-- end -->"
 EXPORTED = "<!-- exports, made by docs/reference.py -->"
+FURTHER_COLUMNS = "<!-- further steps, made by docs/reference.py -->"
 
 ENVIRONMENT = {
     "DASK_SCHEDULER_ADDRESS": "Address of the scheduler, in the place of `--scheduler`.",
@@ -122,7 +124,7 @@ def _cell(text: str | None) -> str:
 
 
 def settings_page() -> str:
-    """Return the page of all settings of `retrieval` and `recognition`, with ranges and defaults."""
+    """Return the page of the settings of all workflows and of `lmr group`, with ranges and defaults."""
     module = load_workflow("retrieval")
     kind = module.RetrievalSettings
     named = [group.name for group in dataclasses.fields(kind)]
@@ -131,10 +133,21 @@ def settings_page() -> str:
         for group in dataclasses.fields(load_workflow("recognition").RecognitionSettings)
         if group.name not in named
     ]
+    others = {
+        "Of the workflow `recognition` only.": further,
+        "Of the workflow `descriptors` only.": [
+            group
+            for group in dataclasses.fields(load_workflow("descriptors").DescriptorSettings)
+            if group.name not in named
+        ],
+        "Of `lmr group` only, whose options set them.": dataclasses.fields(GroupsSettings),
+    }
     parts = [
         "# Settings",
         "Made from the code. These are the settings of the workflow `retrieval`. `recognition` has most of "
-        f"them too, and {_listing([group.name for group in further])} besides. "
+        f"them too, and {_listing([group.name for group in further])} besides. `descriptors` has those of "
+        "steps 3 to 5, and [`own`](#own). `lmr group` has [`gallery_pairs`](#gallery_pairs) and "
+        "[`group`](#group). "
         "What a run uses is layered, "
         "the strongest last: a preset (`--preset`), the extractors (`--local`, `--global`), a TOML file "
         '(`--config`), and `--set step.field=value`. In Python, give `settings={"verify": '
@@ -150,11 +163,12 @@ def settings_page() -> str:
             ["| preset | sets |", "|---|---|", *(_preset(n, p, kind()) for n, p in module.PRESETS.items())]
         ),
     ]
-    for group in (*dataclasses.fields(kind), *further):
-        factory = group.default_factory
-        assert isinstance(factory, type)
-        only = ["Of the workflow `recognition` only."] if group in further else []
-        parts += [f"## {group.name}", _summary(factory), *only, _settings_table(group.name, factory)]
+    for whose, groups in {"": dataclasses.fields(kind), **others}.items():
+        for group in groups:
+            factory = group.default_factory
+            assert isinstance(factory, type)
+            only = [whose] if whose else []
+            parts += [f"## {group.name}", _summary(factory), *only, _settings_table(group.name, factory)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -324,6 +338,17 @@ def columns_table(run: str) -> str:
     return "\n".join(rows)
 
 
+def further_table() -> str:
+    """Return which columns the steps have that the default workflow has not."""
+    rows = ["| step | of | folder | column | means |", "|---|---|---|---|---|"]
+    for step, (whose, folder, columns) in FURTHER.items():
+        where = f"{step} | {whose} | `{folder}/`"
+        for name, says in columns.items():
+            rows.append(f"| {where} | `{name}` | {says} |")
+            where = " |  | "
+    return "\n".join(rows)
+
+
 def exports_table() -> str:
     """Return which columns `lmr export` writes."""
     rows = ["| `--what` | formats | column | means |", "|---|---|---|---|"]
@@ -355,7 +380,7 @@ def pages() -> Mapping[Path, str]:
         DOCS / "reference" / "environment.md": environment_page(),
         DOCS / "reference" / "exit-codes.md": exit_codes_page(),
         features: filled(features.read_text(), markdown_table()),
-        files: filled(files.read_text(), exports_table(), EXPORTED),
+        files: filled(filled(files.read_text(), further_table(), FURTHER_COLUMNS), exports_table(), EXPORTED),
     }
 
 

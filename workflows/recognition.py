@@ -63,9 +63,13 @@ class RecognitionSettings:
 
 
 PRESETS = {
-    # Chosen on development photos (docs/results/recognition.md).
-    # The first is what everybody gets; where its weights are not installed it is "vlad".
-    "lite0": RecognitionSettings(describe=DescribeSettings(descriptor="lite0")),
+    # Chosen on development photos (docs/results/recognition.md), how many photos of a landmark speak by
+    # cross-validation over landmarks. The first is what everybody gets; where its weights are not installed
+    # it is "vlad".
+    "lite0": RecognitionSettings(
+        describe=DescribeSettings(descriptor="lite0"),
+        recognise=RecogniseSettings(neighbours=1, candidates=1),
+    ),
     "vlad": RecognitionSettings(),
     "gem": RecognitionSettings(describe=DescribeSettings(descriptor="gem")),
 }

@@ -250,7 +250,14 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
         )
     elif choices.solution:
         solution = solution_for(read_solution(choices.solution), photos, pruned=bool(choices.prune))
-    scoring = scoring_of(choices, photos, recognises=getattr(module, "RECOGNISES", False))
+    scoring = scoring_of(
+        choices.score,
+        photos,
+        solution=choices.solution,
+        truth=choices.truth,
+        pruned=bool(choices.prune),
+        recognises=getattr(module, "RECOGNISES", False),
+    )
     depth = depth_for(scoring, settings, users, len(photos.gallery))
     if depth is not None:
         settings = layer(settings, {"rank": {"depth": depth}})
@@ -299,7 +306,11 @@ def _about(workflow: str, choices: Choices, preset_name: str, base: Any) -> dict
         "started": time.strftime("%Y-%m-%d %H:%M %Z"),
         "versions": line(),
         # What settings do not say: for `lmr retry`, and by which one more photo is described as these were.
-        **({"published": published} if (published := published_of(choices)) else {}),
+        **(
+            {"published": published}
+            if (published := published_of(choices.dataset, choices.published))
+            else {}
+        ),
         "choices": {name: getattr(choices, name) for name in _REMEMBERED}
         | {name: url and storage.absolute(url) for name, url in weights.items()}
         | _scored(choices)
@@ -442,8 +453,8 @@ def _news(known: Both[Recalled]) -> tuple[str, ...]:
 
 def _check_weights(choices: Choices, settings: Any) -> None:
     """Refuse weights that no extractor would read."""
-    local = getattr(getattr(settings, "local", None), "features", None)
-    global_ = getattr(getattr(settings, "describe", None), "descriptor", None)
+    local = str(getattr(getattr(settings, "local", None), "features", ""))
+    global_ = str(getattr(getattr(settings, "describe", None), "descriptor", ""))
     for given, name, kinds, options in (
         (choices.local_weights, local, local_kinds(), ("--local-weights", "--local")),
         (choices.weights, global_, global_kinds(), ("--weights", "--global")),

@@ -7,11 +7,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
+from lmr import storage
 from lmr.cli.tables import bytes_text
 from lmr.collections.catalogue import COLLECTIONS, Collection, Part, find_collection
 from lmr.collections.fetch import Job, fetch
 from lmr.collections.ready import open_collection
 from lmr.errors import LmrError
+from lmr.evaluation.published import parse_figures, shipped_figures
 from lmr.text import printable
 
 __all__ = ["dataset_app"]
@@ -47,7 +49,7 @@ def describe_command(
     data: Data = "data",
 ) -> None:
     """Tell what a data set holds, its licence, where it comes from, and how it is run on."""
-    if not any(collection.name == name for collection in COLLECTIONS):
+    if not any(name == one.name or name in one.aliases for one in COLLECTIONS):
         ready = open_collection(name, data)
         out.print(f"a folder of your own: {printable(ready.folder)}", soft_wrap=True)
         out.print("scored by its solution.csv" if ready.solution else "not scored: it has no solution.csv")
@@ -62,6 +64,13 @@ def describe_command(
         ("protocol", collection.protocol),
     ):
         out.print(f"{label:10}{text}", soft_wrap=True)
+    if collection.aliases:
+        out.print(f"{'also':10}{', '.join(collection.aliases)}")
+    figures = parse_figures(storage.read(shipped_figures()), "published figures")
+    if count := sum(one.data_set == collection.name for one in figures):
+        out.print(
+            f"{'published':10}{count} figures stand beside a run's own: {shipped_figures()}", soft_wrap=True
+        )
     for part in collection.parts:
         asked = "" if part.wanted else f", only by --part {part.name}"
         out.print(f"{'part':10}{part.name}: {part.says}{_part_size(part)}{asked}", soft_wrap=True)
@@ -108,11 +117,8 @@ def fetch_command(
         out.print(news, soft_wrap=True)
     if fetched.ready is None:
         return
-    if fetched.ready.truth:
-        out.print(
-            f"to score by {collection.protocol}: lmr evaluate … --solution {fetched.ready.truth}",
-            soft_wrap=True,
-        )
+    if fetched.ready.protocols:
+        out.print(f"a run is scored by {', '.join(fetched.ready.protocols)}", soft_wrap=True)
     out.print(fetched.ready.command(), soft_wrap=True)
 
 

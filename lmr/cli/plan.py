@@ -2,10 +2,10 @@
 
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,6 +15,7 @@ from lmr.api.prepare import Choices, prepare
 from lmr.api.progress import progress_on
 from lmr.api.rates import Rates, measured_rates, read_rates, write_rates
 from lmr.api.retrieve import place_of
+from lmr.cli.choices import with_settings
 from lmr.cli.options import Scheduler, Tls
 from lmr.cli.tables import bytes_text
 from lmr.cloud.prices import HOURS_PER_MONTH, Prices, read_prices
@@ -50,7 +51,9 @@ StorageRate = Annotated[
 ]
 
 
+@with_settings
 def plan(
+    settings: Mapping[str, Any],
     workflow: Annotated[
         str,
         typer.Argument(help="The workflow's file, or its name: retrieval, recognition, or descriptors."),
@@ -69,16 +72,6 @@ def plan(
     speed: Annotated[
         float, typer.Option(min=0.01, help="Of a worker there, where one that was measured has 1.")
     ] = 1.0,
-    preset: Annotated[str | None, typer.Option(help="Named settings, such as paper.")] = None,
-    config: Annotated[str | None, typer.Option(help="TOML file of settings, a table per step.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="One setting, as step.field=value; may be repeated.")
-    ] = None,
-    local: Annotated[str | None, typer.Option(help="Local features.")] = None,
-    local_weights: Annotated[str | None, typer.Option(help="Weights of their network.")] = None,
-    global_: Annotated[str | None, typer.Option("--global", help="Global descriptor.")] = None,
-    weights: Annotated[str | None, typer.Option(help="Weights of its network.")] = None,
-    device: Annotated[str, typer.Option(help="Where networks run: cpu or cuda.")] = "cpu",
     dimension: Annotated[
         int, typer.Option(min=1, max=65_536, help="Numbers in a descriptor, of the workflow descriptors.")
     ] = 2048,
@@ -93,16 +86,9 @@ def plan(
             out="plan",
             gallery=gallery,
             queries=queries,
-            preset=preset,
-            config=config,
-            overrides=tuple(set_ or ()),
-            local=local,
-            local_weights=local_weights,
-            descriptor=global_,
-            weights=weights,
-            device=device,
             planned=True,
             dimension=dimension,
+            **settings,
         ),
     )
     photos = len(prepared.flow.inputs.photos.gallery)

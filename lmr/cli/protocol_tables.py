@@ -14,7 +14,8 @@ __all__ = ["protocol_tables"]
 def protocol_tables(run: RunDatasets) -> list[Table]:
     """Show the scores by protocols after each stage, and what papers print; a table of each that is there."""
     means, rows = read_protocols(run), read_published(run)
-    return [*([_means(means, run)] if means else []), *([_published(rows)] if rows else [])]
+    pruned = bool(run.about.get("choices", {}).get("prune"))
+    return [*([_means(means, run)] if means else []), *([_published(rows, pruned)] if rows else [])]
 
 
 def _means(means: Means, run: RunDatasets) -> Table:
@@ -33,9 +34,11 @@ def _score(mean: float) -> str:
     return f"{mean:.4f}" if mean == mean else "–"
 
 
-def _published(rows: list[Row]) -> Table:
-    protocols = list(dict.fromkeys(name for row in rows for name in row.values))
-    table = Table(title="beside published figures, mAP in percent", title_justify="left")
+def _published(rows: list[Row], pruned: bool) -> Table:
+    # The run's own row has all of them, in their order.
+    protocols = next(list(row.values) for row in rows if row.own)
+    note = "; theirs are of the whole data set, this run is of its first shards" if pruned else ""
+    table = Table(title=f"beside published figures, mAP in percent{note}", title_justify="left")
     table.add_column("method", overflow="fold")
     for name in protocols:
         table.add_column(Text(printable(name)), justify="right")

@@ -1,4 +1,4 @@
-"""The options that choose a workflow, its photos and its settings: shared by `lmr run` and `lmr submit`."""
+"""The options that choose a workflow and its photos: shared by `lmr run` and `lmr submit`."""
 
 import dataclasses
 import inspect
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lmr.cli.choices import FEATURES_PANEL, SETTINGS, SETTINGS_PANEL, chosen_settings, give_options
 from lmr.errors import SettingsError, StorageError
-from lmr.features.kinds import global_kinds, local_kinds
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["choose", "show_results", "show_results_in", "with_workflow"]
 
 
-_PHOTOS, _SETTINGS, _FEATURES = "Photos", "Settings", "Features and networks"
-"""Groups of options in the help."""
+_PHOTOS = "Photos"
+"""The group of these options in the help."""
 
 
 def choose(
+    settings: Mapping[str, Any],
     workflow: Annotated[
         str,
         typer.Argument(help="The workflow's file, or its name: retrieval, recognition, or descriptors."),
@@ -103,60 +104,17 @@ def choose(
             "Without it, a photo's folder names its landmark.",
         ),
     ] = None,
-    config: Annotated[
-        str | None, typer.Option(rich_help_panel=_SETTINGS, help="TOML file of settings, a table per step.")
-    ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(rich_help_panel=_SETTINGS, help="Named settings, such as paper; the run tells them."),
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", rich_help_panel=_SETTINGS, help="One setting, as step.field=value; may be repeated."
-        ),
-    ] = None,
-    local: Annotated[
-        str | None,
-        typer.Option(
-            rich_help_panel=_FEATURES,
-            help=f"Local features: {', '.join(local_kinds())}, or your own FILE.py:CLASS.",
-        ),
-    ] = None,
-    local_weights: Annotated[
-        str | None,
-        typer.Option(
-            rich_help_panel=_FEATURES, help="Weights of the local features' network: a file or URL."
-        ),
-    ] = None,
-    global_: Annotated[
-        str | None,
-        typer.Option(
-            "--global",
-            rich_help_panel=_FEATURES,
-            help=f"Global descriptor: {', '.join(global_kinds())}, or your own FILE.py:CLASS.",
-        ),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            rich_help_panel=_FEATURES, help="Weights of the global descriptor's network: a file or URL."
-        ),
-    ] = None,
     calibration: Annotated[
         str | None,
         typer.Option(
-            rich_help_panel=_SETTINGS,
+            rich_help_panel=SETTINGS_PANEL,
             help="probability.json of `lmr calibrate`: each answer gets a probability.",
         ),
     ] = None,
-    device: Annotated[
-        str, typer.Option(rich_help_panel=_FEATURES, help="Where networks run: cpu or cuda.")
-    ] = "cpu",
     search_device: Annotated[
         str,
         typer.Option(
-            rich_help_panel=_FEATURES,
+            rich_help_panel=FEATURES_PANEL,
             help="Where exact searches run: cpu; or cuda, on workers with a GPU if there are some.",
         ),
     ] = "cpu",
@@ -189,21 +147,14 @@ def choose(
             query_ids=query_ids,
             solution=solution,
             labels=labels,
-            config=config,
-            preset=preset,
-            overrides=tuple(set_ or ()),
-            local=local,
-            local_weights=local_weights,
-            descriptor=global_,
-            weights=weights,
             calibration=calibration,
-            device=device,
             search_device=search_device,
             prune=prune,
             score=tuple(score or ()),
             truth=truth,
             dataset=ready.short_name if ready else None,
             published=published,
+            **settings,
         ),
     )
     return dataclasses.replace(prepared, about={**prepared.about, "command": _command()})
@@ -237,18 +188,13 @@ def _missing_photos(given: Mapping[str, Any]) -> list[str]:
 
 def with_workflow(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command whose first parameter is a `Prepared` the options of `choose` in its place."""
-    options = inspect.signature(choose).parameters
-    own = list(inspect.signature(command).parameters.values())[1:]
+    own = dict(list(inspect.signature(choose).parameters.items())[1:])
 
-    def wrapped(**values: Any) -> None:
-        prepared = choose(**{name: values.pop(name) for name in options})
-        command(prepared, **values)
+    def gather(**values: Any) -> "Prepared":
+        settings = chosen_settings(**{name: values.pop(name) for name in SETTINGS})
+        return choose(settings, **values)
 
-    # This is what typer reads a command's options from.
-    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*options.values(), *own)]
-    wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
-    wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+    wrapped = give_options(command, gather, {**own, **SETTINGS})
     wrapped.also_missing = _missing_photos  # type: ignore[attr-defined]
     return wrapped
 

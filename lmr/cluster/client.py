@@ -26,6 +26,7 @@ from distributed.versions import VersionMismatchWarning
 from lmr.cluster.admission import is_grant
 from lmr.cluster.capacity import memory_bytes
 from lmr.cluster.tls import security, why_unreachable
+from lmr.cluster.watching import watching
 from lmr.errors import ClusterError, one_line
 from lmr.runtime.threads import thread_environment
 from lmr.storage.folders import private_folder
@@ -134,6 +135,7 @@ def _local_cluster(where: Where) -> Iterator[distributed.LocalCluster]:
     # The scheduler is in this process and its workers are children: each guards the page that it shows.
     guard = importlib.import_module("lmr.cluster.dashboard").__name__
     config = {
+        **watching(),
         "distributed.worker.preload": [guard],
         "distributed.nanny.pre-spawn-environ": thread_environment(),
         # Memory is bounded by the steps; a worker that spills would spill tens of bytes.

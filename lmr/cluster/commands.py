@@ -23,6 +23,7 @@ from lmr.cluster.capacity import fitting_workers, memory_bytes, usable_cpus, wor
 from lmr.cluster.certificates import check_certificate
 from lmr.cluster.entry import explained
 from lmr.cluster.tls import check_address
+from lmr.cluster.watching import watching_environment
 from lmr.errors import ClusterError
 from lmr.runtime.threads import malloc_environment, thread_environment
 from lmr.storage.folders import private_folder
@@ -260,7 +261,7 @@ def _check_driver() -> None:
 def _dask(arguments: list[str], environment: Mapping[str, str], tls: str | None, role: str) -> Command:
     start = (sys.executable, "-m", "lmr.cluster.entry", *arguments)
     # What lies in the folder of the start is not imported; another checkout of lmr may lie there.
-    environment = {**environment, "PYTHONSAFEPATH": "1"}
+    environment = {**watching_environment(), **environment, "PYTHONSAFEPATH": "1"}
     if not tls:
         return Command(start, environment)
     folder = Path(tls).absolute()

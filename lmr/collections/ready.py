@@ -33,6 +33,8 @@ class Ready:
         Easy, hard and junk photos, as `lmr evaluate --protocol revisited-medium` takes them; None without.
     protocols
         The protocols that the truth is for, by its header.
+    data
+        The folder that data sets lie in; None of a folder of one's own.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Ready:
     solution: str | None
     truth: str | None
     protocols: tuple[str, ...] = ()
+    data: str | None = None
 
     @property
     def short_name(self) -> str:
@@ -51,6 +54,10 @@ class Ready:
     def command(self, out: str | None = None) -> str:
         """Return the command that runs the retrieval workflow on it."""
         out = out or storage.join("runs", self.short_name or "run")
+        if self.data is not None:
+            # By its name it is scored as its publisher does, beside published figures.
+            words = ["lmr", "run", "retrieval", "--dataset", self.name, "--data", self.data]
+            return shlex.join([*words, "--out", out])
         words = ["lmr", "run", "retrieval", "--gallery", self.gallery, "--queries", self.queries]
         if self.solution:
             words += ["--solution", self.solution]
@@ -106,6 +113,7 @@ def open_collection(name: str, data: str = "data") -> Ready:
         solution=urls[SOLUTION] if storage.exists(urls[SOLUTION]) else None,
         truth=truth,
         protocols=_protocols(truth) if truth else (),
+        data=storage.absolute(data) if known else None,
     )
 
 

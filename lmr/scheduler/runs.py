@@ -4,6 +4,7 @@ A run is one graph. The scheduler's plugin holds it, so that the process that su
 everything that is shown of a run comes from there.
 """
 
+import asyncio
 import getpass
 import pickle
 import re
@@ -48,6 +49,7 @@ __all__ = [
 ]
 
 _POLL_SECONDS = 0.5
+_LOOK_SECONDS = 0.02
 _SENT_SECONDS = 600
 _ADMITTED_SECONDS = 60
 _SETUP_SECONDS = 45
@@ -167,8 +169,8 @@ def wait_for(
     try:
         while (status := find_run(client, name)).active:
             progress(_with_notices(status, where))
-            time.sleep(pause)
-            # A short run is not held up by the watching of it.
+            # The scheduler answers at once when the run ends: it is not held up by the watching of it.
+            client.run_on_scheduler(_until_ended, name=name, seconds=pause)
             pause = min(1.2 * pause, _POLL_SECONDS)
     except OSError as error:
         raise ClusterError(
@@ -361,6 +363,14 @@ def _wait_until_held(client: distributed.Client, record: RunRecord, future: dist
 
 def _ask(client: distributed.Client, method: str, **about: Any) -> Any:
     return client.run_on_scheduler(_answer, method=method, about=about)
+
+
+async def _until_ended(name: str, seconds: float, dask_scheduler: Any) -> None:
+    """Wait until a run has ended, so long at most; runs on the scheduler."""
+    plugin = dask_scheduler.plugins.get(RunsPlugin.name)
+    deadline = time.monotonic() + seconds
+    while plugin and (run := plugin.runs.get(name)) and run.active and time.monotonic() < deadline:
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 def _answer(method: str, about: dict[str, Any], dask_scheduler: Any) -> Any:

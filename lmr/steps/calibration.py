@@ -5,6 +5,7 @@ fitted with, so that a run of others is refused or warned.
 """
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,7 +30,10 @@ _GROUPS = {
 }
 """Groups of settings that the values of a signal come from; all come from `local` where a run has it."""
 
-_KINDS = {"local": ("features", "local features"), "describe": ("descriptor", "global descriptor")}
+_KINDS = {
+    "local": ("features", "extractor of local features"),
+    "describe": ("descriptor", "global descriptor"),
+}
 _FREE = {("verify", "min_inliers")}  # a threshold; it changes no number of inliers
 _GROWN = 10.0  # times the gallery that it was fitted in, from which on a run is warned
 
@@ -57,7 +61,8 @@ class Calibration:
 
     def plain(self) -> dict[str, Any]:
         """Return it as JSON has it."""
-        return {"version": VERSION, **dataclasses.asdict(self)}
+        found: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return {"version": VERSION, **found}
 
     @classmethod
     def of_plain(cls, found: Mapping[str, Any]) -> "Calibration":

@@ -14,6 +14,7 @@ from lmr.runtime.graph import make_plan
 from lmr.runtime.settings import layer
 from lmr.runtime.steps import SHARD_BYTES, closure
 from lmr.steps.groups.group import GroupsSettings
+from lmr.steps.results.columns import FURTHER
 from lmr.storage.arrow import column
 from tests.support.world import lmr as command
 
@@ -116,6 +117,13 @@ def test_no_step_takes_more_than_it_states(grouped):
             assert rows <= step.cost.rows
             bound = step.cost.rows * step.cost.bytes_per_row + step.shards * SHARD_BYTES
             assert sum(dataset.present().values()) <= bound
+
+
+def test_the_reference_names_the_columns(grouped):
+    root, _ = grouped
+    for step in closure([declare_groups(reopen(root)).step]):
+        if step.name in FURTHER:
+            assert step.dataset(str(root)).read(0).column_names == list(FURTHER[step.name][2])
 
 
 def test_run_again_nothing_is_made(grouped):

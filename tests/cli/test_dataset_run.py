@@ -74,7 +74,7 @@ def test_a_known_data_set_ends_beside_published_figures(tmp_path):
     assert "beside published figures, mAP in percent" in told
     assert "this run" in told
     assert "DELF-ASMK*+SP" in told
-    assert "Cao et al., ECCV 2020, Table 3" in told
+    assert "Cao et al., ECCV 2020, Table 3" in " ".join(told.replace("│", " ").split())
     scores = json.loads((root / "protocols.json").read_text())
     assert [*scores] == ["revisited-easy", "revisited-medium", "revisited-hard"]
     page = (root / "report" / "index.html").read_text()
@@ -91,6 +91,4 @@ def test_a_known_data_set_ends_beside_published_figures(tmp_path):
         )
         found = json.loads(said)
         for metric, stages in scores[protocol].items():
-            assert found["metrics"][protocol if metric == "map" else metric]["score"] == pytest.approx(
-                stages["diffuse"]
-            ), metric
+            assert found["metrics"][metric]["score"] == pytest.approx(stages["diffuse"]), metric

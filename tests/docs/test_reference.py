@@ -5,7 +5,10 @@ import re
 
 import pytest
 
+from lmr.steps.groups.group import GroupsSettings
 from tests.support.docs import ROOT, script
+from workflows.descriptors import DescriptorSettings
+from workflows.recognition import RecognitionSettings
 from workflows.retrieval import RetrievalSettings
 
 reference = script("reference")
@@ -26,6 +29,14 @@ def test_every_setting_has_its_sentence():
         assert f"\n## {group.name}\n" in page
         for field in dataclasses.fields(group.default_factory):
             assert f"| `{group.name}.{field.name}` |" in page
+
+
+def test_the_settings_of_every_workflow_and_of_groups_are_listed():
+    page = (reference.DOCS / "reference" / "settings.md").read_text()
+    for kind in (RecognitionSettings, DescriptorSettings, GroupsSettings):
+        for group in dataclasses.fields(kind):
+            for field in dataclasses.fields(group.default_factory):
+                assert page.count(f"| `{group.name}.{field.name}` |") == 1, (kind, group.name, field.name)
 
 
 def test_every_option_and_argument_has_its_sentence():

@@ -24,7 +24,7 @@ CASES = {
     "rootsift": (ROOTSIFT, 1000),
     "delf": (DELF, 1000),
     "offline": ({**ROOTSIFT, "diffuse": {"method": "offline"}}, 1000),
-    "asmk, shards as they come": ({**ROOTSIFT, "search": {"method": "asmk"}}, 128),
+    "asmk": ({**ROOTSIFT, "search": {"method": "asmk"}}, 1000),
 }
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import lmr
-from lmr.api.prepare import Choices
 from lmr.api.scoring import published_of
 from lmr.cli.protocol_tables import protocol_tables
 from lmr.errors import LmrError, SettingsError
 from lmr.evaluation.revisited import map_revisited
+from lmr.steps.results.columns import FURTHER, meaning
 from lmr.steps.results.files import read_notes
 from lmr.steps.results.protocol_files import read_protocols, read_published
 from tests.support.descriptor_clusters import clusters
@@ -77,6 +77,13 @@ def test_every_stage_is_scored_by_whole_rankings_as_the_published_code_has_it(wh
     told = json.loads(Path(whole.root, "protocols.json").read_text())
     assert told == {p: {m: pytest.approx(s) for m, s in metrics.items()} for p, metrics in means.items()}
     assert not [note for note in read_notes(whole.datasets) if "no list" in note]
+
+
+def test_the_reference_names_the_columns(whole):
+    steps = {step.step: step.read(0).column_names for step in whole.datasets.steps}
+    for name in ("protocols", "own_descriptors", "own_descriptors_queries"):
+        assert steps[name] == list(FURTHER[name.removesuffix("_queries")][2])
+    assert all(meaning("protocols", name) for name in steps["protocols"])
 
 
 def test_a_list_that_ends_early_says_what_it_loses(files, whole, tmp_path):
@@ -203,7 +210,7 @@ def test_the_command_line_scores_and_prints(files, tmp_path):
 
 def test_a_data_set_that_is_known_has_figures_that_come_along():
     for name in ("revisited-oxford", "revisited-paris"):
-        figures = published_of(Choices(out="run", dataset=name))
+        figures = published_of(name, None)
         assert len({one["method"] for one in figures}) >= 8
         assert all(one["paper"] and one["source"] for one in figures)
-    assert published_of(Choices(out="run", dataset="somebody's")) == []
+    assert published_of("somebody's", None) == []

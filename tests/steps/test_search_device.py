@@ -56,18 +56,14 @@ def test_no_other_device_searches():
         prepare("retrieval", Choices(out="/nowhere", gallery="a", queries="b", search_device="cuda:1"))
 
 
-def shards_of(root, searched_on, per_shard=20, **more):
+def shards_of(root, searched_on):
     gallery, queries = (
-        replace(
-            described(VectorSettings(photos=n, per_shard=per_shard, seed=1), name), searched_on=searched_on
-        )
+        replace(described(VectorSettings(photos=n, per_shard=30, seed=1), name), searched_on=searched_on)
         for name, n in (("gallery", 60), ("queries", 12))
     )
-    made = steps(gallery, queries, **more)
-    report = run(made.values(), str(root))
-    rows = {
-        name: [step.dataset(str(root)).read(i) for i in range(step.shards)] for name, step in made.items()
-    }
+    made = closure([steps(gallery, queries)["final"]])
+    report = run(made, str(root))
+    rows = {step.name: [step.dataset(str(root)).read(i) for i in range(step.shards)] for step in made}
     return rows, {one.step: one.notes for one in report.summaries}
 
 

@@ -23,7 +23,7 @@ from lmr.storage.datasets import Dataset, JoinedDataset
 from lmr.steps.both import Both
 from lmr.steps.photos.listing import Layout
 from lmr.steps.results.datasets import RunDatasets, open_datasets, store_datasets
-from lmr.steps.results.report import _machines
+from lmr.steps.results.how_made import machines_noted
 
 reader, folder, mutations = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 random.seed(7)
@@ -89,7 +89,7 @@ READERS = {
     "unpacked index": (searched, None, True),
     "generations.json": (histories, [memory], False),
     "datasets.json": (lambda: open_datasets(str(folder)), [folder / "datasets.json"], False),
-    "run.json": (lambda: _machines(str(folder)), [folder / "run.json"], False),
+    "run.json": (lambda: machines_noted(str(folder)), [folder / "run.json"], False),
 }
 read, paths, verified = READERS[reader]
 right = read()

@@ -17,6 +17,8 @@ def check_objects(root):
     objects.put(url, b"1")
     assert objects.folder_sizes(objects.join(root, "a")) == {"b.bin": 1}
     assert objects.folder_sizes(objects.join(root, "none")) == {}
+    assert objects.folders(root) == ["a"]
+    assert objects.folders(objects.join(root, "a")) == objects.folders(objects.join(root, "none")) == []
     assert {path: about["size"] for path, about in objects.find(root).items()} == {"a/b.bin": 1}
     assert objects.find(objects.join(root, "none")) == {}
     with objects.open_read(url) as file:

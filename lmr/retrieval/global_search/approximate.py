@@ -189,7 +189,7 @@ def choose_probes(
             break
         probes, before = min(2 * probes, lists), share
     if not coded and not noise and share >= recall:
-        for fewer in range(5 * probes // 8, probes, max(1, probes // 8)):
+        for fewer in range(max(1, 5 * probes // 8), probes, max(1, probes // 8)):
             if (less := reached(fewer)) >= recall:
                 return fewer, less
         look_into(index, probes)

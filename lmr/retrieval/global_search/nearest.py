@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ ROWS_AT_ONCE = 1 << 16
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int32]
-Loaded = Callable[[Floats, int], tuple[Floats, Ids]]
+Loaded = Callable[[Floats, int], tuple[Floats, NDArray[np.int64]]]
 """Takes queries, (q, d) float32, and a count c; returns products and row numbers, (q, c), in any order."""
 
 
@@ -210,14 +210,16 @@ def _parts(engine: Engine, gallery: Descriptors) -> Iterator[_Part]:
 
 def _name_of(gallery: Descriptors) -> tuple[object, ...] | None:
     """Return what names a mapped file's content; None for other arrays, of which nothing may stay."""
-    if not (isinstance(gallery, np.memmap) and isinstance(gallery.base, mmap.mmap) and gallery.filename):
+    array, base = gallery, cast("Any", gallery).base
+    # A part of a mapped array knows its file, and not where in it the part begins.
+    if not (isinstance(array, np.memmap) and isinstance(base, mmap.mmap) and array.filename):
         return None
     try:
-        about = os.stat(gallery.filename)
+        about = os.stat(array.filename)
     except OSError:  # its folder is gone, and it lives on as long as it is mapped
         return None
-    place = about.st_dev, about.st_ino, about.st_mtime_ns, about.st_size, gallery.offset
-    return (*place, gallery.shape, gallery.dtype.str)
+    place = about.st_dev, about.st_ino, about.st_mtime_ns, about.st_size, array.offset
+    return (*place, array.shape, array.dtype.str)
 
 
 @lru_cache(1)

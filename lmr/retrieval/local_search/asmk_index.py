@@ -5,7 +5,7 @@ the whole. An entry (a photo has the word) costs the code and 4 bytes: 20 bytes 
 dimensions, 12 with those of 64. A photo of 1000 descriptors has at most 1000 entries.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 from lmr.errors import LmrError
 from lmr.retrieval.local_search.asmk import AsmkPart, Codes
 
-__all__ = ["AsmkIndex", "asmk_idf", "asmk_norms", "build_asmk", "entries_per_word", "search_asmk"]
+__all__ = [
+    "AsmkIndex",
+    "asmk_idf",
+    "asmk_norms",
+    "build_asmk",
+    "entries_per_word",
+    "join_asmk",
+    "search_asmk",
+]
 
 
 @dataclass(frozen=True)
@@ -59,15 +67,58 @@ def build_asmk(part: AsmkPart, *, n_words: int, photo_rows: NDArray[np.int64] | 
     rows = np.unique(part.photos) if photo_rows is None else photo_rows
     order = np.lexsort((part.photos, part.words))
     counts = np.bincount(part.words, minlength=n_words)
-    if len(counts) > n_words:
-        raise LmrError(
-            f"aggregated photos have words beyond the codebook of {n_words}",
-            got=f"word {len(counts) - 1}",
-            fix="aggregate gallery and queries with one codebook",
-        )
+    _check_words(len(counts), n_words)
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     positions = np.searchsorted(rows, part.photos[order]).astype(np.int32)
     return AsmkIndex(starts, positions, part.codes[order], rows)
+
+
+def join_asmk(parts: Sequence[AsmkPart], *, n_words: int) -> AsmkIndex:
+    """Turn photos that were aggregated in several parts into the inverted file that `build_asmk` makes.
+
+    Beside the file only one part is held at a time, so that parts may be mapped from a disk. It goes over
+    them twice: words are counted first, so that the place of each entry is known.
+
+    Parameters
+    ----------
+    parts
+        Aggregated gallery photos; gallery rows ascend from part to part, and within each. One at least.
+    n_words
+        Size of the codebook.
+
+    Raises
+    ------
+    LmrError
+        If a part has words beyond the codebook.
+    """
+    counts, rows = np.zeros(n_words, np.int64), []
+    for part in parts:
+        found = np.bincount(part.words, minlength=n_words)
+        _check_words(len(found), n_words)
+        counts += found
+        rows.append(np.unique(part.photos))
+    photo_rows = np.unique(np.concatenate(rows))
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    codes = np.empty((int(starts[-1]), *parts[0].codes.shape[1:]), parts[0].codes.dtype)
+    photos, free = np.empty(len(codes), np.int32), starts[:-1].copy()
+    for part in parts:
+        order = np.argsort(part.words, kind="stable")
+        words = part.words[order]
+        # Entries of one word stand together now; the first of them goes to the word's first free place.
+        places = free[words] + np.arange(len(words)) - np.searchsorted(words, words)
+        photos[places] = np.searchsorted(photo_rows, part.photos[order])
+        codes[places] = part.codes[order]
+        free += np.bincount(words, minlength=n_words)
+    return AsmkIndex(starts, photos, codes, photo_rows)
+
+
+def _check_words(found: int, n_words: int) -> None:
+    if found > n_words:
+        raise LmrError(
+            f"aggregated photos have words beyond the codebook of {n_words}",
+            got=f"word {found - 1}",
+            fix="aggregate gallery and queries with one codebook",
+        )
 
 
 def entries_per_word(index: AsmkIndex) -> NDArray[np.int64]:

@@ -16,12 +16,12 @@ _INPUTS = {"a": 2, "b": 3, "a_zero": 2, "b_zero": 3}  # TensorProto: UINT8 = 2, 
 _TURNED = np.uint8(0x80)  # what turns uint8 to int8 and back, moving numbers by 128
 
 
-def rows(stored: NDArray[np.uint8 | np.int8]) -> NDArray[np.uint8]:
+def rows(stored: NDArray[Any]) -> NDArray[np.uint8]:
     """Return stored descriptors (n, d) as the left side of a product takes them."""
     return stored if stored.dtype == np.uint8 else stored.view(np.uint8) ^ _TURNED
 
 
-def columns(stored: NDArray[np.uint8 | np.int8]) -> NDArray[np.int8]:
+def columns(stored: NDArray[Any]) -> NDArray[np.int8]:
     """Return stored descriptors (n, d) as the right side of a product takes them: (d, n), contiguous."""
     turned = stored.view(np.uint8) ^ _TURNED if stored.dtype == np.uint8 else stored
     return np.ascontiguousarray(turned.T).view(np.int8)

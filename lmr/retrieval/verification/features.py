@@ -1,7 +1,9 @@
 """The local features of several photos, as verification takes them."""
 
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +36,7 @@ class Features:
     """
 
     xy: NDArray[np.float32]
-    descriptors: NDArray[np.float32 | np.uint8 | np.int8]
+    descriptors: NDArray[Any]
     offsets: NDArray[np.int64]
     scale: NDArray[np.float32] | None = None
     orientation: NDArray[np.float32] | None = None
@@ -42,6 +44,8 @@ class Features:
 
     def __post_init__(self) -> None:
         n = len(self.xy)
+        if self.in_bytes and not self.descriptors.flags.c_contiguous:
+            object.__setattr__(self, "descriptors", np.ascontiguousarray(self.descriptors))
         sizes = [len(a) for a in (self.descriptors, self.scale, self.orientation) if a is not None]
         rising = len(self.offsets) > 0 and self.offsets[0] == 0 and bool((np.diff(self.offsets) >= 0).all())
         if self.xy.shape != (n, 2) or self.descriptors.ndim != 2 or any(size != n for size in sizes):
@@ -73,14 +77,15 @@ class Features:
             If a descriptor is finite, not zero, and not of unit length.
         """
         if self.in_bytes:
-            descriptors = np.ascontiguousarray(self.descriptors)
+            descriptors = self.descriptors
             good = (self.lengths > 0) & np.isfinite(self.xy).all(axis=1)
         else:
             descriptors = np.ascontiguousarray(self.descriptors, dtype=np.float32)
             good = matchable(descriptors) & np.isfinite(self.xy).all(axis=1)
         rows = np.flatnonzero(good)
         if good.all():
-            return rows, self if descriptors is self.descriptors else replace(self, descriptors=descriptors)
+            # A copy, with what was found so far: what holds itself is freed late.
+            return rows, copy(self) if self.in_bytes else replace(self, descriptors=descriptors)
         before = np.concatenate([[0], np.cumsum(good)])
         return rows, Features(
             xy=self.xy[rows],
@@ -99,4 +104,4 @@ class Features:
     @cached_property
     def lengths(self) -> NDArray[np.float32]:
         """The length of each descriptor that is kept in bytes: (n,) float32."""
-        return np.asarray(byte_lengths(np.ascontiguousarray(self.descriptors)))
+        return np.asarray(byte_lengths(self.descriptors))

@@ -209,7 +209,7 @@ def byte_lengths(rows: Any) -> Any:
     """Return the length of each row of whole numbers, as `lmr.retrieval.descriptors.to_float` has it."""
     lengths = np.empty(len(rows), dtype=np.float32)
     for i in range(len(rows)):
-        total = 0  # whole numbers: exact in whatever order
+        total = np.int64(0)  # whole numbers: exact in whatever order
         for k in range(rows.shape[1]):
             number = np.int32(rows[i, k])
             total += number * number

@@ -81,7 +81,7 @@ class Matcher:
 def _floats(photos: Features, rows: slice) -> NDArray[np.float32]:
     """Return the unit rows of a photo, as `lmr.retrieval.descriptors.to_float` makes them of bytes."""
     if not photos.in_bytes:
-        return photos.descriptors[rows]  # type: ignore[return-value]  # float32
-    unit = photos.descriptors[rows].astype(np.float32)
+        return photos.descriptors[rows]
+    unit: NDArray[np.float32] = photos.descriptors[rows].astype(np.float32)
     unit /= photos.lengths[rows][:, None]
     return unit

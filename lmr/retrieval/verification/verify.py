@@ -156,8 +156,14 @@ def verify_pairs(
     query_rows, query = query.usable
     gallery_rows, gallery = gallery.usable
     sizes = np.diff(query.offsets)[pairs[:, 0]], np.diff(gallery.offsets)[pairs[:, 1]]
-    tests = {"max_distance": recipe.max_distance, "max_ratio": recipe.max_ratio, "mutual": recipe.mutual}
-    nearest = Matcher(query, gallery, sizes, **tests)
+    nearest = Matcher(
+        query,
+        gallery,
+        sizes,
+        max_distance=recipe.max_distance,
+        max_ratio=recipe.max_ratio,
+        mutual=recipe.mutual,
+    )
 
     p = len(pairs)
     tentative, inliers = np.zeros(p, dtype=np.int32), np.zeros(p, dtype=np.int32)

@@ -22,8 +22,8 @@ from lmr.retrieval.local_search.asmk_index import (
     AsmkIndex,
     asmk_idf,
     asmk_norms,
-    build_asmk,
     entries_per_word,
+    join_asmk,
     search_asmk,
 )
 from lmr.retrieval.local_search.codebook import default_words, open_codebook, train_codebook
@@ -46,7 +46,7 @@ from lmr.steps.ranking import Ranked, Ranking, ranking_bytes
 from lmr.steps.sizes import FEATURES_AT_ONCE, blocks, rows_per_shard
 from lmr.storage.arrow import array_table, arrays_of, column
 from lmr.storage.datasets import Dataset
-from lmr.storage.mapped import named_arrays, unpack
+from lmr.storage.mapped import named_arrays, spilled_rows, unpack
 
 __all__ = [
     "AsmkSettings",
@@ -124,15 +124,18 @@ def index_asmk(local: Extracted, settings: AsmkSettings, index: IndexSettings) -
             cost=Cost(
                 rows=part.rows,
                 bytes_per_row=ENTRY_BYTES,
-                # Entries as found, joined and sorted, then sorted and in the shard; the words three times.
-                # One shard's descriptors as fetched and as stored, a block's as floats, rotated, and less
-                # their words.
-                task_bytes=3.0 * group * (ENTRY_BYTES + 16.0)
-                + 12.0 * words * local.dimension
-                + rows_per_shard(part) * 2.0 * local.dimension * local.itemsize
-                + 20.0 * min(rows_per_shard(part), FEATURES_AT_ONCE + local.per_photo) * local.dimension,
+                # The words three times. First a shard's descriptors as fetched and as stored, a block's as
+                # floats, rotated, and less their words; entries lie in a file. Then these sorted, and the
+                # shard as it grows.
+                task_bytes=12.0 * words * local.dimension
+                + max(
+                    rows_per_shard(part) * 2.0 * local.dimension * local.itemsize
+                    + 20.0 * min(rows_per_shard(part), FEATURES_AT_ONCE + local.per_photo) * local.dimension,
+                    3.0 * group * ENTRY_BYTES,
+                ),
                 work=part.rows,
                 unit="feature",
+                mapped_bytes=group * (ENTRY_BYTES + 4.0),
             ),
         )
 
@@ -155,12 +158,22 @@ def index_asmk_shard(shard: int, settings: Part, *, local: Dataset, codebook: Da
     """Aggregate the photos of one group of gallery shards and invert them."""
     trained = named_arrays(codebook)
     n_words = open_codebook(trained["codebook"].tobytes()).ntotal
-    shards = descriptors_of(local, shard, settings.gallery_shards_per_index)
-    parts = [_aggregate(descriptors, photos, trained) for descriptors, photos in shards]
-    together = {f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(AsmkPart)}
-    del parts
-    index = build_asmk(AsmkPart(**together), n_words=n_words)
+    blocks = descriptors_of(local, shard, settings.gallery_shards_per_index)
+    # By way of a file: a sub-index of sixteen million entries would be held three times while it is sorted.
+    entries = spilled_rows(_entries(_aggregate(*block, trained)) for block in blocks)
+    runs = [entries[lo : lo + FEATURES_AT_ONCE] for lo in range(0, max(len(entries), 1), FEATURES_AT_ONCE)]
+    index = join_asmk([AsmkPart(run["word"], run["photo"], run["code"]) for run in runs], n_words=n_words)
     return array_table({name: getattr(index, name) for name in _STORED})
+
+
+def _entries(part: AsmkPart) -> NDArray[Any]:
+    """Return a part as rows of word, photo and code, for one file."""
+    width = part.codes.shape[1:]
+    rows = np.empty(
+        len(part.words), [("word", np.int32), ("photo", np.int64), ("code", part.codes.dtype, width)]
+    )
+    rows["word"], rows["photo"], rows["code"] = part.words, part.photos, part.codes
+    return rows
 
 
 _STORED = tuple(f.name for f in fields(AsmkIndex) if f.name != "norms")

@@ -1,9 +1,11 @@
 """Name landmarks by the calibrated probability of their photos, where a run has a calibration."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
+from annotated_types import Ge, Le
 
 from lmr.retrieval.naming import INGREDIENTS
 from lmr.retrieval.probability import Combine, by_probability
@@ -28,7 +30,7 @@ class ProbableSettings(Settings):
     combine: Combine = "best"
     """How the photos of a landmark become one probability: `best`, that of the surest photo; `noisy_or`, as
     if they spoke independently; `mean` of those that were found."""
-    least_support: float = 0.5
+    least_support: Annotated[float, Ge(0), Le(1)] = 0.5
     """Photos of the landmark that are at least so probable are counted as its support."""
 
 

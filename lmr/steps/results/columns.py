@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 
-__all__ = ["EXPORTS", "meaning"]
+from lmr.retrieval.naming import INGREDIENTS
+
+__all__ = ["EXPORTS", "FURTHER", "meaning"]
 
 _ANYWHERE = {
     "photo": "Row of the photo on its side.",
@@ -81,6 +83,103 @@ _OF_STEP: Mapping[str, Mapping[str, str]] = {
     },
 }
 
+_RANKING = {name: _ANYWHERE[name] for name in ("query", "photos")}
+
+FURTHER: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
+    "own_descriptors": (
+        "descriptors",
+        "global",
+        {
+            "photo": _ANYWHERE["photo"],
+            "descriptor": "The photo's own vector, of unit length.",
+            "regions": "All vectors of the photo, its own first.",
+        },
+    ),
+    "protocols": (
+        "any, with `--score`",
+        "protocols",
+        {
+            "id": "Id of the query.",
+            "protocol": "Name of the protocol, as it was asked for.",
+            "metric": "What was measured.",
+            "stage": "The stage whose list was scored.",
+            "score": "The query's score; NaN where the protocol leaves it out of the mean.",
+        },
+    ),
+    "background": (
+        "recognition",
+        "background",
+        {
+            "photo": _ANYWHERE["photo"],
+            "background": "How much it looks like photos without a landmark: a mean similarity.",
+        },
+    ),
+    "frequency": (
+        "recognition",
+        "frequency",
+        {"share": "Share of the photos without a landmark that a landmark attracts; a row per landmark."},
+    ),
+    "recognise": (
+        "recognition",
+        "recognised",
+        {
+            "query": _ANYWHERE["query"],
+            "landmark": "Number of the landmark that is named, after each ingredient; -1 for none.",
+            "confidence": "How sure that is, after each ingredient.",
+            "support": "How many pairs speak for the last name.",
+            "photo": "Row of the gallery's photo that speaks most for it; -1 for none.",
+        },
+    ),
+    "evaluate_recognition": (
+        "recognition, with a solution",
+        "scores/recognition",
+        {
+            "id": "Id of the query.",
+            **dict.fromkeys(INGREDIENTS, "What the query gives to GAP with this ingredient added."),
+            "accuracy": "1 where the last name is right, else 0.",
+        },
+    ),
+    "label_candidates": (
+        "recognition",
+        "label_candidates",
+        {
+            **_RANKING,
+            "query": "Row of a photo of the gallery.",
+            "scores": "Similarity of each.",
+        },
+    ),
+    "verify_labels": (
+        "recognition",
+        "label_pairs",
+        {
+            "query": "Row of a labelled photo of the gallery.",
+            "photo": "Row of a near one, labelled too.",
+            "inliers": _ANYWHERE["inliers"],
+            **{name: _OF_STEP["verify"][name] for name in ("tentative", "transform", "matches")},
+        },
+    ),
+    "gallery_pairs": (
+        "`lmr group`",
+        "gallery_pairs",
+        {
+            **_RANKING,
+            "query": "Row of a photo of the gallery.",
+            "scores": "Similarity of each.",
+        },
+    ),
+    "group": (
+        "`lmr group`",
+        "grouped",
+        {
+            "photo": _ANYWHERE["photo"],
+            "group": "Number of its group, 0 for the largest; -1 where it is alone.",
+            "links": "How many photos of its group it was verified with.",
+            "inliers": "The most inliers of these pairs.",
+        },
+    ),
+}
+"""Steps that the default workflow has not: who makes them, their folder, and their columns in order."""
+
 _PAIR = {
     "query": "Id of the query.",
     "query_path": "Its path below the folder of queries.",
@@ -150,5 +249,6 @@ def meaning(step: str, column: str) -> str:
     >>> meaning("ingest_queries", "width")
     'Width of the upright photo in pixels.'
     """
-    own = _OF_STEP.get(step.removesuffix("_queries"), {})
+    name = step.removesuffix("_queries")
+    own = _OF_STEP.get(name) or (FURTHER[name][2] if name in FURTHER else {})
     return own.get(column) or _ANYWHERE.get(column, "")

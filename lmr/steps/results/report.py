@@ -2,21 +2,16 @@
 
 import re
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from lmr import storage
-from lmr.errors import ShardError, StorageError
 from lmr.evaluation.report import (
     QueryFiles,
     Report,
-    Setting,
-    StepCost,
     StepScore,
     Undecoded,
     render_report,
@@ -24,7 +19,7 @@ from lmr.evaluation.report import (
 )
 from lmr.evaluation.report_data import ListedPhoto, PhotoPicture, QueryEntry, ReportData
 from lmr.evaluation.scorers import Scores
-from lmr.runtime.tasks import sources_note
+from lmr.steps.results.costs import cost_of, read_facts
 from lmr.steps.results.datasets import RunDatasets, store_datasets
 from lmr.steps.results.duplicates import store_duplicates
 from lmr.steps.results.files import (
@@ -35,6 +30,7 @@ from lmr.steps.results.files import (
     store_sources,
     store_submission,
 )
+from lmr.steps.results.how_made import how_made, settings_shown
 from lmr.steps.results.kept import keep_results
 from lmr.steps.results.lists import QueryLists, RunLists
 from lmr.steps.results.matches import store_matches
@@ -43,10 +39,8 @@ from lmr.steps.results.protocol_files import read_protocols, read_published, sto
 from lmr.steps.results.recognition import store_recognition, store_recognition_page
 from lmr.steps.results.run_page import store_run_page
 from lmr.steps.results.spreads import Spreads
-from lmr.storage.datasets import Dataset
-from lmr.storage.json_files import read_json
 
-__all__ = ["costs_of", "finish_run", "store_report"]
+__all__ = ["finish_run", "store_report"]
 
 SHOWN = 24
 """Photos of a query's final list that the report shows; confident matches beyond them are shown too."""
@@ -89,7 +83,7 @@ def store_report(run: RunDatasets, *, most_pictured: int | None = None) -> str:
     report, data = storage.join(run.root, "report"), f"data-{uuid.uuid4().hex[:8]}"
     lists = RunLists(run)
     scores = _scores(run)
-    made = _facts_of(run.steps)
+    made = read_facts(run.steps)
     put = partial(_put, storage.join(report, data))
     put("report.js", report_script())
     files, confident, lost, spreads = _store_queries(run, lists, scores, put, data, most_pictured)
@@ -118,10 +112,10 @@ def store_report(run: RunDatasets, *, most_pictured: int | None = None) -> str:
         confident_counts=confident,
         inliers=spreads.inliers,
         recall=spreads.recall,
-        costs=[_cost(dataset, facts) for dataset, facts in made],
+        costs=[cost_of(dataset, facts) for dataset, facts in made],
         undecoded=_undecoded(run),
-        settings=_settings(run),
-        facts=_facts(run, store_sources(run, (f.get("source", "") for _, facts in made for f in facts))),
+        settings=settings_shown(run),
+        facts=how_made(run, store_sources(run, (f.get("source", "") for _, facts in made for f in facts))),
     )
     url = storage.join(report, "index.html")
     before = {match[1] for path in storage.find(report) if (match := _DATA.fullmatch(path))}
@@ -274,66 +268,6 @@ def _right(run: RunDatasets, lists: RunLists) -> Mapping[str, set[int]] | None:
     }
 
 
-@dataclass
-class _RunRecord:
-    notes: list[str]
-
-
-def _machines(root: str) -> list[str]:
-    """Return what was noted of the cluster's machines when the run was last submitted to one."""
-    url = storage.join(root, "run.json")
-    if not storage.exists(url):
-        return []
-    try:
-        record: _RunRecord = read_json(url, _RunRecord, fix="submit the run again")
-    except StorageError as error:
-        # A report lacks a line rather than the run its report.
-        return [f"the machines are not known: {error.what} ({error.got})"]
-    return record.notes
-
-
-def costs_of(datasets: Sequence[Dataset]) -> list[StepCost]:
-    """Add up what the shards' own metadata say of each step, whichever run made them."""
-    return [_cost(dataset, facts) for dataset, facts in _facts_of(datasets)]
-
-
-def _facts_of(datasets: Sequence[Dataset]) -> list[tuple[Dataset, list[dict[str, Any]]]]:
-    """Read what each dataset's shards say of themselves; one that is damaged says nothing."""
-
-    def facts(dataset: Dataset, shard: int) -> dict[str, Any] | None:
-        try:
-            return dataset.facts(shard)
-        except ShardError:
-            return None
-
-    with ThreadPoolExecutor(16) as pool:
-        found = [(d, pool.map(partial(facts, d), sorted(d.present()))) for d in datasets]
-        return [(d, [f for f in some if f is not None]) for d, some in found]
-
-
-def _cost(dataset: Dataset, facts: Sequence[Mapping[str, Any]]) -> StepCost:
-    """Add up what the shards of a step say of themselves, whichever run made them."""
-    sizes = dataset.present()
-    lost = dataset.shards - len(facts)
-    left_out = (
-        [f"{lost} of {dataset.shards} shards are not there or damaged, and not counted"] if lost else []
-    )
-    return StepCost(
-        step=dataset.step,
-        shards_made=len(facts),
-        shards_failed=lost,
-        rows=sum(f["rows"] for f in facts),
-        n_bytes=sum(sizes.values()),
-        seconds=sum(f.get("seconds", 0.0) for f in facts),
-        peak_memory_bytes=max((f.get("peak_bytes", 0) for f in facts), default=0),
-        notes=(
-            *dict.fromkeys(f["note"] for f in facts if "note" in f),
-            *sources_note(f.get("source", "") for f in facts),
-            *left_out,
-        ),
-    )
-
-
 def _scores(run: RunDatasets) -> list[StepScore]:
     if run.scores is None or not run.scores.present():
         return []
@@ -371,60 +305,3 @@ def _state(run: RunDatasets) -> str:
     return (
         f"This run has not ended. Not finished yet: {stages}. The lists are those of the last finished stage."
     )
-
-
-def _settings(run: RunDatasets) -> dict[str, dict[str, Setting]]:
-    preset = run.about.get("preset_settings") or {}
-    return {
-        step: {
-            name: Setting(value=_text(value), preset=_of_preset(_flat(preset.get(step, {})), name, value))
-            for name, value in _flat(values).items()
-        }
-        for step, values in run.settings.items()
-    }
-
-
-def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with those of a group within them, such as a network's, under names of two parts."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{name}.{inner}": one for inner, one in value.items()}
-        else:
-            flat[name] = value
-    return flat
-
-
-def _of_preset(preset: Mapping[str, Any], name: str, value: Any) -> str | None:
-    return _text(preset[name]) if name in preset and preset[name] != value else None
-
-
-def _text(value: Any) -> str:
-    """Write a value as people do."""
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:,.6g}"
-    return ", ".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def _facts(run: RunDatasets, sources: Iterable[str]) -> dict[str, str]:
-    """Return how the run was made, in words; nothing that is not known."""
-    labels = {
-        "workflow": "Workflow",
-        "preset": "Preset",
-        "command": "Command",
-        "gallery": "Gallery",
-        "queries": "Queries",
-        "solution": "Solution",
-        "started": "Begun",
-        "versions": "Versions",
-    }
-    known = {label: str(run.about[name]) for name, label in labels.items() if run.about.get(name)}
-    machines = _machines(run.root)
-    more = {"Machines": "; ".join(machines), "Code": "; ".join(sources)}
-    return {**known, "Folder": run.root, **{label: text for label, text in more.items() if text}}

@@ -14,6 +14,7 @@ from lmr import storage
 from lmr.errors import LmrError, ShardError
 from lmr.runtime.steps import Role
 from lmr.steps.ranking import pair_keys, read_ranking
+from lmr.steps.results.costs import costs_of
 from lmr.steps.results.datasets import RunDatasets, open_datasets
 from lmr.steps.results.export.tables import confident_pairs
 from lmr.steps.results.files import read_scores, read_unusable
@@ -21,7 +22,7 @@ from lmr.steps.results.kept import open_kept
 from lmr.steps.results.matches import match_tables
 from lmr.steps.results.probabilities import PairProbabilities
 from lmr.steps.results.recognition import read_names
-from lmr.steps.results.report import costs_of, store_report
+from lmr.steps.results.report import store_report
 from lmr.storage.mapped import stack
 
 if TYPE_CHECKING:

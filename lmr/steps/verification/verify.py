@@ -99,7 +99,9 @@ def verify(
     in_shard = min(-(-pairs // shards), candidates.queries * rows_per_shard(images.gallery))
     queries = min(in_shard, candidates.queries)
     at_once = min(queries * local.queries.per_photo, FEATURES_AT_ONCE + local.queries.per_photo)
-    feature_bytes = local.gallery.dimension * (local.gallery.itemsize + 8.0) + 60.0
+    # Bytes stay as they are stored; what takes more is made floats. Of a block some may have to be left out.
+    itemsize = local.gallery.itemsize
+    feature_bytes = local.gallery.dimension * (2.0 if itemsize == 1 else itemsize + 8.0) + 60.0
     return Step(
         name="verify",
         folder="pairs",
@@ -121,8 +123,8 @@ def verify(
         cost=Cost(
             rows=pairs,
             bytes_per_row=PAIR_BYTES,
-            # The features of the shard's photos and of a block of the queries that meet them, as stored and
-            # as floats; which of all candidates fall into the shard; the pairs as found, joined and written.
+            # The features of the shard's photos and of a block of the queries that meet them; which of all
+            # candidates fall into the shard; the pairs as found or taken over, joined and written.
             task_bytes=(at_once + local.gallery.per_shard) * feature_bytes
             + 3.0 * pairs
             + 5.0 * in_shard * PAIR_BYTES,

@@ -19,6 +19,7 @@ from lmr.retrieval.local_search.asmk_index import (
     asmk_norms,
     build_asmk,
     entries_per_word,
+    join_asmk,
     search_asmk,
 )
 from lmr.retrieval.local_search.codebook import coarse_quantiser, open_codebook, train_codebook
@@ -217,3 +218,22 @@ def test_a_large_codebook_is_searched_by_cells_and_keeps_its_words_together() ->
     part = aggregate(descriptors[:500], np.zeros(500, np.int64), codebook, words_per_descriptor=5)
     assert 500 < len(part.words) <= 2500
     assert (np.diff(part.words) > 0).all()
+
+
+def test_parts_join_to_the_file_that_all_at_once_make() -> None:
+    codebook = coarse_quantiser(some(8, seed=1))
+    photos = np.repeat(np.arange(3, 43, 2), 6)
+    whole = aggregate(some(len(photos), seed=2), photos, codebook)
+    cuts = [0, 1, 1, 17, 60, len(whole.words)]
+    parts = [
+        AsmkPart(whole.words[a:b], whole.photos[a:b], whole.codes[a:b])
+        for a, b in pairwise(cuts)
+    ]
+    built, joined = build_asmk(whole, n_words=8), join_asmk(parts, n_words=8)
+    for name in ("starts", "photos", "codes", "photo_rows"):
+        there = getattr(joined, name)
+        assert there.dtype == getattr(built, name).dtype
+        np.testing.assert_array_equal(there, getattr(built, name))
+    assert len(join_asmk(parts[1:2], n_words=8).photos) == 0
+    with pytest.raises(LmrError, match="beyond the codebook"):
+        join_asmk(parts, n_words=2)

@@ -1,4 +1,4 @@
-"""Descriptors in bytes give what their unit rows give, to the last bit, by whole numbers or by floats."""
+"""Descriptors kept in bytes give what their unit rows give, to the last bit."""
 
 from dataclasses import replace
 from typing import Any

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from lmr.api.prepare import Choices, prepare
@@ -13,8 +14,12 @@ from lmr.errors import LmrError, SettingsError
 from lmr.evaluation.kaggle import parse_recognition_solution, parse_recognition_submission
 from lmr.evaluation.recognition import accuracy, gap
 from lmr.retrieval.naming import INGREDIENTS
+from lmr.retrieval.probability import SIGNALS, PairModel
 from lmr.runtime.steps import SHARD_BYTES, closure
 from lmr.runtime.tasks import ShardTask
+from lmr.steps.calibration import Calibration
+from lmr.steps.results.columns import FURTHER
+from lmr.steps.results.datasets import open_datasets
 from lmr.steps.results.results import open_run
 from tests.support import world as worlds
 from tests.support.synthetic_inputs import MAKERS, inputs_of, write_inputs
@@ -65,6 +70,16 @@ def test_it_shares_every_step_that_it_can_with_retrieval(world, tmp_path):
     theirs = {step.fingerprint for step in closure(searched.targets)}
     own = [step.name for step in closure(named.targets) if step.fingerprint not in theirs]
     assert sorted(own) == sorted([*NEW, "submit"])  # another ranking is the last one
+
+
+def test_the_reference_names_the_columns(run):
+    seen = set()
+    for step in open_datasets(str(run[0])).steps:
+        name = step.step.removesuffix("_queries")
+        if name in FURTHER:
+            seen.add(name)
+            assert step.read(0).column_names == list(FURTHER[name][2]), name
+    assert seen >= {name for name, (whose, *_) in FURTHER.items() if whose.startswith("recognition")}
 
 
 def test_labels_are_for_recognition_and_recognition_needs_them(world, tmp_path):
@@ -168,7 +183,9 @@ def declared(root, gallery, queries, per_shard):
     marks = tuple(f"landmark{i % 1000}" if i % 3 else "" for i in range(gallery))
     labels, _ = read_labels(replace(inputs.photos.gallery, labels=marks), None)
     changes = {"ingest": {"photos_per_shard": per_shard}, "check": {"neighbours": 0}}
-    flow = build(replace(inputs, labels=labels), layer(PRESETS["vlad"], changes))
+    calibration = Calibration(model=PairModel(SIGNALS, (1.0, 1.0, 1.0), -3.0))
+    inputs = replace(inputs, labels=labels, calibration=calibration)
+    flow = build(inputs, layer(PRESETS["vlad"], changes))
     labels.rows.store(root)
     return write_inputs(flow, [flow.recognised.named], GIVEN, root)
 
@@ -192,3 +209,68 @@ def test_tasks_hold_what_is_stated_and_a_quarter_of_it_at_least(tmp_path, monkey
         if held > stated + NOISE_BYTES or stated > 4 * held + NOISE_BYTES:
             wrong.append(f"{step.name}: a task takes {held:,} bytes, stated are {stated:,.0f}")
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.fixture(scope="module")
+def calibrated(world, run, tmp_path_factory):
+    """The run taken up with a calibration, which was fitted on its own names of landmarks."""
+    out, _ = run
+    root = tmp_path_factory.mktemp("calibrated")
+    shutil.copytree(out, root, dirs_exist_ok=True)
+    truth = str(world / "truth.csv")
+    told = worlds.lmr("calibrate", str(root), "--solution", truth, "--precision", "0.5", "--folds", "3")
+    assert "Brier score" in told
+    file = str(root / "calibration" / "probability.json")
+    arguments = worlds.arguments(world, root, "--labels", str(world / "labels.csv"), "--workers", "0")
+    arguments[1] = "recognition"
+    return root, worlds.lmr(*arguments, "--solution", truth, "--calibration", file), file
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_a_calibration_names_by_the_most_probable_photo(world, run, calibrated):
+    root, printed, _ = calibrated
+    assert "verify_labels" not in printed.partition("GAP")[0].partition("steps")[2]  # nothing else is made
+    results = open_run(root)
+    frame, pairs = results.landmarks(), results.pairs()
+    assert list(results.scores) == [*INGREDIENTS, "probability"]
+    named = frame[frame.landmark.notna()]
+    assert named.confidence.between(0, 1).all()
+    label = {row["id"]: row["landmark"] for row in csv.DictReader((world / "labels.csv").open())}
+    both = pd.concat(
+        [results.matches()[["query", "photo", "probability"]], pairs[["query", "photo", "probability"]]]
+    )
+    both = both.assign(landmark=both.photo.map(label).fillna(""))
+    best = both[both.landmark != ""].groupby("query").probability.max()
+    for one in named.itertuples():
+        assert one.confidence == pytest.approx(best[one.query])
+        mine = both[(both["query"] == one.query) & (both.landmark == one.landmark)]
+        assert mine.probability.max() == pytest.approx(one.confidence)
+    table = {row["id"]: row for row in csv.DictReader((root / "landmarks.csv").open())}
+    first = named.iloc[0]
+    assert label[table[first["query"]]["photo"]] == first.landmark
+    # Names without a calibration stand beside it, as they were.
+    before = open_run(run[0]).scores
+    assert {name: results.scores[name] for name in before} == pytest.approx(before)
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_info_tells_gap_and_report_writes_the_page_anew(calibrated):
+    root, _, _ = calibrated
+    scores = json.loads((root / "scores.json").read_text())
+    told = worlds.lmr("info", str(root))
+    assert f"GAP       {scores['probability']:.4f} after 9 by the calibrated probability" in told
+    assert f"names     {scores['accuracy']:.4f} right" in told
+    assert "calibrated logistic" in told
+    page = root / "report" / "recognition.html"
+    before = page.read_text()
+    page.unlink()
+    worlds.lmr("report", str(root))
+    assert page.read_text() == before
+    # Of a run whose names are lost, no page is promised.
+    shutil.rmtree(root / "recognised")
+    page.unlink()
+    worlds.lmr("report", str(root))
+    assert not page.exists()
+    assert "recognition.html" not in (root / "report" / "index.html").read_text()
