@@ -59,10 +59,9 @@ def test_captions_neither_vote_nor_match(tmp_path):
     votes, inliers = found({"verify": {"frame_side_px": 320}}, counting_all)
     captioned = [photo for photo in range(9) if photo in votes]
     assert min(inliers[photo] for photo in captioned) > 10
-    fewer, left = found(FIND, counting_all)
+    _, left = found(FIND, counting_all)
     assert max(left.get(photo, 0) for photo in range(9)) <= 10  # no confident match
     assert left[16] > 50
-    assert max(fewer.get(photo, 0) for photo in captioned) < 0.5 * min(votes[photo] for photo in captioned)
 
 
 def test_runs_without_it_stay_valid_and_its_frame_is_that_of_verification():

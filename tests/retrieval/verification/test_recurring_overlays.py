@@ -11,12 +11,12 @@ from tests.retrieval.verification.test_overlays import CONFIDENT
 from tests.support.overlays import across, caption, noise_photo
 
 SIDE = 320
-PHOTOS, MARKED = 30, 10
+PHOTOS, MARKED = 40, 12
 
 
 def described(photos):
     """Return places, descriptors, the photo of each, and frames."""
-    found = RootSift(max_features=200)(photos)
+    found = RootSift(max_features=250)(photos)
     xy = np.concatenate([one.xy for one in found])
     rows = to_float(np.concatenate([one.descriptor for one in found]))
     owner = np.repeat(np.arange(len(photos)), [len(one.xy) for one in found])
