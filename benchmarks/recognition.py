@@ -32,7 +32,8 @@ from lmr.evaluation.kaggle import parse_recognition_solution
 from lmr.evaluation.recognition import accuracy, gap
 from lmr.evaluation.reliability import reliability
 from lmr.retrieval.naming import Distractors, Found, NamingRecipe, name_after_each
-from lmr.retrieval.probability import COMBINE, SIGNALS, combined, held_out
+from lmr.retrieval.probability import SIGNALS, held_out
+from lmr.retrieval.probable_names import COMBINE, combined
 from lmr.steps.ranking import read_ranking
 from lmr.steps.recognition.labels import landmarks_of, names_of
 from lmr.steps.results.datasets import RunDatasets

@@ -9,12 +9,11 @@ from lmr.errors import LmrError, SettingsError
 from lmr.retrieval.probability import (
     SIGNALS,
     PairModel,
-    by_probability,
-    combined,
     fit_pairs,
     held_out,
     signals_of,
 )
+from lmr.retrieval.probable_names import by_probability, combined
 
 TRUE = PairModel(SIGNALS, (1.5, 0.8, 6.0), -6.0, noise_inliers=7)
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 from annotated_types import Ge, Le
 
 from lmr.retrieval.naming import INGREDIENTS
-from lmr.retrieval.probability import Combine, by_probability
+from lmr.retrieval.probable_names import Combine, by_probability
 from lmr.runtime.settings import Settings
 from lmr.runtime.steps import Cost, Each, Step
 from lmr.steps.both import Both
