@@ -236,7 +236,9 @@ def test_a_calibration_names_by_the_most_probable_photo(world, run, calibrated):
     assert list(results.scores) == [*INGREDIENTS, "probability"]
     named = frame[frame.landmark.notna()]
     assert named.confidence.between(0, 1).all()
-    label = {row["id"]: row["landmark"] for row in csv.DictReader((world / "labels.csv").open())}
+    label = {
+        row["id"]: row["landmark"] for row in csv.DictReader((world / "labels.csv").read_text().splitlines())
+    }
     both = pd.concat(
         [results.matches()[["query", "photo", "probability"]], pairs[["query", "photo", "probability"]]]
     )
@@ -246,7 +248,7 @@ def test_a_calibration_names_by_the_most_probable_photo(world, run, calibrated):
         assert one.confidence == pytest.approx(best[one.query])
         mine = both[(both["query"] == one.query) & (both.landmark == one.landmark)]
         assert mine.probability.max() == pytest.approx(one.confidence)
-    table = {row["id"]: row for row in csv.DictReader((root / "landmarks.csv").open())}
+    table = {row["id"]: row for row in csv.DictReader((root / "landmarks.csv").read_text().splitlines())}
     first = named.iloc[0]
     assert label[table[first["query"]]["photo"]] == first.landmark
     # Names without a calibration stand beside it, as they were.
