@@ -10,7 +10,8 @@ A descriptor costs its code and 8 bytes of photo row: 16 + 8 = 24 bytes with pro
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ from lmr.retrieval.local_search.codebook import (
 )
 
 __all__ = [
+    "LISTS_AT_ONCE",
+    "LIST_BYTES",
     "default_lists",
     "train_quantiser",
     "build_sub_index",
@@ -51,6 +54,8 @@ Ivf = Any  # a faiss.IndexIVF; faiss's stubs know neither its members nor the Py
 MAX_LISTS = 1 << 20
 BUILD_ROWS = 1 << 16
 BUILD_CELL_PROBES = 8
+LISTS_AT_ONCE = 1 << 20  # of sub-indexes that are searched together
+LIST_BYTES = 160.0  # memory of a process for each list of an index that it has open
 PQ_CENTROIDS = 256  # of each sub-quantiser: one byte
 
 
@@ -212,7 +217,8 @@ def search_sub_index(
     Parameters
     ----------
     indexes
-        Sub-indexes of one trained quantiser; an iterable, so that they can be opened one at a time.
+        Sub-indexes of one trained quantiser, in order of their photo rows; an iterable, so that they can be
+        opened a few at a time.
     queries
         (q, d) float32 unit rows; q may be 0. A row of zeros finds nothing.
     k
@@ -238,27 +244,72 @@ def search_sub_index(
     rows = np.full((len(queries), k), -1, np.int32)
     first: Ivf | None = None
     with faiss_threads(threads):
-        for index in indexes:
+        for group in _groups(indexes):
             if first is None:
-                first = index
-                check_descriptors(queries, dimension=index.d, unit=True)
-                probes = min(probes, index.nlist)
+                first = group[0]
+                check_descriptors(queries, dimension=first.d, unit=True)
+                probes = min(probes, first.nlist)
                 # The lists to visit are the same in every sub-index: found once.
-                list_distances, list_numbers = index.quantizer.search(queries, probes)
-            elif not _same_quantiser(first, index):
+                list_distances, list_numbers = first.quantizer.search(queries, probes)
+            if not all(_same_quantiser(first, index) for index in group):
                 raise LmrError(
                     "sub-indexes of different quantisers cannot be searched together",
                     fix="build all sub-indexes from one trained quantiser",
                 )
-            if index.ntotal == 0 or len(queries) == 0:
+            filled = [index for index in group if index.ntotal]
+            if not filled or len(queries) == 0:
                 continue
-            index.nprobe = probes
-            more, more_rows = index.search_preassigned(queries, k, list_numbers, list_distances)
+            with _stacked(filled) as index:
+                index.nprobe = probes
+                more, more_rows = index.search_preassigned(queries, k, list_numbers, list_distances)
             more[more_rows < 0] = np.inf
             distances, rows = _merge(distances, rows, more, more_rows.astype(np.int32))
     void = ~queries.any(axis=1)
     distances[void], rows[void] = np.inf, -1
     return distances, rows
+
+
+def _groups(indexes: Iterable[Ivf]) -> Iterator[list[Ivf]]:
+    """Yield sub-indexes that are searched together: of product-quantised codes up to LISTS_AT_ONCE lists.
+
+    Scalar codes need no table, so that each sub-index is searched alone.
+    """
+    group: list[Ivf] = []
+    for index in indexes:
+        tables = isinstance(index, faiss.IndexIVFPQ)
+        if group and not (tables and (len(group) + 1) * index.nlist <= LISTS_AT_ONCE):
+            yield group
+            group = []
+        group.append(index)
+    if group:
+        yield group
+
+
+@contextmanager
+def _stacked(group: Sequence[Ivf]) -> Iterator[Ivf]:
+    """Make the lists of several sub-indexes one, list by list, for as long as they are searched.
+
+    What a search computes for a list, of product-quantised codes a table of distances, then serves all of
+    them: where lists are short it takes several times as long as looking through their codes.
+    """
+    first = group[0]
+    if len(group) == 1:
+        yield first
+        return
+    lists = [index.invlists for index in group]
+    pointers = faiss.InvertedListsPtrVector()
+    for one in lists:
+        pointers.push_back(one)
+    stack = faiss.HStackInvertedLists(len(lists), pointers.data())
+    owned, entries = first.own_invlists, first.ntotal
+    first.own_invlists = False
+    first.replace_invlists(stack, False)
+    first.ntotal = sum(index.ntotal for index in group)
+    try:
+        yield first
+    finally:
+        first.replace_invlists(lists[0], owned)
+        first.ntotal = entries
 
 
 def nearest_lists(index: Ivf, queries: Floats, *, threads: int = 1) -> NDArray[np.int32]:

@@ -16,7 +16,12 @@ from numpy.typing import NDArray
 
 from lmr.retrieval.descriptors import to_float
 from lmr.retrieval.local_search.background import Background, gallery_background
-from lmr.retrieval.local_search.inverted_file import nearest_lists, search_sub_index
+from lmr.retrieval.local_search.inverted_file import (
+    LIST_BYTES,
+    LISTS_AT_ONCE,
+    nearest_lists,
+    search_sub_index,
+)
 from lmr.retrieval.local_search.votes import chance_votes, inverse_frequency, vote
 from lmr.runtime.settings import Settings
 from lmr.runtime.steps import Cost, Each, Source, Step, Whole
@@ -122,11 +127,12 @@ def search_by_votes(
             bytes_per_row=ranking_bytes(settings.candidates) + 4.0,
             # The first task of a machine unpacks one sub-index at a time, before it holds anything else. Then
             # descriptors as fetched and as stored; of a block of queries as floats, the neighbours found so
-            # far, those of the next sub-index, their merge, and what voting sorts.
+            # far, those of the next sub-indexes, their merge, and what voting sorts; the lists that are open.
             task_bytes=max(
                 3.0 * index.parts.rows * index.parts.bytes_per_row / max(index.parts.shards, 1),
                 features * (2.0 * local.dimension * local.itemsize + 16.0)
-                + held * (8.0 * local.dimension + 60.0 * settings.neighbours),
+                + held * (8.0 * local.dimension + 60.0 * settings.neighbours)
+                + (LIST_BYTES * LISTS_AT_ONCE if index.parts.shards > 1 else 0.0),
             )
             + 4.0 * rows_per_shard(images) * ranking_bytes(settings.candidates),
             work=images.rows * local.per_photo,

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
+from unittest import mock
 
 import faiss
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lmr.errors import LmrError
+from lmr.retrieval.local_search import inverted_file
 from lmr.retrieval.local_search.codebook import train_centroids
 from lmr.retrieval.local_search.inverted_file import (
     build_sub_index,
@@ -53,10 +55,13 @@ def test_sub_indexes_searched_together_equal_one_index(code_bytes: int | None, d
     edges = [0, *cuts, n * copies]
     parts = [open_index(build_sub_index(trained, descriptors[a:b], rows[a:b])) for a, b in pairwise(edges)]
     expected = search_sub_index([whole], queries, k=5, probes=8)
-    for arrangement in (parts, parts[::-1]):
-        distances, photos = search_sub_index(iter(arrangement), queries, k=5, probes=8)
+    for at_once in (1, 64, inverted_file.LISTS_AT_ONCE):  # alone, by twos, all together
+        with mock.patch.object(inverted_file, "LISTS_AT_ONCE", at_once):
+            distances, photos = search_sub_index(iter(parts), queries, k=5, probes=8)
         np.testing.assert_array_equal(distances, expected[0])
         np.testing.assert_array_equal(photos, expected[1])
+    assert sum(part.ntotal for part in parts) == whole.ntotal, "each has its own lists again"
+    assert sum(list_sizes(part).sum() for part in parts) == whole.ntotal
 
 
 def test_all_lists_probed_find_what_exhaustive_search_finds() -> None:
