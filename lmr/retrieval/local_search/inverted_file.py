@@ -55,7 +55,7 @@ MAX_LISTS = 1 << 20
 BUILD_ROWS = 1 << 16
 BUILD_CELL_PROBES = 8
 LISTS_AT_ONCE = 1 << 20  # of sub-indexes that are searched together
-LIST_BYTES = 160.0  # memory of a process for each list of an index that it has open
+LIST_BYTES = 260.0  # memory of a process for each list of an index that it has open
 PQ_CENTROIDS = 256  # of each sub-quantiser: one byte
 
 
