@@ -137,7 +137,7 @@ COMMANDS = {
     ),
     "calibrate": Command(
         "lmr.cli.calibrate:calibrate",
-        "Fit verify.min_inliers to a wanted precision; lmr run --config takes the result.",
+        "Fit verify.min_inliers to a wanted precision, and the probability that an answer is right.",
         ("lmr calibrate run/ --solution solution.csv",),
     ),
     "weights": Command(

@@ -43,7 +43,7 @@ def run(finished, world, calibration, tmp_path_factory):
     printed = command(
         *("run", "retrieval", "--gallery", str(world / "gallery"), "--queries", str(world / "queries")),
         *("--solution", str(world / "solution.csv"), "--out", str(out), "--workers", "0"),
-        *("--set", "ingest.photos_per_shard=10", "--calibration", calibration),
+        *("--set", "ingest.photos_per_shard=10", "--calibration", calibration, "--global", "vlad"),
     )
     assert "probability" in printed
     assert "extract_local" not in printed
@@ -119,10 +119,11 @@ def test_search_prints_it(run, world):
 
 
 def refused(kind, fix, world, calibration, out, *overrides, **more):
-    photos = {"gallery": str(world / "gallery"), "queries": str(world / "queries")}
+    photos = {"gallery": str(world / "gallery"), "queries": str(world / "queries"), "descriptor": "vlad"}
     with pytest.raises(kind) as caught:
         prepare(
-            "retrieval", Choices(out=str(out), calibration=calibration, overrides=overrides, **photos, **more)
+            "retrieval",
+            Choices(out=str(out), calibration=calibration, overrides=overrides, **(photos | more)),
         )
     assert fix in (caught.value.fix or "")
     return f"{caught.value.what}; {caught.value.got}"
@@ -143,7 +144,7 @@ def test_other_extractors_are_refused_and_other_settings_told(world, calibration
     other = "triangulation" if finished.settings["describe"]["descriptor"] != "triangulation" else "vlad"
     told = refused(SettingsError, "lmr calibrate", world, calibration, tmp_path, descriptor=other)
     assert f"{other} in this run" in told
-    photos = {"gallery": str(world / "gallery"), "queries": str(world / "queries")}
+    photos = {"gallery": str(world / "gallery"), "queries": str(world / "queries"), "descriptor": "vlad"}
     prepared = prepare(
         "retrieval",
         Choices(
@@ -185,6 +186,6 @@ def test_a_larger_gallery_is_warned(world, calibration, tmp_path):
     found = read_calibration(calibration)
     url = str(tmp_path / "small.json")
     write_calibration(url, type(found)(model=found.model, settings=found.settings, about={"gallery": 2}))
-    photos = {"gallery": str(world / "gallery"), "queries": str(world / "queries")}
+    photos = {"gallery": str(world / "gallery"), "queries": str(world / "queries"), "descriptor": "vlad"}
     prepared = prepare("retrieval", Choices(out=str(tmp_path / "run"), calibration=url, **photos))
     assert any("may be too high" in one for one in prepared.news)

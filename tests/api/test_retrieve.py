@@ -34,7 +34,8 @@ def copied(finished, tmp_path):
 
 
 def again(world, out, **more):
-    chosen = {"solution": world / "solution.csv", "settings": SMALL, "workers": 0, "progress": False, **more}
+    here = {"workers": 0, "progress": False}
+    chosen = {"solution": world / "solution.csv", "settings": SMALL, "descriptor": "vlad", **here, **more}
     return lmr.retrieve(world / "gallery", world / "queries", out, **chosen)
 
 
@@ -77,6 +78,7 @@ def test_paths_are_text_or_paths_everywhere(world, finished, copied, tmp_path, k
         out=kind(copied),
         solution=kind(world / "solution.csv"),
         config=kind(tmp_path / "s.toml"),
+        descriptor="vlad",
         workers=0,
         progress=False,
     )
@@ -186,7 +188,7 @@ def test_a_program_needs_three_lines(world, copied):
     code = (
         "import lmr\n"
         f"run = lmr.retrieve({str(world / 'gallery')!r}, {str(world / 'queries')!r}, {str(copied)!r},"
-        " workers=0, settings={'ingest.photos_per_shard': 10})\n"
+        " workers=0, settings={'ingest.photos_per_shard': 10}, descriptor='vlad')\n"
         "print(run.matches().to_csv())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -50,6 +50,7 @@ def world(tmp_path_factory):
 def choices(world, out, **more):
     files = {"labels": str(world / "labels.csv"), "solution": str(world / "truth.csv"), **more}
     photos = {"gallery": str(world / "gallery"), "queries": str(world / "queries")}
+    files.setdefault("descriptor", "vlad")  # as `worlds.arguments` has it
     return Choices(out=str(out), **photos, **files, overrides=("ingest.photos_per_shard=10",))
 
 
@@ -65,7 +66,8 @@ def run(world, tmp_path_factory):
 
 def test_it_shares_every_step_that_it_can_with_retrieval(world, tmp_path):
     named = prepare("recognition", choices(world, tmp_path)).flow
-    plain = Choices(out=str(tmp_path), gallery=str(world / "gallery"), queries=str(world / "queries"))
+    photos = {"gallery": str(world / "gallery"), "queries": str(world / "queries")}
+    plain = Choices(out=str(tmp_path), descriptor="vlad", **photos)
     searched = prepare("retrieval", replace(plain, overrides=("ingest.photos_per_shard=10",))).flow
     theirs = {step.fingerprint for step in closure(searched.targets)}
     own = [step.name for step in closure(named.targets) if step.fingerprint not in theirs]
