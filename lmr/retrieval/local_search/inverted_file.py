@@ -297,7 +297,7 @@ def _stacked(group: Sequence[Ivf]) -> Iterator[Ivf]:
         yield first
         return
     lists = [index.invlists for index in group]
-    pointers = faiss.InvertedListsPtrVector()
+    pointers = faiss.InvertedListsPtrVector()  # type: ignore[attr-defined]  # its stubs lack it
     for one in lists:
         pointers.push_back(one)
     stack = faiss.HStackInvertedLists(len(lists), pointers.data())
