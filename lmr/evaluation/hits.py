@@ -16,6 +16,8 @@ __all__ = ["Hits", "find_hits"]
 
 PerQuery = NDArray[np.float64]
 
+FEW_HITS = 8  # that are quicker looked up one by one than by walking along the list
+
 
 @dataclass(frozen=True, eq=False)
 class Hits:
@@ -124,10 +126,14 @@ def find_hits(
     ranks: list[int] = []
     for row, (ranking, relevant) in enumerate(zip(rankings, right, strict=True)):
         wanted = frozenset(relevant)
-        found = [rank for rank, photo in enumerate(ranking, 1) if photo in wanted]
-        if not found:
+        there = wanted.intersection(ranking)
+        if not there:
             continue
-        if not repeats_count:
+        if not repeats_count and len(there) <= FEW_HITS:
+            found = sorted(ranking.index(photo) + 1 for photo in there)
+        else:
+            found = [rank for rank, photo in enumerate(ranking, 1) if photo in there]
+        if not repeats_count and len(found) > len(there):
             # A dictionary keeps what was put first: reversed, each photo keeps its best rank.
             found = sorted({ranking[rank - 1]: rank for rank in reversed(found)}.values())
         if junk is not None and len(junk[row]) > 0:

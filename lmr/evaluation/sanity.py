@@ -60,11 +60,12 @@ def check_rankings(
     repeating, words, own = [], [], []
     for query in scored:
         ids = predictions[query]
-        if len(set(ids)) < len(ids):
+        different = set(ids)
+        if len(different) < len(ids):
             repeating.append(query)
         if len(ids) == 1 and ids[0].lower() in NOTHING:
             words.append(f"{query}: {ids[0]}")
-        if query in ids and query not in right[query]:
+        if query in different and query not in right[query]:
             own.append(query)
     notices += _notice(
         "query names a photo more than once (a repeat earns nothing and uses up its rank)",
