@@ -86,6 +86,11 @@ _OF_STEP: Mapping[str, Mapping[str, str]] = {
 _RANKING = {name: _ANYWHERE[name] for name in ("query", "photos")}
 
 FURTHER: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
+    "learn_words": (
+        "any, with `--global vlad` or `triangulation`",
+        "vocabulary",
+        {name: _ANYWHERE[name] for name in ("name", "dtype", "shape", "part", "data")},
+    ),
     "own_descriptors": (
         "descriptors",
         "global",
