@@ -1,6 +1,7 @@
 """Screenshots of the pages, of a rendered world: `python docs/screenshots.py`, which needs Chromium.
 
-It renders a world of landmarks, runs the default workflow on it with two workers, and writes what a browser
+It renders a world of landmarks, runs the five steps on it with two workers and VLAD (rendered buildings
+look alike to a network that was trained on photos), and writes what a browser
 shows of the report, of a query, of the run's course, of a search with one photo and of groups into
 docs/pictures as JPEGs: on a desk, in the dark, and on a phone. Look at them after a change of a page.
 """
@@ -65,9 +66,8 @@ def main() -> None:
         world, out = Path(folder, "world"), Path(folder, "landmarks")
         write_world(WORLD, world)
         photos = world / "gallery", world / "queries"
-        lmr.retrieve(
-            *photos, out, solution=world / "solution.csv", settings={"ingest.photos_per_shard": 10}, workers=2
-        )
+        chosen = {"descriptor": "vlad", "settings": {"ingest.photos_per_shard": 10}}
+        lmr.retrieve(*photos, out, solution=world / "solution.csv", workers=2, **chosen)
         asked = min((world / "queries").iterdir())
         for words in (["search", out, asked, "--page", out / "found.html"], ["group", out, "--workers", "2"]):
             subprocess.run([sys.executable, "-m", "lmr", *map(str, words)], check=True)
