@@ -162,6 +162,7 @@ def test_a_run_survives_its_laptop_and_its_hosts(cluster, world, alone):
         *SETTINGS,
     ]
     submit += ["--gallery", "s3://photos/world/gallery", "--queries", "s3://photos/world/queries"]
+    submit += ["--global", "vlad"]  # as `arguments` has it
     log = cluster.folder / "laptop.log"
     process = net["laptop"].start([*CALL, *submit, *to_cluster], log, cluster.environment)
     name = said(log, r"submitted as (\S+):", 300)[1]
