@@ -170,7 +170,7 @@ def test_a_run_on_s3_gives_what_a_folder_gives(world, finished, moto_s3):
         "run",
         "workflows/retrieval.py",
         *("--gallery", "s3://photos/world/gallery", "--queries", "s3://photos/world/queries"),
-        *("--out", moto_s3, "--workers", "2", "--set", "ingest.photos_per_shard=10"),
+        *("--out", moto_s3, "--workers", "2", "--set", "ingest.photos_per_shard=10", "--global", "vlad"),
     )
     assert "3 photo(s) could not be used" in printed
     lines = s3.cat_file("photos/run/submission.csv").decode().splitlines()
