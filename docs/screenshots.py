@@ -1,7 +1,7 @@
 """Screenshots of the pages, of a rendered world: `python docs/screenshots.py`, which needs Chromium.
 
-It renders a world of landmarks, runs the five steps on it with two workers and VLAD (rendered buildings
-look alike to a network that was trained on photos), and writes what a browser
+It renders a world of landmarks and runs the five steps on it with two workers. VLAD describes the photos,
+since rendered buildings look alike to a network that was trained on photos. Then it writes what a browser
 shows of the report, of a query, of the run's course, of a search with one photo and of groups into
 docs/pictures as JPEGs: on a desk, in the dark, and on a phone. Look at them after a change of a page.
 """

@@ -291,9 +291,8 @@ class _Fetching:
         if path.is_file():
             there = digest_of(path, digest.kind if digest else "sha256")
             if digest in (None, there):
-                return Got(
-                    path.stat().st_size, there
-                )  # somebody has put it there, or it could not be unpacked
+                # Somebody has put it there, or it could not be unpacked before.
+                return Got(path.stat().st_size, there)
             if not self.ledger.ours(job):
                 raise LmrError(
                     f"{path} is another file than its publisher describes, and lmr has not fetched it",

@@ -156,6 +156,10 @@ def test_what_is_kept_nowhere_else_is_renamed(tmp_path):
     run(tmp_path, None, **{"augment.neighbours": 0})
     assert not (tmp_path / "scores.json").exists()
     assert (tmp_path / "earlier-scores.json").read_text() == '{"rank": 0.5}'
+    (tmp_path / "scores.json").write_text('{"rank": 0.7}')  # and once more
+    run(tmp_path, None)
+    found = [path.read_text() for path in sorted(tmp_path.glob("earlier-*scores.json"))]
+    assert sorted(found) == ['{"rank": 0.5}', '{"rank": 0.7}']
 
 
 def example_page():

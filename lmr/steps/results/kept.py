@@ -16,6 +16,7 @@ whose the files in the folder are:
 
 import re
 from contextlib import suppress
+from hashlib import sha256
 
 import numpy as np
 
@@ -72,7 +73,7 @@ def keep_results(run: RunDatasets) -> str:
 def _remove_stale(run: RunDatasets, kept: str) -> None:
     """Remove the files of earlier settings from the run's folder that this run has none of its own of.
 
-    What is kept nowhere else, as an earlier lmr left it, is renamed.
+    What is kept nowhere else, as an earlier lmr left it, is renamed; nothing is written over.
     """
     own = _files(run)
     others = [one for one in kept_digests(run.root) if one != kept]
@@ -83,7 +84,10 @@ def _remove_stale(run: RunDatasets, kept: str) -> None:
         content = storage.read(url)
         copies = (storage.join(run.root, RESULTS, one, file) for one in others)
         if not any(storage.exists(copy) and storage.read(copy) == content for copy in copies):
-            storage.put(storage.join(run.root, f"earlier-{file}"), content)
+            there = storage.join(run.root, f"earlier-{file}")
+            if storage.exists(there) and storage.read(there) != content:
+                there = storage.join(run.root, f"earlier-{sha256(content).hexdigest()[:12]}-{file}")
+            storage.put(there, content)
         storage.delete(url)
 
 
