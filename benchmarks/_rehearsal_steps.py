@@ -35,9 +35,9 @@ from lmr.runtime.steps import closure
 from lmr.steps.both import Both
 from lmr.steps.inputs import Inputs
 from lmr.steps.photos.imagined import imagined
-from lmr.steps.results.datasets import RunDatasets
-from lmr.steps.results.files import store_submission
-from lmr.steps.results.report import store_report
+from lmr.steps.results.folder.datasets import RunDatasets
+from lmr.steps.results.folder.files import store_submission
+from lmr.steps.results.report.report import store_report
 from lmr.steps.workflow import Workflow
 from lmr.storage.arrow import column
 from lmr.storage.datasets import Dataset

@@ -26,8 +26,8 @@ from lmr.steps.both import Both
 from lmr.steps.features.weights import Weights
 from lmr.steps.inputs import Inputs
 from lmr.steps.photos.listing import list_photos
-from lmr.steps.results.datasets import RunDatasets
-from lmr.steps.results.files import read_scores
+from lmr.steps.results.folder.datasets import RunDatasets
+from lmr.steps.results.folder.files import read_scores
 from lmr.steps.results.scores import read_solution, solution_for
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

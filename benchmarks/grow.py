@@ -27,8 +27,8 @@ from lmr.steps.both import Both
 from lmr.steps.inputs import Inputs
 from lmr.steps.photos.generations import recall, remember
 from lmr.steps.photos.listing import Photos, list_photos
-from lmr.steps.results.datasets import RunDatasets
-from lmr.steps.results.files import read_scores
+from lmr.steps.results.folder.datasets import RunDatasets
+from lmr.steps.results.folder.files import read_scores
 from lmr.steps.results.scores import read_solution, solution_for
 from lmr.steps.workflow import Workflow
 

@@ -29,8 +29,8 @@ from lmr.scheduler.run import run
 from lmr.steps.both import Both
 from lmr.steps.photos.generations import recall, remember
 from lmr.steps.photos.listing import list_photos
-from lmr.steps.results.datasets import RunDatasets, open_datasets
-from lmr.steps.results.report import finish_run
+from lmr.steps.results.folder.datasets import RunDatasets, open_datasets
+from lmr.steps.results.report.report import finish_run
 from lmr.steps.results.scores import read_solution, solution_for
 from lmr.steps.workflow import Inputs
 from lmr.storage import _sealed, datasets

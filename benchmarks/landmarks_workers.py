@@ -19,23 +19,23 @@ from rich.console import Console
 from rich.table import Table
 
 from lmr.api.progress import ProgressBars
-from lmr.cli import tables
+from lmr.cli.output import tables
 from lmr.cluster.client import Where
 from lmr.scheduler.run import run
 from lmr.steps.both import Both
 from lmr.steps.features.weights import Weights
 from lmr.steps.inputs import Inputs
 from lmr.steps.photos.listing import list_photos
-from lmr.steps.results.costs import costs_of
-from lmr.steps.results.datasets import RunDatasets
-from lmr.steps.results.files import read_scores
+from lmr.steps.results.folder.datasets import RunDatasets
+from lmr.steps.results.folder.files import read_scores
+from lmr.steps.results.report.costs import costs_of
 from lmr.steps.results.scores import read_solution, solution_for
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from workflows import retrieval
 
 if TYPE_CHECKING:
-    from lmr.evaluation.report import StepCost
+    from lmr.evaluation.pages.report import StepCost
 
 
 def main() -> None:

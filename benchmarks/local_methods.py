@@ -25,7 +25,7 @@ from rich.table import Table
 from lmr.api.progress import ProgressBars
 from lmr.cluster.client import Where
 from lmr.evaluation.calibrate import fit_threshold, precision_curve
-from lmr.evaluation.scorers import map_at_100
+from lmr.evaluation.protocols.scorers import map_at_100
 from lmr.runtime.steps import Step, closure
 from lmr.scheduler.run import run
 from lmr.steps.both import Both
@@ -36,8 +36,8 @@ from lmr.steps.local_search.asmk import AsmkSettings
 from lmr.steps.local_search.votes import SearchSettings
 from lmr.steps.photos.listing import list_photos
 from lmr.steps.ranking import read_ranking
-from lmr.steps.results.calibrate import labelled_pairs
-from lmr.steps.results.datasets import RunDatasets, store_datasets
+from lmr.steps.results.calibration.calibrate import labelled_pairs
+from lmr.steps.results.folder.datasets import RunDatasets, store_datasets
 from lmr.steps.results.scores import read_solution
 from lmr.steps.verification.verify import VerifySettings
 from lmr.steps.workflow import Workflow

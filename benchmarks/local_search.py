@@ -32,7 +32,7 @@ import numpy as np
 from _shared import shared
 from numpy.typing import NDArray
 
-from lmr.evaluation.scorers import map_at_100
+from lmr.evaluation.protocols.scorers import map_at_100
 from lmr.features.decoding import decode_photo
 from lmr.features.local.rootsift import RootSift
 from lmr.retrieval.descriptors import to_float

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 import lmr
-from lmr.evaluation.scorers import map_classic
+from lmr.evaluation.protocols.scorers import map_classic
 
 PLAIN = {"augment.neighbours": 0}
 LINES: dict[str, tuple[str, dict[str, Any]]] = {

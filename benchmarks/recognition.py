@@ -26,18 +26,19 @@ from _shared import shared
 from rich.console import Console
 from rich.table import Table
 
-from lmr.api.prepare import Choices, prepare
+from lmr.api.choices import Choices
+from lmr.api.prepare import prepare
 from lmr.api.retrieve import place_of, run_prepared
-from lmr.evaluation.kaggle import parse_recognition_solution
-from lmr.evaluation.recognition import accuracy, gap
+from lmr.evaluation.protocols.kaggle import parse_recognition_solution
+from lmr.evaluation.protocols.recognition import accuracy, gap
 from lmr.evaluation.reliability import reliability
 from lmr.retrieval.naming import Distractors, Found, NamingRecipe, name_after_each
 from lmr.retrieval.probability import SIGNALS, held_out
 from lmr.retrieval.probable_names import COMBINE, combined
 from lmr.steps.ranking import read_ranking
 from lmr.steps.recognition.labels import landmarks_of, names_of
-from lmr.steps.results.datasets import RunDatasets
-from lmr.steps.results.fit_probability import LabelledAnswers, labelled_answers, right_photos
+from lmr.steps.results.calibration.fit_probability import LabelledAnswers, labelled_answers, right_photos
+from lmr.steps.results.folder.datasets import RunDatasets
 from lmr.steps.results.submission import ids_of
 from lmr.storage.arrow import column
 from lmr.storage.mapped import stack

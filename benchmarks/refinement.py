@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from _development import VARIANTS, development_inputs, mean_error, scored
 from _shared import shared
 
-from lmr.evaluation.scorers import map_at_100
+from lmr.evaluation.protocols.scorers import map_at_100
 from lmr.retrieval.descriptors import to_float
 from lmr.retrieval.refinement import k_reciprocal_scores, max_pooled_scores, similarity_embeddings
 from lmr.scheduler.run import run

@@ -40,8 +40,8 @@ from _rehearsal_task import Took
 from rich.console import Console
 from rich.table import Table
 
+from lmr.cli.output.tables import bytes_text
 from lmr.cli.plan import machines_of
-from lmr.cli.tables import bytes_text
 from lmr.cloud.prices import read_prices
 from lmr.runtime.forecast import Forecast, forecast, warnings_of
 from lmr.runtime.steps import closure

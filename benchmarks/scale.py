@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lmr.api.progress import ProgressBars
-from lmr.cli.tables import bytes_text
+from lmr.cli.output.tables import bytes_text
 from lmr.cluster.client import Where
 from lmr.runtime.graph import make_plan
 from lmr.runtime.settings import Settings
@@ -46,7 +46,7 @@ from lmr.steps.global_search.knn_graph import NeighbourSettings, find_neighbours
 from lmr.steps.global_search.rank import RankSettings, rank
 from lmr.steps.global_search.search import searchable
 from lmr.steps.ranking import Ranked, ranking_bytes, read_ranking
-from lmr.steps.results.costs import costs_of
+from lmr.steps.results.report.costs import costs_of
 from lmr.storage.arrow import Ragged, table
 from lmr.storage.datasets import Dataset
 

@@ -27,11 +27,12 @@ from rehearsal import rendered
 from rich.console import Console
 from rich.table import Table
 
-from lmr.api.prepare import Choices, prepare
-from lmr.cli.tables import bytes_text
+from lmr.api.choices import Choices
+from lmr.api.prepare import prepare
+from lmr.cli.output.tables import bytes_text
 from lmr.runtime.steps import closure, grouped
 from lmr.runtime.tasks import ShardTask, make_shard
-from lmr.steps.results.costs import costs_of
+from lmr.steps.results.report.costs import costs_of
 from lmr.storage.datasets import Dataset
 
 

@@ -25,8 +25,8 @@ from lmr.cli.main import COMMANDS
 from lmr.features.extractors import markdown_table
 from lmr.steps.groups.group import GroupsSettings
 from lmr.steps.results.columns import EXPORTS, FURTHER, meaning
-from lmr.steps.results.datasets import open_datasets
 from lmr.steps.results.export.export import FORMATS
+from lmr.steps.results.folder.datasets import open_datasets
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent

@@ -10,7 +10,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from lmr.api.workflows import load_workflow, preset
-from lmr.cli.tables import bytes_text
+from lmr.cli.output.tables import bytes_text
 from lmr.runtime.settings import layer
 from lmr.runtime.steps import Step, closure
 from lmr.steps.both import Both

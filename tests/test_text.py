@@ -8,10 +8,10 @@ import pytest
 from rich.console import Console
 
 from lmr import text
-from lmr.cli.tables import unusable_table
+from lmr.cli.output.tables import unusable_table
 from lmr.errors import LmrError
-from lmr.evaluation.report import Report, Undecoded, render_report
-from lmr.steps.results.files import Unusable
+from lmr.evaluation.pages.report import Report, Undecoded, render_report
+from lmr.steps.results.folder.files import Unusable
 from lmr.text import csv_cell, printable
 
 EVIL = [

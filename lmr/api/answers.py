@@ -7,8 +7,8 @@ from PIL import Image
 from lmr.api.ask import Answer, FoundPhoto
 from lmr.api.photos import GalleryPhotos, small_jpeg
 from lmr.api.reopen import Reopened
-from lmr.evaluation.answer_page import ShownAnswer, ShownMatch
-from lmr.evaluation.pictures import data_uri, match_picture
+from lmr.evaluation.pages.answers import ShownAnswer, ShownMatch
+from lmr.evaluation.pages.pictures import data_uri, match_picture
 
 __all__ = ["shown_answer"]
 

@@ -21,8 +21,8 @@ from lmr.steps.photos.archives import ARCHIVE_SUFFIX
 from lmr.steps.photos.listing import Photos, stored_list
 from lmr.steps.photos.lists import LIST_SUFFIXES
 from lmr.steps.recognition.labels import stored_labels
-from lmr.steps.results.datasets import RunDatasets, open_datasets
-from lmr.steps.results.origins import read_origins
+from lmr.steps.results.folder.datasets import RunDatasets, open_datasets
+from lmr.steps.results.folder.origins import read_origins
 from lmr.steps.workflow import Inputs, Weights, Workflow
 from lmr.storage.datasets import JoinedDataset
 

@@ -4,7 +4,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from lmr.api.prepare import Choices, Prepared, prepare
+from lmr.api.choices import Choices
+from lmr.api.prepare import Prepared, prepare
 from lmr.api.progress import progress_bars
 from lmr.cluster.capacity import SMALLEST_BYTES, memory_bytes, usable_cpus
 from lmr.cluster.client import Where

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lmr import storage
-from lmr.api.prepare import Choices, Prepared, prepare
+from lmr.api.choices import Choices
+from lmr.api.prepare import Prepared, prepare
 from lmr.api.workflows import build_workflow, load_workflow
 from lmr.cluster.client import Where
 from lmr.errors import LmrError, SettingsError
@@ -19,7 +20,7 @@ from lmr.steps.both import Both
 from lmr.steps.photos.retry import Retry, retry_photos
 from lmr.steps.photos.tries import read_tries, store_tries, with_tries
 from lmr.steps.photos.web import WebSettings
-from lmr.steps.results.datasets import open_datasets
+from lmr.steps.results.folder.datasets import open_datasets
 from lmr.text import printable
 
 __all__ = ["Retried", "prepare_again", "retry_failed"]

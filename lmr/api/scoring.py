@@ -7,9 +7,9 @@ from typing import Any
 
 from lmr import storage
 from lmr.errors import SettingsError
-from lmr.evaluation.oxford import parse_truths
-from lmr.evaluation.protocols import Protocol, find_protocol
-from lmr.evaluation.published import parse_figures, shipped_figures
+from lmr.evaluation.protocols.oxford import parse_truths
+from lmr.evaluation.protocols.published import parse_figures, shipped_figures
+from lmr.evaluation.protocols.table import Protocol, find_protocol
 from lmr.runtime.steps import Given
 from lmr.steps.both import Both
 from lmr.steps.photos.listing import Photos

@@ -10,8 +10,8 @@ from rich.table import Table
 from lmr import storage
 from lmr.errors import LmrError
 from lmr.evaluation.calibrate import Curve, fit_threshold, precision_curve
-from lmr.steps.results.calibrate import labelled_pairs, store_calibration
-from lmr.steps.results.fit_probability import (
+from lmr.steps.results.calibration.calibrate import labelled_pairs, store_calibration
+from lmr.steps.results.calibration.fit_probability import (
     fit_probability,
     labelled_answers,
     right_photos,
@@ -22,7 +22,7 @@ from lmr.text import printable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from lmr.steps.results.fit_probability import FittedProbability
+    from lmr.steps.results.calibration.fit_probability import FittedProbability
 
 __all__ = ["calibrate"]
 

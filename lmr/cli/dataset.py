@@ -8,12 +8,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from lmr import storage
-from lmr.cli.tables import bytes_text
+from lmr.cli.output.tables import bytes_text
 from lmr.collections.catalogue import COLLECTIONS, Collection, Part, find_collection
 from lmr.collections.fetch import Job, fetch
 from lmr.collections.ready import open_collection
 from lmr.errors import LmrError
-from lmr.evaluation.published import parse_figures, shipped_figures
+from lmr.evaluation.protocols.published import parse_figures, shipped_figures
 from lmr.text import printable
 
 __all__ = ["dataset_app"]

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from lmr import storage
 from lmr.errors import SettingsError
-from lmr.evaluation.protocols import (
+from lmr.evaluation.protocols.table import (
     METRICS,
     PROTOCOLS,
     Evaluation,

@@ -25,8 +25,8 @@ def export(
     folder: Annotated[str, typer.Option("--out", help="Folder on this machine for the files.")],
 ) -> None:
     """Write a run's results into files of other programs, with ids and paths in all."""
-    from lmr.steps.results.datasets import open_datasets
     from lmr.steps.results.export.export import export_run
+    from lmr.steps.results.folder.datasets import open_datasets
 
     exported = export_run(open_datasets(storage.absolute(run)), what, to, folder)
     for path in exported.files:

@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from lmr.cli.options import Scheduler, Tls
+from lmr.cli.options.shared import Scheduler, Tls
 from lmr.cli.report import Run
 from lmr.cli.search import OwnCode
 from lmr.text import printable
@@ -43,9 +43,9 @@ def group(
     from lmr.runtime.steps import closure
     from lmr.scheduler.run import run as run_steps
     from lmr.steps.groups.group import GroupsSettings
-    from lmr.steps.results.contents import keep_grouped
+    from lmr.steps.results.folder.contents import keep_grouped
+    from lmr.steps.results.folder.origins import store_origins
     from lmr.steps.results.groups import group_table
-    from lmr.steps.results.origins import store_origins
 
     opened = reopen(run, own_code=own_code)
     wanted = {"gallery_pairs": {"neighbours": neighbours}, "group": {"min_inliers": min_inliers}}

@@ -11,12 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from lmr import storage
+from lmr.cli.output.tables import bytes_text
 from lmr.cli.report import Run
-from lmr.cli.tables import bytes_text
 from lmr.text import printable
 
 if TYPE_CHECKING:
-    from lmr.steps.results.contents import Content
+    from lmr.steps.results.folder.contents import Content
 
 __all__ = ["clean", "info"]
 
@@ -25,9 +25,9 @@ out = Console(highlight=False)
 
 def info(run: Run) -> None:
     """Tell what a run's folder holds: workflow, photos, stages, scores, and the size of every dataset."""
-    from lmr.steps.results.contents import contents
-    from lmr.steps.results.datasets import open_datasets
-    from lmr.steps.results.files import read_accuracy, read_scores, read_sources
+    from lmr.steps.results.folder.contents import contents
+    from lmr.steps.results.folder.datasets import open_datasets
+    from lmr.steps.results.folder.files import read_accuracy, read_scores, read_sources
 
     root = storage.absolute(run)
     datasets = open_datasets(root, unfinished=True)
@@ -96,7 +96,7 @@ def clean(
 ) -> None:
     """Delete datasets of earlier settings, after showing them; what a later run may need is made again."""
     from lmr.errors import LmrError
-    from lmr.steps.results.contents import contents, delete_contents, foreign
+    from lmr.steps.results.folder.contents import contents, delete_contents, foreign
 
     root = storage.absolute(run)
     everything = contents(root)
@@ -124,7 +124,7 @@ def clean(
 
 def _table(found: "list[Content]", everything: "list[Content]", root: str) -> Table:
     """Show datasets: where they lie, how large they are, and by which settings."""
-    from lmr.steps.results.origins import peculiar, read_origins
+    from lmr.steps.results.folder.origins import peculiar, read_origins
 
     origins = read_origins(root)
     known = [origins[c.fingerprint] for c in everything if c.latest and c.fingerprint in origins]

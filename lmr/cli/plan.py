@@ -11,13 +11,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lmr.api.prepare import Choices, prepare
+from lmr.api.choices import Choices
+from lmr.api.prepare import prepare
 from lmr.api.progress import progress_on
 from lmr.api.rates import Rates, measured_rates, read_rates, write_rates
 from lmr.api.retrieve import place_of
-from lmr.cli.choices import with_settings
-from lmr.cli.options import Scheduler, Tls
-from lmr.cli.tables import bytes_text
+from lmr.cli.options.choices import with_settings
+from lmr.cli.options.shared import Scheduler, Tls
+from lmr.cli.output.tables import bytes_text
 from lmr.cloud.prices import HOURS_PER_MONTH, Prices, read_prices
 from lmr.cluster.capacity import usable_cpus
 from lmr.errors import CloudError, SettingsError

@@ -11,7 +11,7 @@ from lmr import storage
 from lmr.text import printable
 
 if TYPE_CHECKING:
-    from lmr.steps.results.datasets import RunDatasets
+    from lmr.steps.results.folder.datasets import RunDatasets
 
 __all__ = ["Run", "copy", "files_text", "matches", "report", "tell_answers", "tell_names"]
 
@@ -34,9 +34,9 @@ def report(
 ) -> None:
     """Write the report of a run anew; also of one that has not ended, with what there is."""
     from lmr.errors import LmrError
-    from lmr.steps.results.datasets import open_datasets
-    from lmr.steps.results.report import store_report
-    from lmr.steps.results.run_page import price_run
+    from lmr.steps.results.folder.datasets import open_datasets
+    from lmr.steps.results.report.report import store_report
+    from lmr.steps.results.report.run_page import price_run
 
     datasets = open_datasets(storage.absolute(run), unfinished=True)
     if worker_price is not None and not price_run(datasets.root, worker_price):
@@ -61,7 +61,7 @@ def matches(
 ) -> None:
     """Tell what was found for each query, and copy the confident matches into folders."""
     from lmr.errors import LmrError
-    from lmr.steps.results.datasets import open_datasets
+    from lmr.steps.results.folder.datasets import open_datasets
 
     if links and copy_ is None:
         raise LmrError("--links needs the folder to fill", fix="give --copy FOLDER too")
@@ -73,7 +73,7 @@ def matches(
 
 def tell_answers(datasets: "RunDatasets", console: Console, most: int = SHOWN) -> None:
     """Print a sentence for each query, the first ones, and where the others are."""
-    from lmr.steps.results.matches import answers
+    from lmr.steps.results.matches.matches import answers
 
     total = 0
     for answer in islice(answers(datasets), most):
@@ -99,7 +99,7 @@ def tell_names(datasets: "RunDatasets", console: Console, most: int = SHOWN) -> 
 
 def files_text(datasets: "RunDatasets") -> str:
     """Name the files of matches, the first and the last where they are many; empty where there are none."""
-    from lmr.steps.results.matches import files_of
+    from lmr.steps.results.matches.matches import files_of
 
     files = files_of(datasets)
     return " to ".join(dict.fromkeys(files[:: max(len(files) - 1, 1)]))
@@ -107,7 +107,7 @@ def files_text(datasets: "RunDatasets") -> str:
 
 def copy(datasets: "RunDatasets", folder: str, console: Console, *, links: bool = False) -> None:
     """Sort the confident matches into a folder, and say how many there are."""
-    from lmr.steps.results.copies import copy_matches
+    from lmr.steps.results.matches.copies import copy_matches
 
     copied = copy_matches(datasets, folder, links=links)
     queries = f"{copied.queries:,} quer{'ies' if copied.queries != 1 else 'y'}"

@@ -10,10 +10,10 @@ from lmr import storage
 from lmr.api.progress import progress_on
 from lmr.api.retrieve import place_of
 from lmr.api.retry import prepare_again, retry_failed
-from lmr.cli import tables
-from lmr.cli.options import Scheduler, Tls
+from lmr.cli.options.shared import Scheduler, Tls
+from lmr.cli.options.workflow import show_results
+from lmr.cli.output import tables
 from lmr.cli.report import Run
-from lmr.cli.workflow import show_results
 from lmr.scheduler.run import run as run_steps
 from lmr.text import printable
 

@@ -10,15 +10,15 @@ from rich.text import Text
 from lmr.api.prepare import Prepared
 from lmr.api.progress import progress_on
 from lmr.api.retrieve import place_of
-from lmr.cli import tables
-from lmr.cli.notices import memory_text, tell_of_machines, tell_of_networks, tell_of_time
-from lmr.cli.options import Scheduler, Tls
+from lmr.cli.options.shared import Scheduler, Tls
+from lmr.cli.options.workflow import show_results, with_workflow
+from lmr.cli.output import tables
+from lmr.cli.output.notices import memory_text, tell_of_machines, tell_of_networks, tell_of_time
 from lmr.cli.report import copy
-from lmr.cli.workflow import show_results, with_workflow
 from lmr.cluster.capacity import memory_bytes
 from lmr.runtime.graph import make_plan
 from lmr.scheduler.run import run as run_steps
-from lmr.steps.results.origins import reasons
+from lmr.steps.results.folder.origins import reasons
 from lmr.text import printable
 
 __all__ = ["run"]

@@ -11,9 +11,9 @@ from rich.console import Console
 from lmr import storage
 from lmr.api.prepare import Prepared
 from lmr.api.progress import progress_on
-from lmr.cli import tables
-from lmr.cli.options import Scheduler, Tls, named
-from lmr.cli.workflow import show_results_in, with_workflow
+from lmr.cli.options.shared import Scheduler, Tls, named
+from lmr.cli.options.workflow import show_results_in, with_workflow
+from lmr.cli.output import tables
 from lmr.cluster.client import Where, open_client
 from lmr.errors import ClusterError, StorageError
 from lmr.runtime.estimate import left_text
@@ -29,7 +29,7 @@ from lmr.scheduler.runs import (
     report_of,
     wait_for,
 )
-from lmr.steps.results.run_page import PAGE, price_run, run_page
+from lmr.steps.results.report.run_page import PAGE, price_run, run_page
 from lmr.text import printable
 
 __all__ = ["cancel", "runs", "status", "submit", "watch"]
@@ -142,7 +142,7 @@ def watch(
 @contextmanager
 def _page(client: Any, name: str, port: int, usd_per_hour: float | None) -> Iterator[None]:
     """Serve the page of a run's course while the block runs."""
-    from lmr.cli.web import served
+    from lmr.cli.output.web import served
 
     dashboard = [("Dask's dashboard", client.dashboard_link)] if client.dashboard_link else []
 

@@ -44,7 +44,7 @@ def search(
     from lmr.api.ask import PhotoSearch
     from lmr.api.reopen import reopen
     from lmr.errors import LmrError
-    from lmr.evaluation.answer_page import ShownAnswer, render_answers
+    from lmr.evaluation.pages.answers import ShownAnswer, render_answers
 
     started = time.perf_counter()
     opened = reopen(run, own_code=own_code)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from lmr.cli.tables import bytes_text
+from lmr.cli.output.tables import bytes_text
 from lmr.errors import LmrError
 from lmr.features.weights.fetch import (
     CHECKPOINTS,

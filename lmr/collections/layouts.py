@@ -15,7 +15,7 @@ from lmr.collections.catalogue import Collection
 from lmr.collections.pickles import read_truth_pickle
 from lmr.collections.ready import GALLERY, QUERIES, SOLUTION, TRUTH
 from lmr.errors import LmrError, StorageError, one_line
-from lmr.evaluation.kaggle import parse_solution
+from lmr.evaluation.protocols.kaggle import parse_solution
 from lmr.storage.objects import remedy
 
 __all__ = ["gunzip", "solve", "unpack"]

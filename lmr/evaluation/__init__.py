@@ -9,9 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lmr.evaluation.kaggle import parse_solution, parse_submission
-    from lmr.evaluation.pictures import match_picture, thumbnail
-    from lmr.evaluation.scorers import gap, map_at_100, map_classic, map_revisited
+    from lmr.evaluation.pages.pictures import match_picture, thumbnail
+    from lmr.evaluation.protocols.kaggle import parse_solution, parse_submission
+    from lmr.evaluation.protocols.scorers import gap, map_at_100, map_classic, map_revisited
 
 __all__ = [
     "gap",
@@ -25,14 +25,14 @@ __all__ = [
 ]
 
 _PLACES = {
-    "gap": "scorers",
-    "map_at_100": "scorers",
-    "map_classic": "scorers",
-    "map_revisited": "scorers",
-    "match_picture": "pictures",
-    "parse_solution": "kaggle",
-    "parse_submission": "kaggle",
-    "thumbnail": "pictures",
+    "gap": "protocols.scorers",
+    "map_at_100": "protocols.scorers",
+    "map_classic": "protocols.scorers",
+    "map_revisited": "protocols.scorers",
+    "match_picture": "pages.pictures",
+    "parse_solution": "protocols.kaggle",
+    "parse_submission": "protocols.kaggle",
+    "thumbnail": "pages.pictures",
 }
 
 

@@ -14,7 +14,7 @@ from lmr.api.reopen import reopen
 from lmr.errors import LmrError, PhotoError, StorageError
 from lmr.runtime.settings import layer
 from lmr.steps.ranking import read_ranking
-from lmr.steps.results.datasets import open_datasets, store_datasets
+from lmr.steps.results.folder.datasets import open_datasets, store_datasets
 from lmr.storage.datasets import facts_of
 from tests.support.world import lmr as command
 from workflows.retrieval import PRESETS

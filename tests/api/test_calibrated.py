@@ -10,20 +10,21 @@ import pytest
 import lmr
 from lmr.api.answers import shown_answer
 from lmr.api.ask import PhotoSearch
-from lmr.api.prepare import Choices, prepare
+from lmr.api.choices import Choices
+from lmr.api.prepare import prepare
 from lmr.api.reopen import reopen
 from lmr.api.server.gallery import Gallery
 from lmr.errors import LmrError, SettingsError, StorageError
 from lmr.retrieval.probability import signals_of
 from lmr.steps.calibration import read_calibration, write_calibration
-from lmr.steps.results.datasets import open_datasets
-from lmr.steps.results.export.tables import tables_of
-from lmr.steps.results.fit_probability import (
+from lmr.steps.results.calibration.fit_probability import (
     fit_probability,
     labelled_answers,
     right_photos,
     store_probability,
 )
+from lmr.steps.results.export.tables import tables_of
+from lmr.steps.results.folder.datasets import open_datasets
 from tests.support.world import lmr as command
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import lmr
 from lmr.errors import LmrError
-from lmr.evaluation.scorers import map_classic
+from lmr.evaluation.protocols.scorers import map_classic
 from lmr.steps.features.own_files import read_vectors
 from tests.support.descriptor_clusters import clusters
 from tests.support.shared import shared

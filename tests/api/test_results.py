@@ -12,7 +12,7 @@ import pytest
 
 import lmr
 from lmr.errors import LmrError, StorageError
-from lmr.steps.results.datasets import open_datasets
+from lmr.steps.results.folder.datasets import open_datasets
 from tests.support.world import submission
 
 ROOT = Path(__file__).parents[2]

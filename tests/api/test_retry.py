@@ -10,7 +10,7 @@ from lmr import storage
 from lmr.api.retry import prepare_again, retry_failed
 from lmr.cluster.client import Where
 from lmr.errors import LmrError, StorageError
-from lmr.steps.results.datasets import open_datasets
+from lmr.steps.results.folder.datasets import open_datasets
 from tests.features.test_decode import file, noise
 from tests.support.photo_host import PhotoHost
 from tests.support.world import lmr, submission

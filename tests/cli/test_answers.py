@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lmr.cli.workflow import show_results, show_results_in
+from lmr.cli.options.workflow import show_results, show_results_in
 from lmr.errors import LmrError, StorageError
-from lmr.steps.results.matches import store_matches
+from lmr.steps.results.matches.matches import store_matches
 from lmr.storage.datasets import Dataset
 from tests.support.small_run import small_run
 from tests.support.world import lmr

@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from lmr.evaluation.oxford import parse_truths
+from lmr.evaluation.protocols.oxford import parse_truths
 from lmr.testing import World, write_world
 from tests.support.published import hosted, tar_of
 from tests.support.world import lmr

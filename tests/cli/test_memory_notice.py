@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from lmr.cli.notices import memory_text
+from lmr.cli.output.notices import memory_text
 from lmr.cluster.capacity import memory_bytes
 from lmr.cluster.client import Where, open_client, workers_of
 from lmr.runtime.graph import Plan, StepPlan

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from lmr.cli.tables import plan_table
+from lmr.cli.output.tables import plan_table
 from lmr.runtime.graph import Plan, StepPlan
 from tests.support.costs import cost
 from tests.support.toys import workflow

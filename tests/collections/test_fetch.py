@@ -12,7 +12,7 @@ from PIL import Image
 from lmr.collections import fetch, find_collection, open_collection
 from lmr.collections.fetch import LEDGER
 from lmr.errors import LmrError, StorageError
-from lmr.evaluation.protocols import evaluate, find_protocol
+from lmr.evaluation.protocols.table import evaluate, find_protocol
 from lmr.steps.both import Both
 from lmr.steps.photos.listing import list_photos
 from lmr.steps.results.scores import read_solution, solution_for

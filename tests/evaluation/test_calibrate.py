@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 
 from lmr.errors import LmrError
 from lmr.evaluation.calibrate import fit_threshold, precision_curve
-from lmr.evaluation.curve_picture import curve_svg
+from lmr.evaluation.pages.curve import curve_svg
 
 PAIRS = st.lists(st.tuples(st.integers(0, 30), st.booleans()), min_size=1, max_size=60)
 

@@ -7,13 +7,13 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from lmr.cli.web import served
+from lmr.cli.output.web import served
 from lmr.errors import StorageError
 from lmr.runtime.course import course_of, course_text, read_course, store_course
 from lmr.runtime.estimate import StepWork
 from lmr.scheduler.courses import MOST_SPANS, CourseKeeper, Courses
 from lmr.scheduler.metrics import RunMetrics
-from lmr.steps.results.run_page import run_page, store_run_page
+from lmr.steps.results.report.run_page import run_page, store_run_page
 
 WORK = {"verify": StepWork(shards=3, work=3, kind="verify", peak_bytes=1000.0)}
 

@@ -14,12 +14,12 @@ import pytest
 
 from lmr import storage
 from lmr.errors import LmrError, StorageError
-from lmr.steps.results.contents import contents, delete_contents, foreign
-from lmr.steps.results.copies import RECORD, copy_matches
-from lmr.steps.results.datasets import STARTED, store_datasets
-from lmr.steps.results.lists import RunLists, ranks_in
-from lmr.steps.results.matches import answers, files_of, store_matches
-from lmr.steps.results.report import store_report
+from lmr.steps.results.folder.contents import contents, delete_contents, foreign
+from lmr.steps.results.folder.datasets import STARTED, store_datasets
+from lmr.steps.results.matches.copies import RECORD, copy_matches
+from lmr.steps.results.matches.lists import RunLists, ranks_in
+from lmr.steps.results.matches.matches import answers, files_of, store_matches
+from lmr.steps.results.report.report import store_report
 from lmr.steps.results.results import Results
 from lmr.storage.datasets import Dataset
 from lmr.storage.json_files import write_json

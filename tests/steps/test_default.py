@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from lmr import open_run, open_search
-from lmr.api.prepare import Choices, prepare
+from lmr.api.choices import Choices
+from lmr.api.prepare import prepare
 from lmr.errors import SettingsError
 from lmr.features.weights.packaged import LITE0, PackagedFile
 from tests.support.world import lmr, make, scores, submission

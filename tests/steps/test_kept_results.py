@@ -7,14 +7,14 @@ import pytest
 
 import lmr
 from lmr.errors import LmrError, StorageError
-from lmr.evaluation import compare_page
-from lmr.evaluation.compare_page import Changed, ComparisonPage, Difference, Side
-from lmr.evaluation.pictures import thumbnail
-from lmr.evaluation.recognition_page import Photo
+from lmr.evaluation.pages import compare as compare_page
+from lmr.evaluation.pages.compare import Changed, ComparisonPage, Difference, Side
+from lmr.evaluation.pages.pictures import thumbnail
+from lmr.evaluation.pages.recognition import Photo
 from lmr.evaluation.statistics import compare
 from lmr.steps.results.compare import compare_results, opened
-from lmr.steps.results.contents import contents
-from lmr.steps.results.kept import RESULTS, kept_digests, open_kept
+from lmr.steps.results.folder.contents import contents
+from lmr.steps.results.folder.kept import RESULTS, kept_digests, open_kept
 from tests.support.browser import browser, needs_browser
 from tests.support.descriptor_clusters import clusters
 from tests.support.small_run import jpeg

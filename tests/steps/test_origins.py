@@ -5,7 +5,7 @@ from dataclasses import replace
 from lmr.runtime.graph import make_plan
 from lmr.runtime.steps import closure
 from lmr.runtime.tasks import ShardTask, make_shard
-from lmr.steps.results.origins import RECORD, Origin, peculiar, read_origins, reasons, store_origins
+from lmr.steps.results.folder.origins import RECORD, Origin, peculiar, read_origins, reasons, store_origins
 from tests.support.toys import NumberSettings, ScaleSettings, workflow
 
 

@@ -8,12 +8,12 @@ import pytest
 
 import lmr
 from lmr.api.scoring import published_of
-from lmr.cli.protocol_tables import protocol_tables
+from lmr.cli.output.protocol_tables import protocol_tables
 from lmr.errors import LmrError, SettingsError
-from lmr.evaluation.revisited import map_revisited
+from lmr.evaluation.protocols.revisited import map_revisited
 from lmr.steps.results.columns import FURTHER, meaning
-from lmr.steps.results.files import read_notes
-from lmr.steps.results.protocol_files import read_protocols, read_published
+from lmr.steps.results.folder.files import read_notes
+from lmr.steps.results.folder.protocol_files import read_protocols, read_published
 from tests.support.descriptor_clusters import clusters
 from tests.support.world import lmr as command_line
 

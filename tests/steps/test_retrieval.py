@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lmr.errors import LmrError, SettingsError, StorageError
-from lmr.steps.results.datasets import open_datasets
+from lmr.steps.results.folder.datasets import open_datasets
 from tests.support.world import arguments, lmr, make, scores, submission
 
 STEPS = ["search", "verify", "rank", "expand", "diffuse"]

@@ -50,7 +50,8 @@ def test_a_gpu_is_asked_for_where_a_worker_declares_one(workers, expected):
 
 
 def test_no_other_device_searches():
-    from lmr.api.prepare import Choices, prepare
+    from lmr.api.choices import Choices
+    from lmr.api.prepare import prepare
 
     with pytest.raises(SettingsError, match="there is no such device"):
         prepare("retrieval", Choices(out="/nowhere", gallery="a", queries="b", search_device="cuda:1"))

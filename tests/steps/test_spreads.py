@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from lmr.steps.ranking import Ranking
-from lmr.steps.results.lists import QueryLists
-from lmr.steps.results.report import store_report
-from lmr.steps.results.spreads import RECALL_AT, Spreads
+from lmr.steps.results.matches.lists import QueryLists
+from lmr.steps.results.report.report import store_report
+from lmr.steps.results.report.spreads import RECALL_AT, Spreads
 from tests.support.small_run import small_run
 
 

@@ -22,8 +22,8 @@ from lmr.storage.arrow import Ragged, array_table, arrays_of, column, ragged, ta
 from lmr.storage.datasets import Dataset, JoinedDataset
 from lmr.steps.both import Both
 from lmr.steps.photos.listing import Layout
-from lmr.steps.results.datasets import RunDatasets, open_datasets, store_datasets
-from lmr.steps.results.how_made import machines_noted
+from lmr.steps.results.folder.datasets import RunDatasets, open_datasets, store_datasets
+from lmr.steps.results.report.how_made import machines_noted
 
 reader, folder, mutations = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 random.seed(7)

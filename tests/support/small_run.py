@@ -10,7 +10,7 @@ from lmr import storage
 from lmr.steps.both import Both
 from lmr.steps.photos.listing import Layout
 from lmr.steps.ranking import Ranking
-from lmr.steps.results.datasets import RunDatasets, store_datasets
+from lmr.steps.results.folder.datasets import RunDatasets, store_datasets
 from lmr.storage.arrow import Ragged, table
 from lmr.storage.datasets import Dataset
 

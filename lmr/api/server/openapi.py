@@ -4,7 +4,7 @@ from typing import Any
 
 from lmr import __version__
 from lmr.api.server.limits import Limits
-from lmr.evaluation.answer_page import page_environment
+from lmr.evaluation.pages.answers import page_environment
 
 __all__ = ["described", "describing_page"]
 

@@ -24,7 +24,7 @@ from lmr.cli.cluster.aws_session import (
     out,
     resize,
 )
-from lmr.cli.options import Scheduler, SchedulerArgument, Tls
+from lmr.cli.options.shared import Scheduler, SchedulerArgument, Tls
 from lmr.cloud.autoscale import Bounds, Target, Work, decide, fit_price
 from lmr.cloud.found import Cluster
 from lmr.cloud.prices import Prices, hours_ahead, month_start, price_fleet, read_prices, spent_usd

@@ -32,7 +32,7 @@ from lmr.cli.cluster.aws_session import (
     resize,
     write_rate,
 )
-from lmr.cli.options import Scheduler, Tls
+from lmr.cli.options.shared import Scheduler, Tls
 from lmr.cloud import bundle, fleet, stack
 from lmr.cloud.found import find, kept_bucket, names, set_limits
 from lmr.cloud.prices import (

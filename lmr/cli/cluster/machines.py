@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lmr.cli.options import Scheduler, SchedulerArgument, Tls
+from lmr.cli.options.shared import Scheduler, SchedulerArgument, Tls
 from lmr.cluster import commands, tunnel
 from lmr.cluster.address import Address, host_name
 from lmr.cluster.certificates import make_certificates

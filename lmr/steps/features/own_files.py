@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from lmr import storage
 from lmr.errors import LmrError
-from lmr.evaluation.kaggle import is_plain_id
+from lmr.evaluation.protocols.kaggle import is_plain_id
 from lmr.retrieval.descriptors import to_float
 from lmr.retrieval.global_search.exact import spans
 from lmr.runtime.settings import digest

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from lmr import storage
 from lmr.errors import LmrError, StorageError
-from lmr.evaluation.kaggle import is_plain_id
+from lmr.evaluation.protocols.kaggle import is_plain_id
 from lmr.evaluation.scores import first_five
 from lmr.steps.parquet_files import parquet_table
 from lmr.steps.photos.digests import DIGESTS, is_digest, with_digests

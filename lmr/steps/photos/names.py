@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from urllib.parse import unquote, unquote_to_bytes
 
-from lmr.evaluation.kaggle import is_plain_id
+from lmr.evaluation.protocols.kaggle import is_plain_id
 from lmr.evaluation.scores import first_five
 from lmr.storage import Piece
 from lmr.text import printable

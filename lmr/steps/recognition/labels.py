@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lmr import storage
 from lmr.errors import LmrError
-from lmr.evaluation.kaggle import NOTHING, is_plain_id, parse_recognition_solution
+from lmr.evaluation.protocols.kaggle import NOTHING, is_plain_id, parse_recognition_solution
 from lmr.evaluation.scores import first_five
 from lmr.evaluation.table_text import cells_of, text_of
 from lmr.runtime.settings import digest

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from lmr.evaluation.recognition import accuracy, gap
+from lmr.evaluation.protocols.recognition import accuracy, gap
 from lmr.retrieval.naming import INGREDIENTS, PROBABILITY
 from lmr.runtime.settings import Settings
 from lmr.runtime.steps import Cost, Given, Step, Whole

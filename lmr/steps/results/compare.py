@@ -1,4 +1,4 @@
-"""Compare results: of several runs, or of the settings of one run, as `lmr.steps.results.kept` has them."""
+"""Compare results: of several runs, or of the settings of one run (`lmr.steps.results.folder.kept`)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,15 +9,15 @@ import numpy as np
 
 from lmr import storage
 from lmr.errors import LmrError
-from lmr.evaluation.compare_page import Changed, ComparisonPage, Difference, Side, render_comparison
-from lmr.evaluation.kaggle import parse_recognition_submission, parse_submission
-from lmr.evaluation.recognition import gap_inputs, gap_of_draws
-from lmr.evaluation.recognition_page import Photo
+from lmr.evaluation.pages.compare import Changed, ComparisonPage, Difference, Side, render_comparison
+from lmr.evaluation.pages.recognition import Photo
+from lmr.evaluation.protocols.kaggle import parse_recognition_submission, parse_submission
+from lmr.evaluation.protocols.recognition import gap_inputs, gap_of_draws
 from lmr.evaluation.statistics import Comparison, compare
 from lmr.evaluation.table_text import cells_of, text_of
 from lmr.runtime.steps import Role
-from lmr.steps.results.datasets import RunDatasets
-from lmr.steps.results.kept import RESULTS, kept_digests, open_kept
+from lmr.steps.results.folder.datasets import RunDatasets
+from lmr.steps.results.folder.kept import RESULTS, kept_digests, open_kept
 from lmr.steps.results.recognition import small_pictures
 
 __all__ = ["Compared", "compare_results", "opened", "store_comparison"]

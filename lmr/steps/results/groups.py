@@ -13,10 +13,10 @@ from PIL import Image
 
 from lmr import storage
 from lmr.errors import PhotoError, ShardError
-from lmr.evaluation.groups_page import ShownGroup, render_groups
+from lmr.evaluation.pages.groups import ShownGroup, render_groups
 from lmr.features.decoding.decode import decode_photo
 from lmr.steps.photos.listing import Layout
-from lmr.steps.results.contents import keep_grouped
+from lmr.steps.results.folder.contents import keep_grouped
 from lmr.storage.arrow import column
 from lmr.storage.datasets import Dataset
 from lmr.text import csv_cell

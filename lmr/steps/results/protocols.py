@@ -9,8 +9,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lmr.errors import LmrError
-from lmr.evaluation.metrics import measured
-from lmr.evaluation.protocols import Protocol, find_protocol, sides
+from lmr.evaluation.protocols.metrics import measured
+from lmr.evaluation.protocols.table import Protocol, find_protocol, sides
 from lmr.evaluation.scores import first_five
 from lmr.runtime.settings import Settings, digest
 from lmr.runtime.steps import Cost, Given, Role, Step, Whole

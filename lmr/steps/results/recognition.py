@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from lmr import storage
 from lmr.errors import LmrError, PhotoError, ShardError
-from lmr.evaluation.kaggle import recognition_csv
-from lmr.evaluation.pictures import thumbnail
-from lmr.evaluation.recognition_page import (
+from lmr.evaluation.pages.pictures import thumbnail
+from lmr.evaluation.pages.recognition import (
     Attraction,
     NamedQuery,
     Photo,
@@ -19,12 +18,13 @@ from lmr.evaluation.recognition_page import (
     SuspectLabel,
     render_recognition,
 )
+from lmr.evaluation.protocols.kaggle import recognition_csv
 from lmr.retrieval.label_check import Suspects, suspect_labels
 from lmr.runtime.steps import Role
 from lmr.steps.recognition.labels import landmarks_of, names_of
 from lmr.steps.recognition.scores import Predictions, predictions_of
-from lmr.steps.results.datasets import RunDatasets
-from lmr.steps.results.files import read_accuracy, read_scores
+from lmr.steps.results.folder.datasets import RunDatasets
+from lmr.steps.results.folder.files import read_accuracy, read_scores
 from lmr.steps.results.submission import ids_of
 from lmr.storage.arrow import column
 from lmr.storage.datasets import Dataset

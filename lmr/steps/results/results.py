@@ -14,15 +14,15 @@ from lmr import storage
 from lmr.errors import LmrError, ShardError
 from lmr.runtime.steps import Role
 from lmr.steps.ranking import pair_keys, read_ranking
-from lmr.steps.results.costs import costs_of
-from lmr.steps.results.datasets import RunDatasets, open_datasets
 from lmr.steps.results.export.tables import confident_pairs
-from lmr.steps.results.files import read_scores, read_unusable
-from lmr.steps.results.kept import open_kept
-from lmr.steps.results.matches import match_tables
-from lmr.steps.results.probabilities import PairProbabilities
+from lmr.steps.results.folder.datasets import RunDatasets, open_datasets
+from lmr.steps.results.folder.files import read_scores, read_unusable
+from lmr.steps.results.folder.kept import open_kept
+from lmr.steps.results.matches.matches import match_tables
+from lmr.steps.results.matches.probabilities import PairProbabilities
 from lmr.steps.results.recognition import read_names
-from lmr.steps.results.report import store_report
+from lmr.steps.results.report.costs import costs_of
+from lmr.steps.results.report.report import store_report
 from lmr.storage.mapped import stack
 
 if TYPE_CHECKING:

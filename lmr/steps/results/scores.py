@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from lmr import storage
 from lmr.errors import LmrError
-from lmr.evaluation.kaggle import MAX_PREDICTIONS, parse_solution
-from lmr.evaluation.scorers import map_at_100
+from lmr.evaluation.protocols.kaggle import MAX_PREDICTIONS, parse_solution
+from lmr.evaluation.protocols.scorers import map_at_100
 from lmr.evaluation.scores import first_five
 from lmr.runtime.settings import Settings, digest
 from lmr.runtime.steps import Cost, Given, Role, Step, Whole

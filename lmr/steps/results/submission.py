@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from lmr.evaluation.kaggle import MAX_PREDICTIONS
+from lmr.evaluation.protocols.kaggle import MAX_PREDICTIONS
 from lmr.runtime.settings import Settings
 from lmr.runtime.steps import Cost, Each, Step
 from lmr.steps.both import Both

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lmr.evaluation.scorers import average_precision_at_100
+from lmr.evaluation.protocols.scorers import average_precision_at_100
 from lmr.retrieval.local_search.background import Background, gallery_background
 from lmr.retrieval.local_search.inverted_file import (
     build_sub_index,

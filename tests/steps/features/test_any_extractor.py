@@ -5,7 +5,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from lmr.api.prepare import Choices, prepare
+from lmr.api.choices import Choices
+from lmr.api.prepare import prepare
 from lmr.errors import LmrError, SettingsError
 from lmr.features.extractors import OnnxSettings
 from lmr.features.weights.packaged import LITE0, PackagedFile

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lmr.cli.main import app
-from lmr.cli.notices import estimate_text
+from lmr.cli.output.notices import estimate_text
 from lmr.errors import ClusterError
 from lmr.runtime.graph import make_plan
 from lmr.steps.both import Both

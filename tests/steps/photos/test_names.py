@@ -12,7 +12,7 @@ from PIL import Image
 
 from lmr import storage
 from lmr.errors import LmrError
-from lmr.evaluation.kaggle import is_plain_id, parse_submission, submission_csv
+from lmr.evaluation.protocols.kaggle import is_plain_id, parse_submission, submission_csv
 from lmr.steps.both import Both
 from lmr.steps.photos.ingest import IngestSettings, ingest_shard
 from lmr.steps.photos.listing import Photos, list_photos

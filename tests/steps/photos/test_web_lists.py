@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lmr.errors import LmrError
-from lmr.evaluation.kaggle import parse_submission, submission_csv
+from lmr.evaluation.protocols.kaggle import parse_submission, submission_csv
 from lmr.steps.photos.digests import check_digests
 from lmr.steps.photos.ingest import MAY_PASS, IngestSettings, ingest, ingest_shard
 from lmr.steps.photos.listing import list_photos

@@ -9,17 +9,18 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lmr.api.prepare import Choices, prepare
+from lmr.api.choices import Choices
+from lmr.api.prepare import prepare
 from lmr.errors import LmrError, SettingsError
-from lmr.evaluation.kaggle import parse_recognition_solution, parse_recognition_submission
-from lmr.evaluation.recognition import accuracy, gap
+from lmr.evaluation.protocols.kaggle import parse_recognition_solution, parse_recognition_submission
+from lmr.evaluation.protocols.recognition import accuracy, gap
 from lmr.retrieval.naming import INGREDIENTS
 from lmr.retrieval.probability import SIGNALS, PairModel
 from lmr.runtime.steps import SHARD_BYTES, closure
 from lmr.runtime.tasks import ShardTask
 from lmr.steps.calibration import Calibration
 from lmr.steps.results.columns import FURTHER
-from lmr.steps.results.datasets import open_datasets
+from lmr.steps.results.folder.datasets import open_datasets
 from lmr.steps.results.results import open_run
 from tests.support import world as worlds
 from tests.support.synthetic_inputs import MAKERS, inputs_of, write_inputs

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from lmr.errors import LmrError
-from lmr.steps.results.datasets import RunDatasets
 from lmr.steps.results.export.photos import ImageNames, PhotoFeatures, photo_features, verified_pairs
 from lmr.steps.results.export.tables import Kind
+from lmr.steps.results.folder.datasets import RunDatasets
 
 __all__ = ["COLMAP", "write_colmap"]
 

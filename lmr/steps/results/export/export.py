@@ -10,11 +10,11 @@ from pathlib import Path
 
 from lmr import storage
 from lmr.errors import LmrError
-from lmr.steps.results.datasets import RunDatasets
 from lmr.steps.results.export.colmap import COLMAP, write_colmap
 from lmr.steps.results.export.hloc import HLOC, write_hloc
 from lmr.steps.results.export.sinks import SINKS
 from lmr.steps.results.export.tables import KINDS, Kind, tables_of
+from lmr.steps.results.folder.datasets import RunDatasets
 from lmr.text import one_of
 
 __all__ = ["FORMATS", "Exported", "export_run"]

@@ -11,10 +11,10 @@ import numpy as np
 
 from lmr.retrieval.descriptors import to_float
 from lmr.steps.ranking import read_ranking
-from lmr.steps.results.datasets import RunDatasets
 from lmr.steps.results.export.photos import ImageNames, photo_features, verified_pairs
 from lmr.steps.results.export.sinks import h5py_module
 from lmr.steps.results.export.tables import Kind, described_of, read_kept
+from lmr.steps.results.folder.datasets import RunDatasets
 from lmr.storage.arrow import column
 from lmr.storage.datasets import Dataset
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from lmr.errors import LmrError
 from lmr.runtime.steps import Role
-from lmr.steps.results.datasets import RunDatasets
 from lmr.steps.results.export.tables import Names, read_kept
+from lmr.steps.results.folder.datasets import RunDatasets
 from lmr.storage.arrow import column, ragged
 
 __all__ = ["ImageNames", "PhotoFeatures", "VerifiedPair", "photo_features", "verified_pairs"]

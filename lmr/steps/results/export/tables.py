@@ -11,10 +11,10 @@ from lmr.errors import LmrError, ShardError
 from lmr.runtime.steps import Role
 from lmr.steps.both import Both
 from lmr.steps.ranking import pair_keys, read_ranking
-from lmr.steps.results.datasets import RunDatasets
-from lmr.steps.results.lists import RunLists
-from lmr.steps.results.matches import match_tables
-from lmr.steps.results.probabilities import PairProbabilities
+from lmr.steps.results.folder.datasets import RunDatasets
+from lmr.steps.results.matches.lists import RunLists
+from lmr.steps.results.matches.matches import match_tables
+from lmr.steps.results.matches.probabilities import PairProbabilities
 from lmr.storage.arrow import Ragged, column, table
 from lmr.storage.datasets import Dataset
 from lmr.storage.plain import plain

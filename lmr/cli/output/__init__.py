@@ -1,0 +1,1 @@
+"""What commands print and show: tables, notices, a page in the browser."""

@@ -1,0 +1,1 @@
+"""The protocols of the field: their measures and scorers, and the files that they read."""

@@ -1,0 +1,1 @@
+"""The matches of a run: lists of every stage, tables, and copies of the photos."""
