@@ -156,9 +156,7 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
         root=root,
         news=(*told, *of_photos),
         pruned=bool(choices.prune),
-        about=_about(
-            workflow, choices, next(n for n, one in module.PRESETS.items() if one is made.base), made.base
-        ),
+        about=_about(workflow, choices, module, made.base),
     )
 
 
