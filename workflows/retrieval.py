@@ -61,7 +61,7 @@ PRESETS = {
     # Calibrated on development photos (docs/results/quality.md); the option --global chooses between them.
     # The first is what everybody gets; where its weights are not installed it is "vlad".
     "lite0": RetrievalSettings(
-        describe=DescribeSettings(descriptor="lite0"),
+        describe=DescribeSettings(descriptor="lite0", power=0.1),
         expand=ExpandSettings(vote_weight=0.3),
         graph=GraphSettings(neighbours=20),
         diffuse=DiffuseSettings(start="regions", starts=20, weight=0.15),
