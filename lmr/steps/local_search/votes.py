@@ -125,8 +125,9 @@ def search_by_votes(
             rows=images.rows,
             bytes_per_row=ranking_bytes(settings.candidates) + 4.0,
             # The first task of a machine unpacks sub-indexes piece by piece, before it holds anything else.
-            # Then descriptors as fetched and as stored; of a block of queries as floats, the neighbours found so
-            # far, those of the next sub-indexes, their merge, and what voting sorts; the lists that are open.
+            # Then descriptors as fetched and as stored; of a block of queries as floats, the neighbours found
+            # so far, those of the next sub-indexes, their merge, and what voting sorts; the lists that are
+            # open.
             task_bytes=max(
                 in_pieces(index.parts.rows * index.parts.bytes_per_row / max(index.parts.shards, 1)),
                 features * (2.0 * local.dimension * local.itemsize + 16.0)
