@@ -208,7 +208,7 @@ def _group_rows(rows: pa.Table) -> int | None:
     """Return how many rows of a large table make a row group; None for a table that is one."""
     if rows.nbytes <= 2 * GROUP_BYTES:
         return None
-    return max(1, rows.num_rows * GROUP_BYTES // rows.nbytes)
+    return max(1, int(rows.num_rows * GROUP_BYTES // rows.nbytes))
 
 
 def _write_parquet(file: IO[bytes], rows: pa.Table, row_group_rows: int | None) -> None:

@@ -1,7 +1,6 @@
-import os
-
 """Thread pools are held to a process's share, and a process that starts workers can still compile."""
 
+import os
 import subprocess
 import sys
 
