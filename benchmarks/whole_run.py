@@ -5,8 +5,10 @@
 Some photos are rendered, and each file is linked under many names. Their features are extracted once; those
 of every shard are these with noise, and are written where the run looks for them, so that it takes them for
 what it has made itself. Then `lmr run retrieval` makes all the rest, with worker processes whose memory is
-limited. It prints, per step: shards, seconds of all tasks, and the peak memory of a task beside what the step
-states; then the seconds of the whole, and the peak of all processes together.
+limited. It prints, per step: shards, the processor's seconds and those of the clock of all tasks, the peak
+memory of a process during a task, what it held before, what the task added, and the peak that the step
+states; then the seconds of the whole, and the peak of all processes together. The processor's seconds are
+those of workers: photos are decoded in processes of their own.
 """
 
 import argparse
@@ -32,7 +34,7 @@ from lmr.api.prepare import prepare
 from lmr.cli.output.tables import bytes_text
 from lmr.runtime.steps import closure, grouped
 from lmr.runtime.tasks import ShardTask, make_shard
-from lmr.steps.results.report.costs import costs_of
+from lmr.steps.results.report.costs import read_facts
 from lmr.storage.datasets import Dataset
 
 
@@ -51,7 +53,7 @@ def link_photos(world: Path, folder: Path, role: str, count: int) -> Path:
 def features_of(world: Path, root: Path, changes: tuple[str, ...]) -> Dataset:
     """Extract the features of a rendered world's gallery."""
     sides = {role: str(world / role) for role in ("gallery", "queries")}
-    prepared = prepare("retrieval", Choices(out=str(root), **sides, descriptor="vlad", overrides=changes))
+    prepared = prepare("retrieval", Choices(out=str(root), **sides, overrides=changes))
     prepared.flow.inputs.photos.gallery.given().store(prepared.root)
     steps = {step.name: step for step in closure(prepared.flow.targets)}
     for name in ("ingest", "extract_local"):
@@ -92,7 +94,7 @@ def main() -> None:
     parser.add_argument("--features", type=int, default=1000, help="of a photo")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--memory-limit", type=float, default=4e9, help="of each process, bytes; in force")
-    parser.add_argument("--global", dest="descriptor", default="vlad", help="global descriptor")
+    parser.add_argument("--global", dest="descriptor", help="global descriptor (default: the default's)")
     parser.add_argument("--world", type=Path, help="folder of photos in place of rendered ones")
     parser.add_argument("--out", help="keep everything here (default: a temporary folder, deleted)")
     options = parser.parse_args()
@@ -122,7 +124,8 @@ def main() -> None:
             write_features(step, prepared.root, extracted, step.shards, each, count)
         command = [sys.executable, "-m", "lmr", "run", "retrieval", "--out", str(folder / "run")]
         command += ["--gallery", str(linked["gallery"]), "--queries", str(linked["queries"])]
-        command += ["--global", options.descriptor, "--workers", str(options.workers)]
+        command += ["--workers", str(options.workers)]
+        command += ["--global", options.descriptor] if options.descriptor else []
         for change in changes:
             command += ["--set", change]
         limit = int(options.memory_limit)
@@ -135,20 +138,24 @@ def main() -> None:
         seconds = time.perf_counter() - began
         watched.done.set()
         shown = Table(title=f"{options.gallery:,} photos, {options.queries:,} queries")
-        for title in ("step", "shards", "seconds of all tasks", "peak of a task", "stated"):
+        for title in ("step", "shards", "CPU s", "clock s", "peak", "held before", "of its own", "stated"):
             shown.add_column(title, justify="left" if title == "step" else "right")
         rows = {}
         for source in grouped(closure(prepared.flow.targets)):
             stated = max(step.cost.peak_bytes for step in source.parts)
-            cost = costs_of([source.dataset(prepared.root)])[0]
-            rows[cost.step] = {
-                "shards": cost.shards_made,
-                "seconds": round(cost.seconds, 2),
-                "peak_bytes": cost.peak_memory_bytes,
+            [(dataset, facts)] = read_facts([source.dataset(prepared.root)])
+            row = rows[dataset.step] = {
+                "shards": len(facts),
+                "cpu_seconds": round(sum(f["cpu_seconds"] for f in facts), 2),
+                "seconds": round(sum(f["seconds"] for f in facts), 2),
+                "peak_bytes": max((f["peak_bytes"] for f in facts), default=0),
+                "start_bytes": max((f["start_bytes"] for f in facts), default=0),
+                "own_bytes": max((f["peak_bytes"] - f["start_bytes"] for f in facts), default=0),
                 "stated_bytes": stated,
             }
-            sizes = (bytes_text(n) for n in (cost.peak_memory_bytes, stated))
-            shown.add_row(cost.step, f"{cost.shards_made:,}", f"{cost.seconds:.1f}", *sizes)
+            sizes = (bytes_text(n) for name, n in row.items() if name.endswith("_bytes"))
+            counts = f"{len(facts):,}", f"{row['cpu_seconds']:.1f}", f"{row['seconds']:.1f}"
+            shown.add_row(dataset.step, *counts, *sizes)
         out.print(shown)
         out.print(f"all: {seconds:.1f} s, all processes at most {bytes_text(watched.peak)}, exit code {code}")
     line = {

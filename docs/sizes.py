@@ -1,9 +1,9 @@
 """Memory, disk and time for three galleries: `python docs/sizes.py` writes them into guides/sizes.md.
 
 Memory and disk come from the cost that every step states before it runs (`lmr.runtime.steps.Cost`), of the
-default settings. Time is the work that a step states, times the seconds that its tasks took for such work in
-the run of docs/results/quality.md, "Time and memory". Only steps are listed whose time grows with their work;
-searches grow with the gallery besides, and are measured in docs/results/performance.md.
+default settings. Time is the work that a step states, times the seconds that a unit of such work took where
+docs/results say that it was measured. Only steps are listed whose time grows with their work; searches grow
+with the gallery besides, and are measured in docs/results/performance.md.
 """
 
 from collections import defaultdict
@@ -22,13 +22,14 @@ BEGIN, END = "<!-- made by docs/sizes.py -->\n", "<!-- end -->\n"
 GALLERIES = (1_000, 100_000, 1_000_000)
 PHOTOS_PER_QUERY = 10
 
-MEASURED_PHOTOS = 1_473, 118
-MEASURED_SECONDS = {  # what grows, and the seconds of tasks of two workers (results/quality.md)
-    "ingest": (("ingest", "ingest_queries"), 2.3),
-    "local features": (("extract_local", "extract_local_queries"), 186.4),
-    "index": (("index",), 28.0),  # its quantiser too
-    "verification": (("verify",), 83.0),
-    "descriptors": (("extract_global", "extract_global_queries"), 11.8),  # their words too
+SECONDS_PER_UNIT = {  # what grows, and a core's seconds for a unit of its work
+    # results/rehearsal.md, tasks of the contest's size; ingest by the clock, since other processes decode.
+    "ingest": {"ingest": 1.3e-3, "ingest_queries": 1.3e-3},
+    "local features": {"extract_local": 0.154, "extract_local_queries": 0.154},
+    "index": {"train_quantiser": 45e-6, "index": 92.8e-6},
+    "verification": {"verify": 5.49e-3},
+    # results/features.md, "EfficientNet-Lite0 without torch", at the default's two sizes.
+    "descriptors": {"network": 0.064, "network_queries": 0.064},
 }
 
 
@@ -56,7 +57,6 @@ def work_of(steps: list[Step]) -> dict[str, float]:
 
 def table() -> str:
     """Return the table as markdown."""
-    at_measurement = work_of(steps_of(*MEASURED_PHOTOS))
     rows: dict[str, list[str]] = defaultdict(list)
     for gallery in GALLERIES:
         steps = steps_of(gallery, gallery // PHOTOS_PER_QUERY)
@@ -67,9 +67,9 @@ def table() -> str:
             bytes_text(sum(step.cost.mapped_bytes for step in steps))
         )
         rows["memory of a process, at most"].append(f"{bytes_text(largest.cost.peak_bytes)} ({largest.name})")
-        for label, (names, seconds) in MEASURED_SECONDS.items():
-            growth = sum(work[name] for name in names) / sum(at_measurement[name] for name in names)
-            rows[f"core-hours of {label}"].append(_hours(seconds * growth))
+        for label, rates in SECONDS_PER_UNIT.items():
+            seconds = sum(work[name] * rate for name, rate in rates.items())
+            rows[f"core-hours of {label}"].append(_hours(seconds))
     head = " | ".join(f"{gallery:,} photos" for gallery in GALLERIES)
     lines = [f"| | {head} |", "|---|" + "---:|" * len(GALLERIES)]
     return "\n".join([*lines, *(f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items())]) + "\n"

@@ -28,7 +28,7 @@ from lmr.cluster.capacity import memory_bytes
 from lmr.cluster.tls import security, why_unreachable
 from lmr.cluster.watching import watching
 from lmr.errors import ClusterError, one_line
-from lmr.runtime.threads import thread_environment
+from lmr.runtime.threads import malloc_environment, thread_environment
 from lmr.storage.folders import private_folder
 
 _START_SECONDS = 60
@@ -137,7 +137,7 @@ def _local_cluster(where: Where) -> Iterator[distributed.LocalCluster]:
     config = {
         **watching(),
         "distributed.worker.preload": [guard],
-        "distributed.nanny.pre-spawn-environ": thread_environment(),
+        "distributed.nanny.pre-spawn-environ": {**thread_environment(), **malloc_environment()},
         # Memory is bounded by the steps; a worker that spills would spill tens of bytes.
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,

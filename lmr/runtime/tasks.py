@@ -40,6 +40,10 @@ __all__ = [
 ]
 
 
+WORTH_RELEASING_BYTES = 64 << 20
+"""What a task must have left in its process for it to be worth giving back: that takes milliseconds."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ShardTask:
     """What a task must know to make a shard: small, and the same object for all shards of a step."""
@@ -169,8 +173,19 @@ def make_shard(task: ShardTask, shard: int, *upstream: Receipt | Summary) -> Rec
     """Make one shard, unless storage has it; never raises for what concerns this shard alone.
 
     A failure becomes a receipt with the reason, and what depends on it is skipped, so that all other shards
-    of the run are still finished and one account of everything reaches the user.
+    of the run are still finished and one account of everything reaches the user. What the task held is given
+    back to the system, so that the next one of this process begins as low as the first.
     """
+    before = _own_bytes()
+    try:
+        return _make_shard(task, shard, *upstream)
+    finally:
+        if _own_bytes() > before + WORTH_RELEASING_BYTES:
+            for pool in (pa.default_memory_pool(), pa.system_memory_pool()):
+                pool.release_unused()  # the system's pool trims the heap, that of NumPy's arrays as well
+
+
+def _make_shard(task: ShardTask, shard: int, *upstream: Receipt | Summary) -> Receipt:
     output = task.output
     worker = f"{socket.gethostname()}:{os.getpid()}"
     receipt = partial(Receipt, step=output.step, shard=shard, worker=worker)
@@ -182,23 +197,25 @@ def make_shard(task: ShardTask, shard: int, *upstream: Receipt | Summary) -> Rec
         # Looking first makes resuming and re-running after a lost worker the same thing.
         if output.has(shard):
             facts = output.facts(shard)
-            known = {
-                name: facts[name] for name in ("seconds", "peak_bytes", "note", "source") if name in facts
-            }
-            return receipt(state="found", rows=int(facts["rows"]), **known)
+            return receipt(state="found", rows=int(facts["rows"]), **_told(facts))
         with attempts.attempt(f"shard {output.step}/{shard:05d}") as told, _measured() as measure:
             rows = task.make(shard, task.settings, **task.inputs, **task.arguments)
             facts = measure() | ({"note": note} if (note := note_of(rows)) else {})
             facts["source"] = source_digest()
             size = output.write(shard, rows, **facts, **facts_with(rows))
             told.update(rows=rows.num_rows, bytes=size, peak_bytes=facts["peak_bytes"])
-        return receipt(state="made", rows=rows.num_rows, bytes=size, **facts)
+        return receipt(state="made", rows=rows.num_rows, bytes=size, **_told(facts))
     except LmrError as error:
         return receipt(state="failed", error=str(error))
     except Exception as error:
         if _is_interrupt(error):
             raise KeyboardInterrupt from error
         return receipt(state="failed", error=_unforeseen(task, shard, error))
+
+
+def _told(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a receipt tells of a shard's facts."""
+    return {name: facts[name] for name in ("seconds", "peak_bytes", "note", "source") if name in facts}
 
 
 def _is_interrupt(error: BaseException | None) -> bool:
@@ -241,23 +258,33 @@ def _unforeseen(task: ShardTask, shard: int, error: Exception) -> str:
 def _measured() -> Iterator[Callable[[], dict[str, Any]]]:
     """Measure seconds and the peak of the process's own memory (without mapped files) inside the block."""
     limit_threads()
-    process, done, start = psutil.Process(), threading.Event(), time.perf_counter()
+    done, start, start_cpu = threading.Event(), time.perf_counter(), time.process_time()
+    held = peak = _own_bytes()  # a short shard may end before the sampler begins
 
-    def own_bytes() -> int:
-        info = process.memory_info()
-        return int(info.rss - getattr(info, "shared", 0))
-
-    peak = own_bytes()  # a short shard may end before the sampler begins
+    def measured() -> dict[str, Any]:
+        return {
+            "seconds": round(time.perf_counter() - start, 3),
+            # Of this process: a step that starts others, to decode photos, takes more.
+            "cpu_seconds": round(time.process_time() - start_cpu, 3),
+            "peak_bytes": peak,
+            "start_bytes": held,
+        }
 
     def sample() -> None:
         nonlocal peak
         while not done.wait(0.02):
-            peak = max(peak, own_bytes())
+            peak = max(peak, _own_bytes())
 
     sampler = threading.Thread(target=sample, daemon=True)
     sampler.start()
     try:
-        yield lambda: {"seconds": round(time.perf_counter() - start, 3), "peak_bytes": peak}
+        yield measured
     finally:
         done.set()
         sampler.join()
+
+
+def _own_bytes() -> int:
+    """Return the memory of this process, without mapped files."""
+    info = psutil.Process().memory_info()
+    return int(info.rss - getattr(info, "shared", 0))

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from lmr.runtime.steps import Source
+from lmr.storage.datasets import GROUP_BYTES
 
-__all__ = ["FEATURES_AT_ONCE", "blocks", "rows_per_shard"]
+__all__ = ["FEATURES_AT_ONCE", "blocks", "in_pieces", "rows_per_shard"]
 
 FEATURES_AT_ONCE = 1 << 17
 """Local features that a task holds as floats at a time; a shard of the default size has no more."""
@@ -13,6 +14,14 @@ FEATURES_AT_ONCE = 1 << 17
 def rows_per_shard(source: Source) -> int:
     """Return how many rows a shard of a source has, as the mean of its shards rounded up."""
     return -(-source.rows // max(source.shards, 1))
+
+
+def in_pieces(shard_bytes: float) -> float:
+    """Return the memory that writing or unpacking a shard in row groups takes: one as stored, and twice more.
+
+    The rows themselves lie in a mapped file.
+    """
+    return 3.0 * min(shard_bytes, 2.0 * GROUP_BYTES)
 
 
 def blocks(counts: Sequence[int], at_once: int) -> list[tuple[int, int]]:

@@ -6,7 +6,7 @@ seconds per shard of local features.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -126,11 +126,15 @@ def array_table(arrays: Mapping[str, NDArray[Any] | bytes]) -> pa.Table:
     return pa.table([*columns, pa.chunked_array(data, pa.large_binary())], names=[*rows, "data"])
 
 
-def bytes_of(source: pa.Table, name: str) -> Iterator[memoryview]:
-    """Yield the bytes of one named array that `array_table` stored, part by part and without a copy."""
-    for here, data in zip(source.column("name"), source.column("data"), strict=True):
-        if here.as_py() == name:
-            yield memoryview(data.as_buffer())
+def bytes_of(sources: Iterable[pa.Table], name: str) -> Iterator[memoryview]:
+    """Yield the bytes of one named array that `array_table` stored, part by part and without a copy.
+
+    The table may come in several, one after another: the row groups of its shard.
+    """
+    for source in sources:
+        for here, data in zip(source.column("name"), source.column("data"), strict=True):
+            if here.as_py() == name:
+                yield memoryview(data.as_buffer())
 
 
 def arrays_of(source: pa.Table) -> dict[str, NDArray[Any]]:

@@ -15,11 +15,12 @@ import bisect
 import hashlib
 import itertools
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,10 +30,13 @@ from lmr.errors import ShardError, StorageError
 from lmr.storage import objects
 from lmr.storage.parquet import open_parquet, read_parquet
 
-__all__ = ["SCHEMA_VERSION", "Dataset", "JoinedDataset", "facts_of", "locate"]
+__all__ = ["GROUP_BYTES", "SCHEMA_VERSION", "Dataset", "JoinedDataset", "facts_of", "locate"]
 
 SCHEMA_VERSION = 1
 """Version of the layout of shards; a reader refuses any other."""
+
+GROUP_BYTES = 64 << 20
+"""Size of a row group of a shard that is more than twice as large."""
 
 _KEY = b"lmr"
 _PART = re.compile(r"part-(\d{5,})\.parquet")
@@ -92,7 +96,8 @@ class Dataset:
         rows
             Its rows.
         row_group_rows
-            Cut the shard into row groups of this many rows, for readers that want one of them.
+            Cut the shard into row groups of this many rows, for readers that want one of them. Without it a
+            large shard is cut into groups of about 64 MiB, so that it is written and read in pieces.
         **facts
             Further facts for the shard's metadata, as JSON (seconds taken, peak memory).
         """
@@ -105,9 +110,10 @@ class Dataset:
             "rows": rows.num_rows,
         }
         metadata = {_KEY: json.dumps({**identity, **facts, "footer": "digested"}).encode()}
-        data = _to_parquet(rows.replace_schema_metadata(metadata), row_group_rows)
-        objects.put(self.shard_url(shard), memoryview(data))
-        return int(data.size)
+        told, group = rows.replace_schema_metadata(metadata), row_group_rows or _group_rows(rows)
+        return objects.put_written(
+            self.shard_url(shard), lambda file: _write_parquet(file, told, group), rows.nbytes
+        )
 
     def locate(self, shard: int) -> tuple["Dataset", int]:
         """Return the dataset that stores a shard, and the shard's number there."""
@@ -126,6 +132,12 @@ class Dataset:
         with self._opened(shard) as (parquet, _):
             names = None if columns is None else list(columns)
             return _read_rows(parquet, names, rows)
+
+    def read_groups(self, shard: int, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Read a shard row group by row group, holding one of them at a time; see `read`."""
+        with self._opened(shard) as (parquet, _):
+            for group in range(parquet.num_row_groups):
+                yield _read_groups(parquet, None if columns is None else list(columns), [group])
 
     def facts(self, shard: int) -> dict[str, Any]:
         """Return what a shard's metadata says of it (rows, seconds, peak memory), reading its footer only."""
@@ -192,9 +204,16 @@ def facts_of(url: str) -> dict[str, Any]:
         raise StorageError("a shard is damaged", got=f"{url}: {got}", fix=f"delete {url}") from error
 
 
-def _to_parquet(rows: pa.Table, row_group_rows: int | None) -> pa.Buffer:
+def _group_rows(rows: pa.Table) -> int | None:
+    """Return how many rows of a large table make a row group; None for a table that is one."""
+    if rows.nbytes <= 2 * GROUP_BYTES:
+        return None
+    return max(1, int(rows.num_rows * GROUP_BYTES // rows.nbytes))
+
+
+def _write_parquet(file: IO[bytes], rows: pa.Table, row_group_rows: int | None) -> None:
     """Write rows as a Parquet file, with checksums of its pages and a digest of its footer before that."""
-    sink = pa.BufferOutputStream()
+    sink = pa.PythonFile(file, mode="w")
     # Descriptors and JPEGs do not compress and have no useful statistics.
     writer = pq.ParquetWriter(
         sink,
@@ -207,11 +226,12 @@ def _to_parquet(rows: pa.Table, row_group_rows: int | None) -> pa.Buffer:
     writer.write_table(rows, row_group_size=row_group_rows)
     sink.write(bytes(_DIGEST_BYTES))
     writer.close()
-    data = sink.getvalue()
-    view = memoryview(data).cast("B")  # the buffer is ours until it is returned
-    start = len(view) - 8 - int.from_bytes(view[-8:-4], "little")
-    view[start - _DIGEST_BYTES : start] = _DIGEST_MARK + _digest(view[start:])
-    return data
+    end = file.seek(-8, os.SEEK_END)
+    start = end - int.from_bytes(file.read(4), "little")
+    file.seek(start)
+    digest = _DIGEST_MARK + _digest(file.read())
+    file.seek(start - _DIGEST_BYTES)
+    file.write(digest)
 
 
 def _read_footer(file: Any) -> tuple[pq.FileMetaData, bool]:
@@ -255,12 +275,16 @@ def _read_rows(parquet: pq.ParquetFile, columns: list[str] | None, rows: range |
     first = max(bisect.bisect_right(starts, rows.start) - 1, 0)
     last = bisect.bisect_left(starts, rows.stop)
     groups = range(first, min(last, len(sizes)))
+    return _read_groups(parquet, columns, groups).slice(rows.start - starts[first], len(rows))
+
+
+def _read_groups(parquet: pq.ParquetFile, columns: list[str] | None, groups: Sequence[int]) -> pa.Table:
     found = read_parquet(parquet, columns, row_groups=groups)
     _check_counts(parquet.metadata, groups, found)
-    return found.slice(rows.start - starts[first], len(rows))
+    return found
 
 
-def _check_counts(about: pq.FileMetaData, groups: range, found: pa.Table) -> None:
+def _check_counts(about: pq.FileMetaData, groups: Sequence[int], found: pa.Table) -> None:
     """Refuse fewer values than the footer tells of.
 
     A page's checksum does not cover its header. Of a damaged header the Parquet library tells nothing when
@@ -338,6 +362,11 @@ class JoinedDataset(Dataset):
         """Read a shard, or some of its columns, or a range of its rows."""
         part, inside = self.locate(shard)
         return part.read(inside, columns, rows=rows)
+
+    def read_groups(self, shard: int, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Read a shard row group by row group."""
+        part, inside = self.locate(shard)
+        return part.read_groups(inside, columns)
 
     def facts(self, shard: int) -> dict[str, Any]:
         """Return what a shard's metadata says of it."""

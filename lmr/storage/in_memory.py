@@ -1,6 +1,6 @@
 """Datasets that lie in memory: what is made of one photo that is asked for, and kept nowhere."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,10 @@ class MemoryDataset(Dataset):
         """Return a shard, or some of its columns, or a range of its rows."""
         found = self.tables[shard] if columns is None else self.tables[shard].select(list(columns))
         return found if rows is None else found.slice(rows.start, len(rows))
+
+    def read_groups(self, shard: int, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Return a shard as one group."""
+        yield self.read(shard, columns)
 
     def facts(self, shard: int) -> dict[str, Any]:
         """Return what a stored shard's metadata would say: how many rows it has."""

@@ -17,7 +17,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -47,6 +47,7 @@ __all__ = [
     "stack",
     "stack_ragged",
     "unpack",
+    "write_arrays",
     "write_rows",
 ]
 
@@ -232,6 +233,30 @@ def _write_ragged(dataset: Dataset, name: str, folder: Path) -> None:
 
 def _map_ragged(folder: Path) -> Ragged:
     return Ragged(map_rows(folder / "values"), map_rows(folder / "offsets"))
+
+
+def write_arrays(groups: Iterable[pa.Table], folder: Path, *, bare: Container[str] = ()) -> None:
+    """Write each array that `array_table` stored to a file NAME.npy, as the parts of the arrays come.
+
+    Parameters
+    ----------
+    groups
+        The rows of the shard, one row group after another.
+    folder
+        Where the files lie.
+    bare
+        Arrays whose bytes alone are written, to a file NAME.
+    """
+    for group in groups:
+        about = group.drop_columns("data").to_pylist()
+        for row, data in zip(about, group.column("data"), strict=True):
+            name = row["name"]
+            with open(folder / (name if name in bare else f"{name}.npy"), "ab") as file:
+                if not row["part"] and name not in bare:
+                    shape = tuple(row["shape"])
+                    header = {"descr": row["dtype"], "fortran_order": False, "shape": shape}
+                    np.lib.format.write_array_header_1_0(file, header)
+                file.write(memoryview(data.as_buffer()))
 
 
 def write_rows(path: Path, arrays: Iterable[NDArray[Any]]) -> None:

@@ -8,17 +8,20 @@ S3 allows is itself.
 
 import errno
 import getpass
+import io
 import os
 import re
 import shutil
 import socket
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from lmr.errors import StorageError, one_line
+from lmr.storage.folders import private_folder
 from lmr.storage.retries import has_stale_credentials, retry, s3_answer, s3_operation
 from lmr.storage.urls import (
     absolute,
@@ -43,6 +46,7 @@ __all__ = [
     "local_path",
     "open_read",
     "put",
+    "put_written",
     "read",
     "remedy",
     "retried",
@@ -53,6 +57,9 @@ __all__ = [
 Result = TypeVar("Result")
 
 _THREADS = 16
+
+IN_MEMORY_BYTES = 128 << 20
+"""Objects up to this size are held in memory while they are sent."""
 
 
 def put(url: str, data: bytes | memoryview) -> None:
@@ -76,20 +83,73 @@ def _pipe(url: str, data: bytes) -> None:
     fs.pipe_file(path, data)
 
 
+def put_written(url: str, write: Callable[[IO[bytes]], None], expected_bytes: int) -> int:
+    """Write an object whole or not at all, by a function that fills an open file; return its size.
+
+    An object in a folder of this machine is written where it will lie. A larger one for other storage goes
+    there by way of a temporary file, piece by piece, so that it is never held in memory.
+
+    Parameters
+    ----------
+    url
+        The object.
+    write
+        Fills the file, which can be sought and read as well; called again after a passing error.
+    expected_bytes
+        About how large the object becomes.
+
+    Raises
+    ------
+    StorageError
+        If storage is full, not writable or not reachable; nothing is left under the object's name.
+    """
+    with _explained("write", url):
+        if is_local(url):
+            return retry(lambda: _new_file(local_path(url), write), "file")
+        if expected_bytes <= IN_MEMORY_BYTES:
+            held = io.BytesIO()
+            write(held)
+            retried(lambda: _pipe(url, held.getvalue()), url)
+            return held.tell()
+    folder = private_folder("unpacked")
+    with (
+        _explained("write a temporary file to", str(folder)),
+        tempfile.NamedTemporaryFile(dir=folder) as file,
+    ):
+        write(file)
+        file.flush()
+        with _explained("write", url):
+            retried(lambda: _send(file.name, url), url)
+        return file.seek(0, os.SEEK_END)
+
+
+def _send(source: str, url: str) -> None:
+    fs, path = file_system(url)
+    # S3's parts of 50 MB are held in memory while they are sent, ten at a time if it is not told otherwise.
+    parts = {"max_concurrency": 2} if url.startswith(("s3:", "s3a:")) else {}
+    fs.put_file(source, path, **parts)
+
+
 def _put_file(path: str, data: bytes | memoryview) -> None:
+    _new_file(path, lambda file: file.write(data))
+
+
+def _new_file(path: str, write: Callable[[IO[bytes]], Any]) -> int:
     folder, name = os.path.split(path)
     os.makedirs(folder, exist_ok=True)
     temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
+        with open(temporary, "w+b") as file:
+            write(file)
             file.flush()
             os.fsync(file.fileno())
+            size = file.seek(0, os.SEEK_END)
         os.replace(temporary, path)
     except BaseException:
         if os.path.exists(temporary):
             os.remove(temporary)
         raise
+    return size
 
 
 def read(url: str) -> bytes:

@@ -1,9 +1,10 @@
 """Thread pools are held to a process's share, and a process that starts workers can still compile."""
 
+import os
 import subprocess
 import sys
 
-from lmr.runtime.threads import thread_environment, threads
+from lmr.runtime.threads import malloc_environment, thread_environment, threads
 
 COMPILES = """
 import os
@@ -32,3 +33,10 @@ def test_pools_are_held_to_the_share_of_a_task(monkeypatch):
 def test_a_process_whose_environment_changes_still_compiles():
     done = subprocess.run([sys.executable, "-c", COMPILES], capture_output=True, text=True)
     assert done.stdout == "3\n", done.stderr
+
+
+def test_arrow_takes_its_memory_of_glibc_in_a_worker():
+    asked = "import pyarrow; print(pyarrow.default_memory_pool().backend_name)"
+    environment = os.environ | malloc_environment()
+    done = subprocess.run([sys.executable, "-c", asked], env=environment, capture_output=True, text=True)
+    assert done.stdout == "system\n", done.stderr

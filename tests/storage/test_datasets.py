@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lmr.errors import ShardError
+from lmr.storage import datasets
 from lmr.storage.arrow import column, table
 from lmr.storage.datasets import Dataset
 
@@ -34,6 +35,28 @@ def test_a_range_of_rows_can_be_read_alone(dataset, group, start, stop):
     dataset.write(0, rows(10), row_group_rows=group)
     found = column(dataset.read(0, ["n"], rows=range(start, stop)), "n")
     assert found.tolist() == list(range(start, min(stop, 10)))
+
+
+def test_a_large_shard_is_cut_into_groups_that_are_read_one_by_one(dataset, monkeypatch):
+    dataset.write(0, rows(100))
+    monkeypatch.setattr(datasets, "GROUP_BYTES", rows(100).nbytes // 10)
+    dataset.write(1, rows(100))
+    one, many = (list(dataset.read_groups(shard, ["n"])) for shard in (0, 1))  # as it was before, and now
+    assert [group.num_rows for group in one] == [100]
+    assert [group.num_rows for group in many] == [10] * 10
+    assert pa.concat_tables(many).equals(pa.concat_tables(one))
+    assert dataset.read(0).equals(dataset.read(1))
+
+
+def test_a_damaged_group_is_told_as_its_shards(dataset, monkeypatch):
+    monkeypatch.setattr(datasets, "GROUP_BYTES", 100)
+    dataset.write(0, rows(1000))
+    path = Path(dataset.shard_url(0))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ShardError, match="shard toy/00000 is damaged"):
+        list(dataset.read_groups(0))
 
 
 def test_an_empty_shard_keeps_its_columns(dataset):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lmr.errors import StorageError
-from lmr.storage import mapped
+from lmr.storage import arrow, mapped
 from lmr.storage.arrow import Ragged, table
 from lmr.storage.datasets import Dataset
 
@@ -67,6 +67,24 @@ def test_a_folder_that_cannot_be_made_is_named(dataset, tmp_path, monkeypatch):
     monkeypatch.setenv("LMR_CACHE", str(tmp_path / "file"))
     with pytest.raises(StorageError, match="set LMR_CACHE"):
         mapped.stack(dataset, "x")
+
+
+def test_named_arrays_are_written_part_by_part(tmp_path, monkeypatch):
+    monkeypatch.setattr(arrow, "_PART_BYTES", 100)
+    arrays = {
+        "long": np.arange(1000, dtype=np.float32).reshape(250, 4),
+        "one": np.array([3]),
+        "none": np.empty((0, 5), np.int16),
+        "bytes": np.frombuffer(bytes(range(250)), np.uint8),
+    }
+    rows = arrow.array_table(arrays)
+    groups = [rows.slice(i, 1) for i in range(rows.num_rows)]
+    mapped.write_arrays(groups, tmp_path, bare=("bytes",))
+    for name in ("long", "one", "none"):
+        found = np.load(tmp_path / f"{name}.npy", mmap_mode="r" if len(arrays[name]) else None)
+        np.testing.assert_array_equal(found, arrays[name])
+        assert found.dtype == arrays[name].dtype
+    assert (tmp_path / "bytes").read_bytes() == bytes(range(250))
 
 
 def damaged(data, how):

@@ -8,12 +8,22 @@ from lmr.errors import StorageError
 from lmr.storage import objects
 
 
+def fails_halfway(file):
+    file.write(b"123")
+    raise RuntimeError
+
+
 def check_objects(root):
     url = objects.join(root, "a", "b.bin")
     assert not objects.exists(url)
     objects.put(url, b"12345")
     assert objects.exists(url)
     assert objects.read(url) == b"12345"
+    for expected in (5, objects.IN_MEMORY_BYTES + 1):  # in memory, and by way of a file
+        assert objects.put_written(url, lambda file: file.write(b"54321"), expected) == 5
+        assert objects.read(url) == b"54321"
+        with pytest.raises(RuntimeError):
+            objects.put_written(objects.join(root, "a", "half"), fails_halfway, expected)
     objects.put(url, b"1")
     assert objects.folder_sizes(objects.join(root, "a")) == {"b.bin": 1}
     assert objects.folder_sizes(objects.join(root, "none")) == {}

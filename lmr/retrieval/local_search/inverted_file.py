@@ -26,10 +26,10 @@ from lmr.retrieval.local_search.codebook import (
     Sample,
     coarse_quantiser,
     faiss_threads,
-    probe_cells,
     sample_rows_held,
     train_centroids,
 )
+from lmr.retrieval.local_search.filling import encoded_runs, merged
 
 __all__ = [
     "LISTS_AT_ONCE",
@@ -38,7 +38,6 @@ __all__ = [
     "train_quantiser",
     "build_sub_index",
     "build_index_of",
-    "fill_index",
     "open_index",
     "search_sub_index",
     "nearest_lists",
@@ -52,8 +51,6 @@ Ints = NDArray[np.int64]
 Ivf = Any  # a faiss.IndexIVF; faiss's stubs know neither its members nor the Python form of its methods
 
 MAX_LISTS = 1 << 20
-BUILD_ROWS = 1 << 16
-BUILD_CELL_PROBES = 8
 LISTS_AT_ONCE = 1 << 20  # of sub-indexes that are searched together
 LIST_BYTES = 260.0  # memory of a process for each list of an index that it has open
 PQ_CENTROIDS = 256  # of each sub-quantiser: one byte
@@ -136,7 +133,7 @@ def build_sub_index(trained: bytes, descriptors: Floats, photo_rows: Ints) -> by
 
 
 def build_index_of(trained: bytes, parts: Iterable[tuple[Floats, Ints]]) -> bytes:
-    """Encode the descriptors of a group of gallery shards into one sub-index, holding one shard at a time.
+    """Encode the descriptors of a group of gallery shards into one sub-index.
 
     Parameters
     ----------
@@ -155,32 +152,13 @@ def build_index_of(trained: bytes, parts: Iterable[tuple[Floats, Ints]]) -> byte
     ------
     LmrError
         Descriptors not finite, not unit or of another dimension, or lengths that differ.
+
+    See Also
+    --------
+    lmr.retrieval.local_search.filling : The same for an index that memory does not hold.
     """
-    built: bytes = faiss.serialize_index(fill_index(trained, parts)).tobytes()
-    return built
-
-
-def fill_index(trained: bytes, parts: Iterable[tuple[Floats, Ints]]) -> Ivf:
-    """Encode descriptors as `build_index_of` does; return the index itself, for `faiss.write_index`."""
     index = open_index(trained)
-    # A descriptor in the second nearest list is found as well: half the probes find the nearest of 99 in 100.
-    probe_cells(index.quantizer, BUILD_CELL_PROBES)
-    for descriptors, photo_rows in parts:
-        check_descriptors(descriptors, dimension=index.d, unit=True)
-        if photo_rows.shape != (len(descriptors),):
-            raise LmrError(
-                "every descriptor needs the row of its photo",
-                got=f"{len(descriptors)} descriptors, rows of shape {photo_rows.shape}",
-                fix="repeat each photo's row once per feature",
-            )
-        # Lists in order of photo row: faiss keeps the first of equal distances, so that ties go to the lower
-        # row whatever the order in which the photos came.
-        order = np.argsort(photo_rows, kind="stable")
-        order = order[descriptors[order].any(axis=1)]
-        for rows in np.array_split(order, -(-len(order) // BUILD_ROWS) or 1):  # no second copy of the shard
-            index.add_with_ids(descriptors[rows], photo_rows[rows].astype(np.int64))
-    probe_cells(index.quantizer)
-    return index
+    return b"".join(merged(index, list(encoded_runs(index, parts))))
 
 
 def open_index(source: str | Path | bytes) -> Ivf:

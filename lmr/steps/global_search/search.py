@@ -16,7 +16,6 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 
@@ -30,9 +29,9 @@ from lmr.runtime.threads import threads
 from lmr.steps.features.columns import Described
 from lmr.steps.global_search.device import ExactSearch
 from lmr.steps.local_search.index import write_index
-from lmr.storage.arrow import array_table, arrays_of, bytes_of, with_note
+from lmr.storage.arrow import array_table, with_note
 from lmr.storage.datasets import Dataset
-from lmr.storage.mapped import spilled, stack, stack_ragged, unpack
+from lmr.storage.mapped import spilled, stack, stack_ragged, unpack, write_arrays
 
 __all__ = [
     "KnnSettings",
@@ -299,16 +298,14 @@ def vectors(gallery: Dataset, column: Column) -> Descriptors:
 
 
 def _write(index: Dataset, part: int, folder: Path) -> None:
-    rows = index.read(part)
-    if rows.column("name")[0].as_py() == "index":
-        with open(folder / "index.faiss", "wb") as file:
-            file.writelines(bytes_of(rows, "index"))
-        rows = rows.filter(pc.field("name") != "index")
-    arrays = arrays_of(rows)
-    for name in _LISTS & arrays.keys():
-        np.save(folder / f"{name}.npy", arrays.pop(name))
-    # Shards that were made before there were parts have no first row.
-    about = {"first": 0, **{name: found[0].item() for name, found in arrays.items()}}
+    write_arrays(index.read_groups(part), folder, bare=("index",))
+    if (folder / "index").exists():
+        (folder / "index").rename(folder / "index.faiss")
+    about = {"first": 0}  # shards that were made before there were parts have no first row
+    for file in folder.glob("*.npy"):
+        if file.stem not in _LISTS:
+            about[file.stem] = np.load(file)[0].item()
+            file.unlink()
     (folder / "about.json").write_text(json.dumps(about))
 
 

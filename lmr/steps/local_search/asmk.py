@@ -44,9 +44,9 @@ from lmr.steps.local_search.index import (
 from lmr.steps.photos.generations import learned_from
 from lmr.steps.ranking import Ranked, Ranking, ranking_bytes
 from lmr.steps.sizes import FEATURES_AT_ONCE, blocks, rows_per_shard
-from lmr.storage.arrow import array_table, arrays_of, column
+from lmr.storage.arrow import array_table, column
 from lmr.storage.datasets import Dataset
-from lmr.storage.mapped import named_arrays, spilled_rows, unpack
+from lmr.storage.mapped import named_arrays, spilled_rows, unpack, write_arrays
 
 __all__ = [
     "AsmkSettings",
@@ -292,8 +292,7 @@ def _open(index: Dataset, with_idf: bool) -> tuple[list[AsmkIndex], NDArray[np.f
 
 
 def _write_index(index: Dataset, shard: int, folder: Path) -> None:
-    for name, array in arrays_of(index.read(shard)).items():
-        np.save(folder / f"{name}.npy", array)
+    write_arrays(index.read_groups(shard), folder)
 
 
 def _map_index(folder: Path) -> AsmkIndex:

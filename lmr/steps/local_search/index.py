@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from lmr.retrieval.descriptors import to_float
 from lmr.retrieval.local_search.codebook import SAMPLE_HELD, SAMPLE_PER_CENTROID, Sample
+from lmr.retrieval.local_search.filling import RUN_ROWS, encoded_runs, merged
 from lmr.retrieval.local_search.inverted_file import (
+    LIST_BYTES,
+    LISTS_AT_ONCE,
     default_lists,
-    fill_index,
     list_sizes,
     open_index,
     train_quantiser,
@@ -25,10 +27,10 @@ from lmr.runtime.settings import Seed, Settings
 from lmr.runtime.steps import Cost, Source, Step, Whole, per_part
 from lmr.steps.features.local import Extracted
 from lmr.steps.photos.generations import learned_from
-from lmr.steps.sizes import FEATURES_AT_ONCE, blocks, rows_per_shard
-from lmr.storage.arrow import array_table, arrays_of, bytes_of, column, with_note
+from lmr.steps.sizes import FEATURES_AT_ONCE, blocks, in_pieces, rows_per_shard
+from lmr.storage.arrow import array_table, bytes_of, column, with_note
 from lmr.storage.datasets import Dataset
-from lmr.storage.mapped import spilled, spilled_rows, unpack
+from lmr.storage.mapped import named_arrays, spilled, spilled_rows, unpack
 
 __all__ = [
     "IndexSettings",
@@ -75,10 +77,13 @@ class LocalIndex:
         A shard is a sub-index over a group of gallery shards; they are searched together.
     trained
         The step of one shard that all parts share: a quantiser, or a codebook.
+    open_lists
+        Inverted lists that a search has open at once, of faiss; see `LIST_BYTES`.
     """
 
     parts: Source
     trained: Step
+    open_lists: int = 0
 
 
 def index_local(local: Extracted, settings: IndexSettings) -> LocalIndex:
@@ -122,20 +127,29 @@ def index_local(local: Extracted, settings: IndexSettings) -> LocalIndex:
             cost=Cost(
                 rows=part.rows,
                 bytes_per_row=8.0 + code_bytes,
-                # Lists that grow by doubling, or the shard as it is sent: what is in between lies in a file.
-                # The quantiser three times; a shard's descriptors as fetched and as stored, a block's as
-                # floats and in order of photos.
-                task_bytes=2.0 * group * (8.0 + code_bytes)
-                + 12.0 * lists * local.dimension
-                + rows_per_shard(part) * (2.0 * local.dimension * local.itemsize + 8.0)
-                + 12.0 * min(rows_per_shard(part), FEATURES_AT_ONCE + local.per_photo) * local.dimension,
+                # The quantiser three times, and its lists. First a shard's descriptors as fetched and as
+                # stored; a block's as floats and in order of photos. Then the lists of all features; then the
+                # shard as it is written. Two runs of codes are held as they are sorted; others lie in files.
+                task_bytes=12.0 * lists * local.dimension
+                + LIST_BYTES * lists
+                + 4.0 * min(group, RUN_ROWS) * (12.0 + code_bytes)
+                + max(
+                    rows_per_shard(part) * (2.0 * local.dimension * local.itemsize + 8.0)
+                    + 12.0 * min(rows_per_shard(part), FEATURES_AT_ONCE + local.per_photo) * local.dimension,
+                    4.0 * group,
+                    in_pieces(group * (8.0 + code_bytes)),
+                ),
                 work=part.rows,
                 unit="feature",
-                mapped_bytes=group * (8.0 + code_bytes),
+                # Codes before and after they are in order of lists.
+                mapped_bytes=group * (20.0 + 2.0 * code_bytes),
             ),
         )
 
-    return LocalIndex(per_part(indexed, local.source), trained)
+    parts = per_part(indexed, local.source)
+    # Scalar codes are searched one sub-index after the other; the next one is open by then.
+    together = 1 if code_bytes == local.dimension else min(parts.shards, max(1, LISTS_AT_ONCE // lists))
+    return LocalIndex(parts, trained, open_lists=lists * min(together + 2, parts.shards + 1))
 
 
 def training_bytes(local: Extracted, sample: int, centroids: int) -> float:
@@ -226,11 +240,18 @@ def index_features_shard(
     shard: int, settings: IndexSettings, *, local: Dataset, trained: Dataset
 ) -> pa.Table:
     """Encode the descriptors of one group of gallery shards."""
-    quantiser = arrays_of(trained.read(0))["trained"].tobytes()
-    parts = descriptors_of(local, shard, settings.gallery_shards_per_index)
-    # By way of a file: the bytes of an index in memory would be as large as the index itself.
-    index = [fill_index(quantiser, parts)]
-    return array_table({"index": spilled(lambda file: write_index(index.pop(), file))})
+    index = open_index(named_arrays(trained)["trained"].tobytes())
+    lengths: list[int] = []
+
+    def encoded() -> Iterator[NDArray[np.void]]:
+        for run in encoded_runs(index, descriptors_of(local, shard, settings.gallery_shards_per_index)):
+            lengths.append(len(run))
+            yield run
+
+    # By way of files: neither the codes nor the index that is made of them lies in memory.
+    codes = spilled_rows(encoded())
+    runs = np.split(codes, np.cumsum(lengths)[:-1])
+    return array_table({"index": spilled(lambda file: file.writelines(merged(index, runs)))})
 
 
 def write_index(index: faiss.Index, file: IO[bytes]) -> None:
@@ -281,7 +302,7 @@ def _sub_index(index: Dataset, shard: int) -> faiss.IndexIVF:
 
 def _write(index: Dataset, shard: int, folder: Path) -> None:
     with open(folder / "index.faiss", "wb") as file:
-        file.writelines(bytes_of(index.read(shard), "index"))
+        file.writelines(bytes_of(index.read_groups(shard), "index"))
 
 
 def _open(folder: Path) -> faiss.IndexIVF:

@@ -18,7 +18,6 @@ from lmr.retrieval.descriptors import to_float
 from lmr.retrieval.local_search.background import Background, gallery_background
 from lmr.retrieval.local_search.inverted_file import (
     LIST_BYTES,
-    LISTS_AT_ONCE,
     nearest_lists,
     search_sub_index,
 )
@@ -37,7 +36,7 @@ from lmr.steps.local_search.index import (
     open_sub_indexes,
 )
 from lmr.steps.ranking import Ranked, Ranking, ranking_bytes
-from lmr.steps.sizes import FEATURES_AT_ONCE, blocks, rows_per_shard
+from lmr.steps.sizes import FEATURES_AT_ONCE, blocks, in_pieces, rows_per_shard
 from lmr.steps.verification.overlays import overlay_features
 from lmr.storage.arrow import column
 from lmr.storage.datasets import Dataset
@@ -125,14 +124,15 @@ def search_by_votes(
         cost=Cost(
             rows=images.rows,
             bytes_per_row=ranking_bytes(settings.candidates) + 4.0,
-            # The first task of a machine unpacks one sub-index at a time, before it holds anything else. Then
-            # descriptors as fetched and as stored; of a block of queries as floats, the neighbours found so
-            # far, those of the next sub-indexes, their merge, and what voting sorts; the lists that are open.
+            # The first task of a machine unpacks sub-indexes piece by piece, before it holds anything else.
+            # Then descriptors as fetched and as stored; of a block of queries as floats, the neighbours found
+            # so far, those of the next sub-indexes, their merge, and what voting sorts; the lists that are
+            # open.
             task_bytes=max(
-                3.0 * index.parts.rows * index.parts.bytes_per_row / max(index.parts.shards, 1),
+                in_pieces(index.parts.rows * index.parts.bytes_per_row / max(index.parts.shards, 1)),
                 features * (2.0 * local.dimension * local.itemsize + 16.0)
                 + held * (8.0 * local.dimension + 60.0 * settings.neighbours)
-                + (LIST_BYTES * LISTS_AT_ONCE if index.parts.shards > 1 else 0.0),
+                + LIST_BYTES * index.open_lists,
             )
             + 4.0 * rows_per_shard(images) * ranking_bytes(settings.candidates),
             work=images.rows * local.per_photo,
