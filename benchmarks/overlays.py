@@ -124,8 +124,9 @@ def main() -> None:
     wrong_pairs = np.array(list(combinations(range(len(unrelated)), 2)))
     right_pairs = np.arange(len(unrelated), len(photos)).reshape(-1, 2)
     unmarked = described(photos)
-    alike = confident(unmarked, wrong_pairs, "nothing", plain, options.long_side_px)
-    found = confident(unmarked, right_pairs, "nothing", plain, options.long_side_px)
+    nowhere = np.zeros(len(unmarked.xy), np.bool_)
+    alike = confident(unmarked, wrong_pairs, "nothing", nowhere)
+    found = confident(unmarked, right_pairs, "nothing", nowhere)
     table = Table(title=f"{(~alike).sum()} unrelated pairs and {found.sum()} right pairs, in shares")
     for name in ("overlay", *(f"{kind}: {way}" for kind in ("false", "recall") for way in WAYS)):
         table.add_column(name, justify="right" if ":" in name else "left")
@@ -135,10 +136,11 @@ def main() -> None:
         for photo in marked:
             draw(photo)
         features = described(marked)
+        overlays = marked_by(features, plain, options.long_side_px)
         shares: dict[str, list[float]] = {"false": [], "recall": []}
         for way in WAYS:
-            wrong = confident(features, wrong_pairs, way, plain, options.long_side_px)
-            kept = confident(features, right_pairs, way, plain, options.long_side_px)
+            wrong = confident(features, wrong_pairs, way, overlays)
+            kept = confident(features, right_pairs, way, overlays)
             shares["false"].append(round(float(wrong[~alike].mean()), 4))
             shares["recall"].append(round(float(kept[found].mean()), 4))
         figures[name] = shares
@@ -169,12 +171,12 @@ def described(photos: list[Photo]) -> Features:
 
 
 def confident(
-    features: Features, pairs: NDArray[np.int64], way: str, plain: Features, side_px: int
+    features: Features, pairs: NDArray[np.int64], way: str, overlays: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """Tell which pairs are confident matches."""
+    """Tell which pairs are confident matches; `overlays` marks the features that belong to some."""
     rows = features.descriptors
     if way in ("overlays found", "both"):
-        rows = np.where(marked_by(features, plain, side_px)[:, None], np.float32(0), rows)
+        rows = np.where(overlays[:, None], np.float32(0), rows)
     frames = features.frame if way in ("evidence", "both") else None
     both = Features(xy=features.xy, descriptors=rows, offsets=features.offsets, frame=frames)
     return np.asarray(verify_pairs(both, both, pairs).inliers > VerifySettings().min_inliers)
