@@ -5,7 +5,7 @@ It is off by default. The step comes after diffusion, and is not there at all wh
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -35,7 +35,15 @@ from lmr.storage.arrow import column
 from lmr.storage.datasets import Dataset
 from lmr.storage.mapped import stack
 
-__all__ = ["RefineSettings", "gallery_links", "refine", "refine_shard"]
+__all__ = [
+    "RefineSettings",
+    "Rescored",
+    "by_descriptors",
+    "by_inliers",
+    "gallery_links",
+    "refine",
+    "refine_shard",
+]
 
 Rescored = Callable[[int, NDArray[np.int32]], NDArray[np.float64]]
 """Scores of some gallery photos for a query, by its place in the shard."""
@@ -46,8 +54,8 @@ class RefineSettings(Settings):
     """Settings of `refine`: the first photos of the last list, ranked anew by each other."""
 
     method: Literal["none", "k-reciprocal", "superglobal", "embedding"] = "none"
-    """By neighbours that photos share (Zhong et al.), by descriptors refined with each other (Shao et al.), by
-    embeddings of local similarities (Aiger et al.), or not at all."""
+    """By neighbours that photos share (Zhong et al.), by descriptors refined with each other (Shao et al.),
+    by embeddings of local similarities (Aiger et al.), or not at all."""
     depth: Annotated[int, Ge(1), Le(1_000)] = 100
     """The first photos of a list that are ranked anew; the others stay behind them."""
     weight: Annotated[float, Ge(0), Le(1_000)] | None = 0.03
@@ -177,12 +185,12 @@ def refine_shard(
     before = read_ranking(ranked, shard)
     confident = column(expanded.read(shard, ["confident"]), "confident")
     if verified is not None and links is not None:
-        rescored = _by_inliers(before, settings.depth, verified, links)
+        rescored = by_inliers(_cut(before, settings.depth), verified, links)
     else:
         assert described is not None
         assert gallery is not None
         queries = to_float(column(described.read(shard, ["descriptor"]), "descriptor"))
-        rescored = _by_descriptors(queries, stack(gallery, "descriptor"), settings.method)
+        rescored = by_descriptors(queries, stack(gallery, "descriptor"), settings.method)
     photos, scores = before.photos.copy(), before.scores.copy()
     for q, listed in enumerate(before.photos):
         first = listed[: settings.depth]
@@ -200,28 +208,56 @@ def refine_shard(
     return Ranking(before.queries, photos, scores).table()
 
 
-def _by_descriptors(queries: NDArray[np.float32], gallery: NDArray[np.float16], method: str) -> Rescored:
+def by_descriptors(queries: NDArray[np.float32], gallery: NDArray[Any], method: str) -> Rescored:
+    """Return what scores photos by global descriptors; a query without one scores all the same.
+
+    Parameters
+    ----------
+    queries
+        (q, d) unit rows, or zeros.
+    gallery
+        (n, d) float16 unit rows, or zeros; may be mapped.
+    method
+        "k-reciprocal" or "superglobal".
+    """
+
     def rescored(query: int, photos: NDArray[np.int32]) -> NDArray[np.float64]:
-        candidates = to_float(gallery[photos])
+        own, candidates = queries[query], to_float(gallery[photos])
+        if not own.any():
+            return np.zeros(len(photos))
         if method == "superglobal":
-            return max_pooled_scores(queries[query], candidates)
-        rows = np.concatenate([queries[query : query + 1], candidates]).astype(np.float64)
+            return max_pooled_scores(own, candidates)
+        rows = np.concatenate([own[None], candidates]).astype(np.float64)
         return k_reciprocal_scores(rows @ rows.T)
 
     return rescored
 
 
-def _by_inliers(lists: Ranking, depth: int, verified: Dataset, links: Dataset) -> Rescored:
+def by_inliers(lists: Ranking, verified: Dataset, links: Dataset) -> Rescored:
+    """Return what scores photos by embeddings of inliers; a query without any inlier scores all the same.
+
+    Parameters
+    ----------
+    lists
+        The lists whose first photos are scored.
+    verified
+        Pairs of queries and gallery photos, of `verify`.
+    links
+        Pairs of gallery photos, of `gallery_links`.
+    """
     asked = inlier_similarities(inliers_of(lists, verified))
-    known, similarity = _links_among(lists.photos[:, :depth], links)
+    known, similarity = _links_among(lists.photos, links)
 
     def rescored(query: int, photos: NDArray[np.int32]) -> NDArray[np.float64]:
-        pairs = pair_keys(np.minimum.outer(photos, photos), np.maximum.outer(photos, photos))
-        at = np.searchsorted(known, pairs).clip(max=max(len(known) - 1, 0))
+        own = asked[query, : len(photos)]
+        if not own.any():
+            return np.zeros(len(photos))
         local = np.eye(len(photos) + 1)
+        local[0, 1:] = local[1:, 0] = own
+        pairs = pair_keys(np.minimum.outer(photos, photos), np.maximum.outer(photos, photos))
         if len(known):
+            at = np.searchsorted(known, pairs).clip(max=len(known) - 1)
             local[1:, 1:] += np.where(known[at] == pairs, similarity[at], 0)
-        local[0, 1:] = local[1:, 0] = asked[query, : len(photos)]
         return embedded_scores(local)
 
     return rescored
@@ -238,6 +274,10 @@ def _links_among(listed: NDArray[np.int32], links: Dataset) -> tuple[NDArray[np.
     pairs = pair_keys(np.minimum(one[kept], other[kept]), np.maximum(one[kept], other[kept]))
     order = np.argsort(pairs, kind="stable")
     return pairs[order], inlier_similarities(inliers[kept[order]])
+
+
+def _cut(lists: Ranking, depth: int) -> Ranking:
+    return Ranking(lists.queries, lists.photos[:, :depth], lists.scores[:, :depth])
 
 
 def _lacking(what: str, settings: RefineSettings) -> SettingsError:
