@@ -53,6 +53,7 @@ VARIANTS = {
     # Those with the same local features follow each other: they share all shards of steps 1 and 2.
     "lite0": Variant(preset="lite0", changes={}),
     "vlad": Variant(preset="vlad", changes={"describe": {"descriptor": "vlad"}}),
+    "lite0+300": Variant(preset="lite0", changes={"local": {"max_gallery_features": 300}}),
     "mobilenet": Variant(preset="gem", changes={}, weights=MOBILENET),
     "lite0+xfeat": Variant(preset="lite0", changes=XFEAT, local_weights="weights/xfeat/xfeat_folded.npz"),
 }

@@ -4,7 +4,9 @@
 
 Each overlay is drawn on unrelated development photos and on both photos of right pairs. All of them stand in
 a gallery of plain photos, in which overlays are looked for. Then every two of the unrelated photos are
-verified, and every right pair. RootSIFT, `verify.min_inliers` of the default. Pairs of unrelated photos that
+verified, and every right pair. An overlay hides what lies below it: "own features" is verification by those
+features alone that the photos have without the overlay too, the most that finding it can reach. RootSIFT,
+`verify.min_inliers` of the default. Pairs of unrelated photos that
 are confident without an overlay are left out: frames of one video may show one corridor.
 """
 
@@ -12,6 +14,7 @@ import argparse
 import csv
 import json
 import sys
+import time
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
@@ -33,6 +36,7 @@ from lmr.steps.verification.overlays import OverlaySettings
 from lmr.steps.verification.verify import VerifySettings
 
 Photo = NDArray[np.uint8]
+PLACE_PX, ALIKE = 3.0, 0.8  # of a feature that an overlay has left as it was
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -93,7 +97,8 @@ OVERLAYS: dict[str, Callable[[Photo], None]] = {
     "watermark across the middle": across,
     "watermark all over": tiled,
 }
-WAYS = ("nothing", "evidence", "overlays found", "both")
+WAYS = ("nothing", "evidence", "overlays found", "both", "own features")
+FOUND = ("overlays found", "both")
 
 
 def main() -> None:
@@ -124,8 +129,9 @@ def main() -> None:
     wrong_pairs = np.array(list(combinations(range(len(unrelated)), 2)))
     right_pairs = np.arange(len(unrelated), len(photos)).reshape(-1, 2)
     unmarked = described(photos)
-    alike = confident(unmarked, wrong_pairs, "nothing", plain, options.long_side_px)
-    found = confident(unmarked, right_pairs, "nothing", plain, options.long_side_px)
+    nowhere = np.zeros(len(unmarked.xy), np.bool_)
+    alike = confident(unmarked, wrong_pairs, "nothing", nowhere)
+    found = confident(unmarked, right_pairs, "nothing", nowhere)
     table = Table(title=f"{(~alike).sum()} unrelated pairs and {found.sum()} right pairs, in shares")
     for name in ("overlay", *(f"{kind}: {way}" for kind in ("false", "recall") for way in WAYS)):
         table.add_column(name, justify="right" if ":" in name else "left")
@@ -135,15 +141,20 @@ def main() -> None:
         for photo in marked:
             draw(photo)
         features = described(marked)
+        spent = time.process_time()
+        overlays = marked_by(features, plain, options.long_side_px)
+        seconds = time.process_time() - spent
+        drawn = ~own_features(features, unmarked)
         shares: dict[str, list[float]] = {"false": [], "recall": []}
         for way in WAYS:
-            wrong = confident(features, wrong_pairs, way, plain, options.long_side_px)
-            kept = confident(features, right_pairs, way, plain, options.long_side_px)
+            left_out = overlays if way in FOUND else drawn if way == "own features" else nowhere
+            wrong = confident(features, wrong_pairs, way, left_out)
+            kept = confident(features, right_pairs, way, left_out)
             shares["false"].append(round(float(wrong[~alike].mean()), 4))
             shares["recall"].append(round(float(kept[found].mean()), 4))
-        figures[name] = shares
+        figures[name] = {**shares, "seconds": [round(seconds, 1)]}
         table.add_row(name, *(f"{share:.3f}" for kind in shares.values() for share in kind))
-        print(name, shares, file=sys.stderr, flush=True)
+        print(name, shares, f"{seconds:.1f} s to find them", file=sys.stderr, flush=True)
     Console(width=140).print(table)
     print(json.dumps(figures))
 
@@ -169,15 +180,25 @@ def described(photos: list[Photo]) -> Features:
 
 
 def confident(
-    features: Features, pairs: NDArray[np.int64], way: str, plain: Features, side_px: int
+    features: Features, pairs: NDArray[np.int64], way: str, left_out: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """Tell which pairs are confident matches."""
-    rows = features.descriptors
-    if way in ("overlays found", "both"):
-        rows = np.where(marked_by(features, plain, side_px)[:, None], np.float32(0), rows)
-    frames = features.frame if way in ("evidence", "both") else None
+    """Tell which pairs are confident matches, with some features left out."""
+    rows = np.where(left_out[:, None], np.float32(0), features.descriptors)
+    frames = features.frame if way in ("evidence", "both", "own features") else None
     both = Features(xy=features.xy, descriptors=rows, offsets=features.offsets, frame=frames)
     return np.asarray(verify_pairs(both, both, pairs).inliers > VerifySettings().min_inliers)
+
+
+def own_features(marked: Features, unmarked: Features) -> NDArray[np.bool_]:
+    """Tell which features the photos have without the overlay too: at the place, with the descriptor."""
+    own = np.zeros(len(marked.xy), np.bool_)
+    for lo, hi, low, high in zip(
+        marked.offsets, marked.offsets[1:], unmarked.offsets, unmarked.offsets[1:], strict=False
+    ):
+        near = np.linalg.norm(marked.xy[lo:hi, None] - unmarked.xy[None, low:high], axis=2) < PLACE_PX
+        alike = marked.descriptors[lo:hi] @ unmarked.descriptors[low:high].T > ALIKE
+        own[lo:hi] = (near & alike).any(axis=1)
+    return own
 
 
 def marked_by(features: Features, plain: Features, side_px: int) -> NDArray[np.bool_]:

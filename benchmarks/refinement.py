@@ -7,8 +7,8 @@ Each way ranks the first `--depth` photos of each query anew: after step 3, wher
 in the end, where it is added to the scores with the weight that does best on the other four fifths of the
 landmarks (cross-validation over queries by landmark). Confident matches keep the head in the end.
 
-Similarity embeddings take inliers between the query and its candidates, and between candidates that are among
-each other's 20 nearest by descriptor, as similarities: n / (n + 10). Those pairs are verified for this alone.
+Weights are those of `refine.weight`. Similarity embeddings compare inliers of the query with its candidates,
+and of candidates with their 20 nearest by descriptor. The latter pairs are verified for this alone.
 """
 
 import argparse
@@ -30,26 +30,24 @@ from _shared import shared
 
 from lmr.evaluation.protocols.scorers import map_at_100
 from lmr.retrieval.descriptors import to_float
-from lmr.retrieval.refinement import k_reciprocal_scores, max_pooled_scores, similarity_embeddings
+from lmr.retrieval.refinement import with_refined
 from lmr.scheduler.run import run
-from lmr.steps.both import Both
 from lmr.steps.global_search.knn_graph import NeighbourSettings, find_neighbours
-from lmr.steps.groups.candidates import PairSettings, gallery_pairs
 from lmr.steps.ranking import Ranking, read_ranking
+from lmr.steps.refinement import RefineSettings, Rescored, by_descriptors, by_inliers, gallery_links
 from lmr.steps.results.scores import read_solution
-from lmr.steps.verification.verify import verify
+from lmr.steps.workflow import Workflow
 from lmr.storage.arrow import column
 from lmr.storage.datasets import Dataset
 from lmr.storage.mapped import stack
 from workflows import retrieval
 
 Floats = NDArray[np.float64]
-Rescored = Callable[[int, NDArray[np.int32]], Floats]
-"""Scores of some gallery photos for a query, by its row."""
+Linked = Callable[[Ranking], Rescored]
+"""What scores the photos of some lists."""
 
-WEIGHTS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0)
+WEIGHTS = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3)
 FOLDS = 5
-HALF_INLIERS = 10.0
 
 
 def main() -> None:
@@ -68,15 +66,11 @@ def main() -> None:
     assert flow.described is not None
     assert flow.verified is not None
     queries = to_float(np.asarray(stack(flow.described.queries.source.dataset(options.out), "descriptor")))
-    gallery = to_float(np.asarray(stack(flow.described.gallery.source.dataset(options.out), "descriptor")))
+    gallery = np.asarray(stack(flow.described.gallery.source.dataset(options.out), "descriptor"))
 
-    def cosines(query: int, photos: NDArray[np.int32]) -> Floats:
-        rows = np.concatenate([queries[query : query + 1], gallery[photos]])
-        return np.asarray(rows @ rows.T, np.float64)
-
-    ways: dict[str, Rescored] = {
-        "k-reciprocal": lambda query, photos: k_reciprocal_scores(cosines(query, photos)),
-        "SuperGlobal": lambda query, photos: max_pooled_scores(queries[query], gallery[photos]),
+    ways: dict[str, Linked] = {
+        "k-reciprocal": lambda lists: by_descriptors(queries, gallery, "k-reciprocal"),
+        "SuperGlobal": lambda lists: by_descriptors(queries, gallery, "superglobal"),
     }
     if options.embed:
         ways["similarity embeddings"] = embedded(flow, variant.settings(), options.out)
@@ -96,24 +90,25 @@ def main() -> None:
     plain = {stage: np.array(before[stage]) for stage in ("rank", "diffuse")}
     table.add_row("as it is", told(plain["rank"]), "", told(plain["diffuse"]), "", "", "")
     figures: dict[str, dict[str, object]] = {}
-    for way, rescored in ways.items():
-        spent, ranks, ends = time.process_time(), [], []
+    for way, linked in ways.items():
+        ranks, ends = [], []
         listed = first_of(flow.rankings["rank"].step.dataset(options.out))
         final = first_of(flow.rankings["diffuse"].step.dataset(options.out))
         confident = column(flow.rankings["expand"].step.dataset(options.out).read(0), "confident")
+        spent, rescored = time.process_time(), linked(listed)
         for query in asked:
             photos = listed.photos[query, : options.depth]
             again = photos[np.argsort(-rescored(query, photos), kind="stable")]
             ranks.append(precision(query, np.concatenate([again, listed.photos[query, options.depth :]])))
         seconds = (time.process_time() - spent) / len(asked)
+        rescored = linked(final)
         for query in asked:
             photos = final.photos[query, : options.depth]
             photos, kept = photos[photos >= 0], final.scores[query, : np.count_nonzero(photos >= 0)]
             more = rescored(query, photos)
-            more = (more - more.mean()) / max(float(more.std()), 1e-9)
             head = min(int(confident[query]), len(photos))
             ends.append(
-                [precision(query, with_head(photos, kept + weight * 0.1 * more, head)) for weight in WEIGHTS]
+                [precision(query, with_head(photos, with_refined(kept, more, w), head)) for w in WEIGHTS]
             )
         chosen, by_query = cross_validated(np.array(ends), folds)
         more_rank, more_end = np.array(ranks) - plain["rank"], by_query - plain["diffuse"]
@@ -173,47 +168,27 @@ def cross_validated(by_weight: Floats, folds: NDArray[np.int64]) -> tuple[list[f
     return chosen, scores
 
 
-def embedded(flow: retrieval.Workflow, settings: retrieval.RetrievalSettings, root: str) -> Rescored:
-    """Verify neighbours in the gallery, and return scores by similarity embeddings of the candidates."""
+def embedded(flow: Workflow, settings: retrieval.RetrievalSettings, root: str) -> Linked:
+    """Verify neighbours in the gallery, and return what scores lists by embeddings of inliers."""
     assert flow.described is not None
     assert flow.local is not None
     assert flow.images is not None
     assert flow.verified is not None
     graph = find_neighbours(flow.described.gallery, NeighbourSettings())
-    side, images = flow.local.gallery, flow.images.gallery
-    pairs = verify(
-        gallery_pairs(graph, PairSettings()), Both(side, side), Both(images, images), settings.verify
+    links = gallery_links(
+        graph,
+        flow.local.gallery,
+        flow.images.gallery,
+        RefineSettings(method="embedding"),
+        settings.verify,
     )
+    assert links is not None
     spent = time.process_time()
-    run([pairs], root)
-    print(f"verified the gallery's pairs: {time.process_time() - spent:.0f} s", file=sys.stderr)
-    inside, asked = pairs.dataset(root), flow.verified.pairs.dataset(root)
-    known: dict[tuple[int, int], float] = {}
-    for one, other, count in read_pairs(inside):
-        known[one, other] = known[other, one] = count / (count + HALF_INLIERS)
-    found = {(query, photo): count / (count + HALF_INLIERS) for query, photo, count in read_pairs(asked)}
-
-    def rescored(query: int, photos: NDArray[np.int32]) -> Floats:
-        listed = photos.tolist()
-        local = np.eye(len(listed) + 1)
-        local[0, 1:] = local[1:, 0] = [found.get((query, photo), 0.0) for photo in listed]
-        for i, one in enumerate(listed, start=1):
-            local[i, 1:] = [known.get((one, other), float(one == other)) for other in listed]
-        points = similarity_embeddings(local, 64)
-        norms = np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-9)
-        unit = points / norms
-        return max_pooled_scores(unit[0], unit[1:])
-
-    return rescored
-
-
-def read_pairs(dataset: Dataset) -> list[tuple[int, int, int]]:
-    """Return query, photo and inliers of all verified pairs."""
-    rows = [dataset.read(shard, ["query", "photo", "inliers"]) for shard in range(dataset.shards)]
-    columns = [
-        np.concatenate([column(part, name) for part in rows]) for name in ("query", "photo", "inliers")
-    ]
-    return list(zip(*(values.tolist() for values in columns), strict=True))
+    run([links], root)
+    seconds = time.process_time() - spent
+    print(f"verified {links.rows} pairs of the gallery at most: {seconds:.0f} s", file=sys.stderr)
+    asked = flow.verified.pairs.dataset(root)
+    return lambda lists: by_inliers(lists, asked, links.dataset(root))
 
 
 if __name__ == "__main__":

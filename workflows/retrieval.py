@@ -28,6 +28,7 @@ from lmr.steps.local_search.votes import SearchSettings, search
 from lmr.steps.photos.duplicates import DuplicateSettings, find_copies, group_copies, keep_one
 from lmr.steps.photos.ingest import IngestSettings, ingest
 from lmr.steps.photos.web import WebSettings
+from lmr.steps.refinement import RefineSettings, gallery_links, refine
 from lmr.steps.verification.overlays import OverlaySettings, look_for_overlays
 from lmr.steps.verification.rerank import rerank
 from lmr.steps.verification.verify import Verified, VerifySettings, verify
@@ -55,6 +56,7 @@ class RetrievalSettings:
     graph: GraphSettings = field(default_factory=GraphSettings)
     columns: ColumnSettings = field(default_factory=ColumnSettings)
     diffuse: DiffuseSettings = field(default_factory=DiffuseSettings)
+    refine: RefineSettings = field(default_factory=RefineSettings)
 
 
 PRESETS = {
@@ -91,6 +93,7 @@ LABELS = {
     "rank": "3 global search",
     "expand": "4 query expansion",
     "diffuse": "5 regional diffusion",
+    "refine": "re-ranking by each other",
     "group": "copies together",
 }
 
@@ -127,9 +130,15 @@ def build(inputs: Inputs, settings: RetrievalSettings) -> Workflow:
     columns = solve_columns(described, neighbours, settings.columns)
     final = diffuse(described, graph, columns, expanded, augmented, settings.diffuse)
 
-    grouped = {}
+    # the first photos ranked anew by each other, where it is asked for (settings.refine.method)
+    links = gallery_links(
+        neighbours, local.gallery, images.gallery, settings.refine, settings.verify, overlays
+    )
+    refined = refine(described, final, expanded, pairs, links, settings.refine)
+
+    more = {} if refined is final else {"refine": refined}
     if copies is not None and settings.duplicates.action == "group":
-        grouped["group"] = group_copies(final, copies, len(inputs.photos.gallery))
+        more["group"] = group_copies(refined, copies, len(inputs.photos.gallery))
 
     return Workflow(
         inputs=inputs,
@@ -144,7 +153,7 @@ def build(inputs: Inputs, settings: RetrievalSettings) -> Workflow:
             "rank": ranked,
             "expand": expanded,
             "diffuse": final,
-            **grouped,
+            **more,
         },
         labels=LABELS,
     )

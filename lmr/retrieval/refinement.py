@@ -1,7 +1,8 @@
 """Refinement: one query's candidates are compared with each other, and ranked anew.
 
-Three ways of the field, each from similarities or descriptors of the query and its candidates alone. On the
-development photos none of them is worth its time as a default (docs/results/quality.md).
+Three ways of the field, each from similarities or descriptors of the query and its candidates alone. The step
+`lmr.steps.refinement` runs one of them where it is asked for. What each gains and costs on the development
+photos is in docs/results/quality.md.
 """
 
 from typing import Any
@@ -11,9 +12,19 @@ from numpy.typing import NDArray
 
 from lmr.errors import LmrError
 
-__all__ = ["k_reciprocal_scores", "max_pooled_scores", "similarity_embeddings"]
+__all__ = [
+    "embedded_scores",
+    "inlier_similarities",
+    "k_reciprocal_scores",
+    "max_pooled_scores",
+    "similarity_embeddings",
+    "with_refined",
+]
 
 Floats = NDArray[np.floating[Any]]
+
+HALF_INLIERS = 10.0  # of which the similarity is a half: RootSIFT's threshold of a confident match
+EMBEDDED = 64  # dimensions of an embedding, at most
 
 
 def k_reciprocal_scores(
@@ -133,6 +144,63 @@ def similarity_embeddings(similarities: Floats, dimension: int = 32) -> NDArray[
     values, vectors = np.linalg.eigh(centred)
     kept = np.flatnonzero(values > 1e-9 * max(float(values[-1]), 1e-30))[::-1][:dimension]
     return np.asarray(vectors[:, kept] * np.sqrt(values[kept]), np.float64)
+
+
+def inlier_similarities(inliers: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    """Return similarities, from 0 to 1, of pairs with so many inliers each: n / (n + 10).
+
+    Examples
+    --------
+    >>> inlier_similarities(np.array([0, 10, 90])).tolist()
+    [0.0, 0.5, 0.9]
+    """
+    n = np.asarray(inliers, np.float64)
+    return np.asarray(n / (n + HALF_INLIERS))
+
+
+def embedded_scores(similarities: Floats, dimension: int = EMBEDDED) -> NDArray[np.float64]:
+    """Score candidates by embeddings of their similarities with each other and with the query.
+
+    The embeddings (`similarity_embeddings`) are refined with each other as `max_pooled_scores` does.
+
+    Parameters
+    ----------
+    similarities
+        (n + 1, n + 1) from 0 to 1, of the query, first, and its n candidates; such as
+        `inlier_similarities` of verified pairs, 0 where a pair was not verified.
+    dimension
+        Most dimensions of an embedding.
+
+    Returns
+    -------
+    (n,) float64.
+    """
+    points = similarity_embeddings(similarities, dimension)
+    unit = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-9)
+    return max_pooled_scores(unit[0], unit[1:])
+
+
+def with_refined(scores: Floats, refined: Floats, weight: float) -> NDArray[np.float64]:
+    """Add refined scores to a list's own scores.
+
+    Parameters
+    ----------
+    scores
+        (n,) of the list.
+    refined
+        (n,) of the same photos, in any unit: they are brought to mean 0 and standard deviation 1.
+    weight
+        Of one standard deviation.
+
+    Returns
+    -------
+    (n,) float64; `scores` where all refined ones are equal.
+    """
+    more = np.asarray(refined, np.float64)
+    spread = float(more.std()) if len(more) else 0.0
+    if spread <= 1e-9 * max(1.0, float(np.abs(more).max(initial=0))):
+        return np.array(scores, np.float64)
+    return np.asarray(scores + weight * (more - more.mean()) / spread, np.float64)
 
 
 def _square(similarities: Floats) -> NDArray[np.float64]:

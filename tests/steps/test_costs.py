@@ -27,6 +27,7 @@ VARIANTS = {
     "indexed": BY_INDEX,
     "reduced regions": {"graph": {"regions": 5}},
     "copies": {"duplicates": {"action": "group"}},
+    "refined": {"refine": {"method": "embedding"}},
 }
 NOISE_BYTES = 20_000_000  # what allocators, readers and first calls take, whatever the task
 
@@ -119,6 +120,18 @@ HEAVY = {
         {"graph": {"regions": 5}},
         ("extract_global",),
         lambda flow: [step for step in closure(flow.targets) if step.name == "reduce_regions"],
+    ),
+    "refined": (
+        *(12_000, 4000, 6000),
+        {"refine": {"method": "k-reciprocal", "depth": 10}, "diffuse": {"method": "none"}},
+        ("extract_global", "extract_global_queries", "expand"),
+        lambda flow: [flow.rankings["refine"].step],
+    ),
+    "linked": (
+        *(12_000, 4000, 6000),
+        {"refine": {"method": "embedding", "depth": 10}, "diffuse": {"method": "none"}},
+        ("expand", "verify", "verify_gallery"),
+        lambda flow: [flow.rankings["refine"].step],
     ),
     "offline": (
         *(8000, 2000, 4000),

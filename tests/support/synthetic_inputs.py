@@ -151,8 +151,8 @@ def _expanded(flow, step, photos, rng):
 
 
 def _pairs(flow, step, photos, rng):
-    """Pairs of every query with some photos of the shard."""
-    n = len(flow.inputs.photos.queries)
+    """Pairs of every query, or of every photo of the gallery, with some photos of the shard."""
+    n = len(flow.inputs.photos.of("gallery" if step.name == "verify_gallery" else "queries"))
     each = max(step.rows // step.shards // n, 1)
     query = np.repeat(np.arange(n, dtype=np.int32), each)
     photo = (photos[0] + np.arange(len(query)) % len(photos)).astype(np.int32)
@@ -180,4 +180,5 @@ MAKERS = {
     "rank": _ranked,
     "expand": _expanded,
     "verify": _pairs,
+    "verify_gallery": _pairs,
 }

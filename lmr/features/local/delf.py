@@ -28,7 +28,7 @@ __all__ = ["RELEASED_SCALES", "DelfExtractor", "Detections", "load_delf"]
 RELEASED_SCALES = (0.25, 0.3536, 0.5, 0.7071, 1.0, 1.4142, 2.0)
 RELEASED_THRESHOLD = 100.0
 STRIDE_PX, PADDING_PX, FIELD_PX = 32, 145, 291  # of the third block: its grid and receptive field
-BATCH_PIXELS = {"cuda": 8 * 1024 * 1024, "cpu": 512 * 1024}
+BATCH_PIXELS = {"cuda": 8 * 1024 * 1024, "cpu": 1}  # on a CPU one photo at a time, as in `learned`
 
 
 @dataclass(frozen=True)

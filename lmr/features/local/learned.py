@@ -31,7 +31,9 @@ SMALLEST_SIDE_PX = 16  # photos with a shorter side have no features
 NORM_EPSILON = 1e-5  # torch's own
 UNUSED = ("num_batches_tracked", "fine_matcher", "hw_grid")  # for training, for matching, a constant
 TIED = 32
-BATCH_PIXELS = {"cuda": 16 * 1024 * 1024, "cpu": 512 * 1024}
+# On a CPU one photo at a time: rounding differs with the size of a batch, and with it which of nearly equal
+# features are kept, and their order. A batch is not quicker there.
+BATCH_PIXELS = {"cuda": 16 * 1024 * 1024, "cpu": 1}
 
 
 class LearnedExtractor:

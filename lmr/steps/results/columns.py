@@ -172,6 +172,21 @@ FURTHER: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
             "scores": "Similarity of each.",
         },
     ),
+    "verify_gallery": (
+        'any, with `refine.method` "embedding"',
+        "gallery_links",
+        {
+            "query": "Row of a photo of the gallery.",
+            "photo": "Row of a near one.",
+            "inliers": _ANYWHERE["inliers"],
+            **{name: _OF_STEP["verify"][name] for name in ("tentative", "transform", "matches")},
+        },
+    ),
+    "refine": (
+        "any, with `refine.method`",
+        "refined",
+        {**_RANKING, "scores": "Those of the list before, and the weighted refined score."},
+    ),
     "group": (
         "`lmr group`",
         "grouped",

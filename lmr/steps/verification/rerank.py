@@ -16,7 +16,7 @@ from lmr.storage.arrow import column
 from lmr.storage.datasets import Dataset
 from lmr.storage.mapped import stack
 
-__all__ = ["rerank", "rerank_shard"]
+__all__ = ["inliers_of", "rerank", "rerank_shard"]
 
 # Of the settings these have named the folder from the first version on; a recipe's others name that of the
 # pairs.
@@ -59,7 +59,7 @@ def rerank(candidates: Ranked, pairs: Step, settings: VerifySettings) -> Ranked:
 def rerank_shard(shard: int, settings: Part, *, candidates: Dataset, verified: Dataset) -> pa.Table:
     """Reorder the candidates of the queries of one shard."""
     ranking = read_ranking(candidates, shard)
-    inliers = _inliers_of(ranking, verified)
+    inliers = inliers_of(ranking, verified)
     photos, scores = np.full_like(ranking.photos, -1), np.zeros_like(ranking.scores)
     counts, confident = np.zeros_like(ranking.photos), np.zeros(len(photos), np.int32)
     for q, (listed, votes, found) in enumerate(zip(ranking.photos, ranking.scores, inliers, strict=True)):
@@ -76,10 +76,11 @@ def rerank_shard(shard: int, settings: Part, *, candidates: Dataset, verified: D
     return ranked.table(inliers=counts, confident=confident, background=chance)
 
 
-def _inliers_of(ranking: Ranking, verified: Dataset) -> NDArray[np.int32]:
-    """Look up the inlier counts of ranked pairs among all verified pairs, which lie by gallery shard.
+def inliers_of(ranking: Ranking, verified: Dataset) -> NDArray[np.int32]:
+    """Look up the inliers of ranked pairs, (q, k) int32, among all verified pairs; 0 where one is missing.
 
-    Ten million pairs are 120 MB, mapped; picking a shard's queries out of them is one pass.
+    The pairs lie by gallery shard. Ten million are 120 MB, mapped; picking a shard's queries out of them is
+    one pass.
     """
     first, last = int(ranking.queries[0]), int(ranking.queries[-1])
     query = np.asarray(stack(verified, "query"))
