@@ -13,7 +13,6 @@ from lmr.features.extractors import (
     is_own,
     local_kinds,
     recommended,
-    with_weights,
     without_weights,
 )
 from lmr.runtime.settings import differences, layer, parse_overrides, read_toml
@@ -59,7 +58,7 @@ def layered(module: ModuleType, choices: Choices) -> Layered:
         If something that was set is not there, is out of its range, or reads no weights that were given.
     """
     descriptor, told = choices.descriptor, []
-    if descriptor is not None and choices.weights is None:
+    if descriptor == "gem" and choices.weights is None:
         descriptor, news = without_weights(descriptor)
         told = [news] if news else []
     shortcuts = {"local": {"features": choices.local}, "describe": {"descriptor": descriptor}}
@@ -118,7 +117,7 @@ def _preset_of(module: ModuleType, descriptor: str | None) -> tuple[str | None, 
     """
     if descriptor is None:
         first = next(iter(module.PRESETS))
-        fitting, news = with_weights(first)
+        fitting, news = without_weights(first)
         return (fitting, news) if fitting in module.PRESETS else (first, None)
     if descriptor in module.PRESETS:
         return descriptor, None

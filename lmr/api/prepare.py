@@ -162,7 +162,7 @@ def prepare(workflow: str, choices: Choices) -> Prepared:
 
 def _about(workflow: str, choices: Choices, module: ModuleType, base: Any) -> dict[str, Any]:
     """Return what people want to know of a run, for its report."""
-    weights = {"weights": choices.weights, "local_weights": choices.local_weights}
+    files = {"weights": choices.weights, "local_weights": choices.local_weights, "labels": choices.labels}
     urls = {
         "gallery": choices.gallery if choices.gallery is not None else choices.gallery_descriptors,
         "queries": choices.queries if choices.queries is not None else choices.query_descriptors,
@@ -181,7 +181,7 @@ def _about(workflow: str, choices: Choices, module: ModuleType, base: Any) -> di
             else {}
         ),
         "choices": {name: getattr(choices, name) for name in _REMEMBERED}
-        | {name: url and storage.absolute(url) for name, url in weights.items()}
+        | {name: url and storage.absolute(url) for name, url in files.items()}
         | _scored(choices)
         | {"workflow": storage.absolute(workflow) if workflow.endswith(".py") else workflow},
         # Arrays have no address.

@@ -64,7 +64,7 @@ def prepare_again(root: str) -> Prepared:
             got="descriptors",
             fix="run its command once more: only what is missing is made",
         )
-    if "choices" not in about:
+    if "choices" not in about or (run.recognised and "labels" not in about["choices"]):
         raise LmrError("an earlier lmr made this run", got=printable(root), fix=_AGAIN)
     workflow, more = about["choices"]["workflow"], {**about["choices"]}
     del more["workflow"]

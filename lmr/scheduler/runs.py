@@ -29,7 +29,7 @@ from lmr.errors import ClusterError, one_line
 from lmr.runtime.course import Course
 from lmr.runtime.estimate import Progress
 from lmr.runtime.finish import RunReport
-from lmr.runtime.graph import Plan, dask_graph
+from lmr.runtime.graph import Plan, dask_graph, unmet_notes
 from lmr.runtime.rates import work_of
 from lmr.runtime.settings import digest
 from lmr.scheduler.plugin import RunRecord, RunsPlugin, RunStatus
@@ -84,13 +84,14 @@ def send(
         # Of a worker that takes no part nothing is asked for, either.
         resources = declared(client) if passed is None else passed.declared
         graph = dask_graph(plan, record.name, declared=resources, grant=grant_of(record.name))
+        told = (*passed.notes, *unmet_notes(plan, passed.declared)) if passed else ()
         record = replace(
             record,
             final=graph.final,
             groups=graph.groups,
             totals=plan.totals,
             work=work_of(plan),
-            notes=(*_ask(client, "machines"), *(passed.notes if passed else ())),
+            notes=(*_ask(client, "machines"), *told),
         )
         write_json(storage.join(plan.root, "run.json"), asdict(record))
         _ask(client, "amend", record=record)

@@ -2,11 +2,14 @@
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lmr import storage
+from lmr.api.choices import Choices
+from lmr.api.prepare import prepare
 from lmr.api.retry import prepare_again, retry_failed
 from lmr.cluster.client import Where
 from lmr.errors import LmrError, StorageError
@@ -182,6 +185,28 @@ def test_a_try_that_is_broken_off_leaves_the_run_as_it_was(host, queries, tmp_pa
     assert "1 of 1 is there now" in retry(tmp_path)
     assert not host.asked
     assert unusable(tmp_path) == {}
+
+
+def test_the_labels_of_a_run_are_those_of_its_retry(queries, tmp_path):
+    folder = tmp_path / "gallery"
+    for name in NAMES[:4]:
+        place = folder / "a folder that is no landmark" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(PHOTOS[name])
+    labels = tmp_path / "labels.csv"
+    labels.write_text("id,landmark\n" + "".join(f"p{i},place{i % 2}\n" for i in range(4)))
+    root = str(tmp_path / "run")
+    choices = Choices(out=root, gallery=str(folder), queries=str(queries), labels=str(labels))
+    first = prepare("recognition", replace(choices, descriptor="vlad"))
+    first.remember()
+    again = prepare_again(root)
+    assert again.flow.inputs.labels.names == ("place0", "place1")
+    assert [one.fingerprint for one in again.flow.targets] == [one.fingerprint for one in first.flow.targets]
+    # An earlier lmr did not note them: its runs are not retried with the folders for labels.
+    del first.about["choices"]["labels"]
+    first.remember()
+    with pytest.raises(LmrError, match="an earlier lmr made this run"):
+        prepare_again(root)
 
 
 def test_runs_that_cannot_be_retried_say_so(tmp_path):

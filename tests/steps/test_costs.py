@@ -4,6 +4,8 @@ On a small world of real photos every step of every variant is measured. There a
 tasks, so the formulas are also held to what tasks take on synthetic datasets of hundreds of megabytes.
 """
 
+from dataclasses import replace
+
 import pytest
 
 from lmr.runtime.settings import layer
@@ -12,6 +14,7 @@ from lmr.runtime.tasks import ShardTask
 from lmr.steps.both import Both
 from lmr.steps.inputs import Inputs
 from lmr.steps.photos.listing import list_photos
+from lmr.steps.results.protocols import truth_for
 from lmr.steps.results.scores import read_solution, solution_for
 from tests.support import world as worlds
 from tests.support.synthetic_inputs import inputs_of, write_inputs
@@ -36,6 +39,13 @@ def settings_of(changes, photos_per_shard):
     return layer(PRESETS["vlad"], changes, {"ingest": {"photos_per_shard": photos_per_shard}})
 
 
+def scored(inputs, right):
+    """The same inputs, whose rankings are scored by protocols too."""
+    lists = {query: {"right": [*photos]} for query, photos in right.items()}
+    truth = truth_for(lists, inputs.photos, pruned=True)
+    return replace(inputs, protocols=("map_at_5", "recall@1,5"), ground_truth=truth)
+
+
 def differing(inputs):
     """The steps of each variant that no variant before has."""
     seen = {}
@@ -45,7 +55,12 @@ def differing(inputs):
     return list(seen.values())
 
 
-CASES = [f"{step.name}, {variant}" for variant, step in differing(inputs_of(30, 12))]
+def imagined():
+    inputs = inputs_of(30, 12)
+    return scored(inputs, dict.fromkeys(inputs.photos.queries.ids, inputs.photos.gallery.ids[:2]))
+
+
+CASES = [f"{step.name}, {variant}" for variant, step in differing(imagined())]
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +70,10 @@ def small(tmp_path_factory):
     photos = Both(
         list_photos("gallery", str(folder / "gallery")), list_photos("queries", str(folder / "queries"))
     )
-    solution = solution_for(read_solution(str(folder / "solution.csv")), photos, pruned=True)
+    right = read_solution(str(folder / "solution.csv"))
+    solution = solution_for(right, photos, pruned=True)
     root = str(tmp_path_factory.mktemp("run"))
-    cases = differing(Inputs(photos=photos, solution=solution))
+    cases = differing(scored(Inputs(photos=photos, solution=solution), right))
     steps = [step for _, step in cases]
     for step in steps:
         for source in step.inputs.values():

@@ -7,6 +7,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from lmr.errors import SettingsError
+from lmr.runtime.graph import make_plan, unmet_notes
 from lmr.runtime.placement import may_use_gpu
 from lmr.runtime.settings import layer
 from lmr.runtime.steps import closure
@@ -47,6 +48,19 @@ def test_what_is_searched_through_an_index_stays_with_cpus_and_is_named():
 )
 def test_a_gpu_is_asked_for_where_a_worker_declares_one(workers, expected):
     assert declared("cuda")["neighbours"].asked(workers) == expected
+
+
+def test_a_run_without_a_gpu_worker_tells_what_becomes_of_one_that_joins(tmp_path):
+    def notes(search_device, workers):
+        plan = make_plan(declared(search_device).values(), str(tmp_path))
+        return unmet_notes(plan, workers)
+
+    (note,) = notes("cuda", frozenset({"CPU"}))
+    assert note.startswith("no worker has a GPU, so others make neighbours, ")
+    assert "cancel the run and submit it again" in note
+    assert notes("cuda", frozenset({"CPU", "GPU"})) == notes("cpu", frozenset({"CPU"})) == ()
+    # No worker is there yet: each search asks what it needs, and whoever comes may make it.
+    assert notes("cuda", None) == ()
 
 
 def test_no_other_device_searches():

@@ -1,7 +1,7 @@
 """The options of settings and networks, on every command that prepares a workflow."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -14,53 +14,32 @@ SETTINGS_PANEL, FEATURES_PANEL = "Settings", "Features and networks"
 """Groups of options in the help."""
 
 
+def _option(panel: str, text: str, *names: str) -> Any:
+    return typer.Option(*names, rich_help_panel=panel, help=text)
+
+
+def _feature(what: str, kinds: Iterable[str], *names: str) -> Any:
+    return _option(FEATURES_PANEL, f"{what}: {', '.join(kinds)}, or your own FILE.py:CLASS.", *names)
+
+
+def _weights(whose: str) -> Any:
+    return _option(FEATURES_PANEL, f"Weights of the {whose} network: a file or URL.")
+
+
 def chosen_settings(
-    config: Annotated[
-        str | None,
-        typer.Option(rich_help_panel=SETTINGS_PANEL, help="TOML file of settings, a table per step."),
-    ] = None,
+    config: Annotated[str | None, _option(SETTINGS_PANEL, "TOML file of settings, a table per step.")] = None,
     preset: Annotated[
-        str | None,
-        typer.Option(
-            rich_help_panel=SETTINGS_PANEL, help="Named settings, such as paper; the run tells them."
-        ),
+        str | None, _option(SETTINGS_PANEL, "Named settings, such as paper; the run tells them.")
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", rich_help_panel=SETTINGS_PANEL, help="One setting, as step.field=value; may be repeated."
-        ),
+        _option(SETTINGS_PANEL, "One setting, as step.field=value; may be repeated.", "--set"),
     ] = None,
-    local: Annotated[
-        str | None,
-        typer.Option(
-            rich_help_panel=FEATURES_PANEL,
-            help=f"Local features: {', '.join(local_kinds())}, or your own FILE.py:CLASS.",
-        ),
-    ] = None,
-    local_weights: Annotated[
-        str | None,
-        typer.Option(
-            rich_help_panel=FEATURES_PANEL, help="Weights of the local features' network: a file or URL."
-        ),
-    ] = None,
-    global_: Annotated[
-        str | None,
-        typer.Option(
-            "--global",
-            rich_help_panel=FEATURES_PANEL,
-            help=f"Global descriptor: {', '.join(global_kinds())}, or your own FILE.py:CLASS.",
-        ),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            rich_help_panel=FEATURES_PANEL, help="Weights of the global descriptor's network: a file or URL."
-        ),
-    ] = None,
-    device: Annotated[
-        str, typer.Option(rich_help_panel=FEATURES_PANEL, help="Where networks run: cpu or cuda.")
-    ] = "cpu",
+    local: Annotated[str | None, _feature("Local features", local_kinds())] = None,
+    local_weights: Annotated[str | None, _weights("local features'")] = None,
+    global_: Annotated[str | None, _feature("Global descriptor", global_kinds(), "--global")] = None,
+    weights: Annotated[str | None, _weights("global descriptor's")] = None,
+    device: Annotated[str, _option(FEATURES_PANEL, "Where networks run: cpu or cuda.")] = "cpu",
 ) -> dict[str, Any]:
     """Return what the options choose, by the names of `lmr.api.choices.Choices`."""
     return {

@@ -45,6 +45,7 @@ QUERIES_AT_ONCE = 4096  # each has tables of distances of its own
 MEANINGFUL = 0.2  # of the way from the nearest of random vectors to a copy
 PROBES_OF_NOISE = 16
 PLAIN = "Flat"  # descriptors as they are, in faiss's words
+FEW = 1000  # rows that are compared whatever the memory: codes lose some of so few, and save nothing
 CODED = (1, 2, 4, 8)  # dimensions that share a code of 4 bits
 
 
@@ -52,9 +53,9 @@ def choose_index(rows: int, dimensions: int, memory_bytes: int) -> str:
     """Choose an index by the gallery's size, in faiss's words: "IVF4096,Flat".
 
     The power of two nearest to 4 sqrt(n) lists, or the next lower one that leaves each list enough rows to be
-    trained on. Descriptors are compared as they are where `memory_bytes` holds them as float16. Else they
-    have codes of 4 bits per dimension. Where these do not fit either, two, four or eight dimensions share a
-    code. From 65,536 lists on an HNSW graph finds the lists of codes.
+    trained on. Descriptors are compared as they are where they are few, or `memory_bytes` holds them as
+    float16. Else they have codes of 4 bits per dimension. Where these do not fit either, two, four or eight
+    dimensions share a code. From 65,536 lists on an HNSW graph finds the lists of codes.
     """
     lists = choose_lists(rows)
     if compares_descriptors(rows, dimensions, memory_bytes):
@@ -66,8 +67,8 @@ def choose_index(rows: int, dimensions: int, memory_bytes: int) -> str:
 
 
 def compares_descriptors(rows: int, dimensions: int, memory_bytes: int) -> bool:
-    """Tell whether descriptors are compared as they are: where the memory holds them as float16."""
-    return 2.0 * rows * dimensions <= memory_bytes
+    """Tell whether descriptors are compared as they are: few, or as many as the memory holds as float16."""
+    return rows <= FEW or 2.0 * rows * dimensions <= memory_bytes
 
 
 def choose_lists(rows: int) -> int:
@@ -179,7 +180,8 @@ def choose_probes(
         hits = sum(
             len(t & set(ids[ids != row][:k].tolist())) for t, row, ids in zip(true, rows, found, strict=True)
         )
-        return hits / max(1, sum(map(len, true)))
+        total = sum(map(len, true))
+        return hits / total if total else 1.0  # where there is nothing to find, nothing is lost
 
     probes, before = min(PROBES_OF_NOISE, lists) if noise else 1, 0.0
     while True:

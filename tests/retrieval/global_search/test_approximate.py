@@ -74,11 +74,15 @@ def test_neighbours_that_mean_nothing_do_not_take_all_lists() -> None:
     assert recall >= 0.9
 
 
-@pytest.mark.parametrize("rows", [1, 2, 12, 40])
-def test_a_handful_of_photos_can_be_indexed_without_a_word_of_faiss(rows: int, capfd) -> None:
+@pytest.mark.parametrize("memory_bytes", [1, 2**30])
+@pytest.mark.parametrize("rows", [1, 2, 3, 12, 40])
+def test_a_handful_of_photos_can_be_indexed_without_a_word_of_faiss(
+    rows: int, memory_bytes: int, capfd
+) -> None:
     few = clusters(rows, 64, seed=3, size=4)
-    index = build_ann_index(few, choose_index(rows, 64, 2**30))
-    choose_probes(index, few, 100, recall=0.98)
+    few[1:2] *= -1  # the least similar of all is found too
+    index = build_ann_index(few, choose_index(rows, 64, memory_bytes))
+    assert choose_probes(index, few, 100, recall=0.98)[1] == 1
     sims, ids = search_ann_index(index, few, 100, few)
     true_sims, true_ids = top_k(few, [(0, few)], 100)
     np.testing.assert_array_equal(ids, true_ids)
