@@ -18,14 +18,16 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from lmr.retrieval.global_search._candidates import choose_above, collect, finish, gather, take
+from lmr.retrieval.global_search._candidates import NEVER, choose_above, collect, finish, pack, take
+from lmr.retrieval.global_search._products import BLOCK, WIDTH
 from lmr.retrieval.global_search.exact import Descriptors, _plain_or_bits, spans
 
 __all__ = ["Lists", "build_lists", "nearest_lists", "search_lists"]
 
 QUERIES_AT_ONCE = 32_768  # the more there are, the fewer times a list is read
 VISITS_AT_ONCE = 1 << 22  # of lists by queries: each is sorted, and takes some 20 bytes
-QUERY_TILE, ROW_TILE = 512, 1024  # 2 MB of products at a time, however long a list is
+QUERY_TILE, ROW_TILE = 516, 1024  # 400 kB at 128 dimensions, however long a list is
+LARGEST = 32766  # the length of a descriptor in whole numbers: products and their sums fit 32 bits
 COARSE_TILE = 256  # queries compared with all centroids at a time
 GROUP = 8  # centroids of which the best is looked at first
 ADD_AT_ONCE = 65_536
@@ -191,24 +193,35 @@ def _search_block(
     found: NDArray[np.int32],
 ) -> None:
     """Write to `found`, (q, room) of -1, the candidates of a block of queries."""
-    d, sizes = queries.shape[1], np.diff(lists.starts)
+    sizes = np.diff(lists.starts)
     where = looked.ravel()
     by_list = np.argsort(where, kind="stable")
     which = (by_list // looked.shape[1]).astype(np.int32)
     begin = np.searchsorted(where[by_list], np.arange(len(sizes) + 1))
-    asking, tile = np.empty((QUERY_TILE, d), np.float32), np.empty((ROW_TILE, d), np.float32)
-    space = np.empty(QUERY_TILE * ROW_TILE, np.float32)
-    bars = np.where(queries.any(axis=1), -np.inf, np.inf).astype(np.float32)
-    kept = np.empty(found.shape, np.float32), found, np.zeros(len(queries), np.int32), bars
-    about = queries, bits, k, _slack(queries, lists.longest)
+    whole, scales = _whole_numbers(queries)
+    row_scale = np.float32(LARGEST / max(lists.longest, 1e-30))
+    pairs = whole.shape[1] // 2
+    asking = np.zeros((-(-QUERY_TILE // BLOCK) * BLOCK, pairs), np.int32)
+    tile = np.zeros((-(-ROW_TILE // WIDTH), pairs, WIDTH, 2), np.int16)
+    bars = np.where(queries.any(axis=1), -NEVER, NEVER)
+    kept = np.empty(found.shape, np.int32), found, np.zeros(len(queries), np.int32), bars
+    slack = np.int32(1.02 * np.sqrt(pairs * 2) * (LARGEST + pairs) + 256)
+    about = queries, bits, k, scales * row_scale, slack
     for place in np.flatnonzero(np.diff(begin)):
         for first, end in spans(int(sizes[place]), ROW_TILE):
             rows = lists.rows[lists.starts[place] + first : lists.starts[place] + end]
-            gather(bits, rows, tile)
+            pack(bits, rows, row_scale, tile)
             for lo, hi in spans(int(begin[place + 1] - begin[place]), QUERY_TILE):
                 mine = which[begin[place] + lo : begin[place] + hi]
-                take(queries, mine, asking)
-                products = space[: len(mine) * len(rows)].reshape(len(mine), len(rows))
-                np.dot(asking[: len(mine)], tile[: len(rows)].T, out=products)
-                collect(products, mine, rows, about, kept)
+                take(whole.view(np.int32), mine, asking)
+                collect(asking, mine, tile.view(np.int32)[..., 0], rows, about, kept)
     finish(about, kept)
+
+
+def _whole_numbers(queries: NDArray[np.float32]) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
+    """Return queries as whole numbers, each of one length, (q, d rounded up to even), and their scales."""
+    norms = np.linalg.norm(queries, axis=1)
+    scales = np.divide(LARGEST, norms, out=np.zeros_like(norms), where=norms > 0)
+    whole = np.zeros((len(queries), queries.shape[1] + queries.shape[1] % 2), np.int16)
+    whole[:, : queries.shape[1]] = np.rint(queries * scales[:, None])
+    return whole, scales
