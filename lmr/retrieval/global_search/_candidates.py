@@ -13,12 +13,30 @@ from lmr.retrieval.diffusion._lanes import prefetch
 from lmr.retrieval.global_search._products import BLOCK, WIDTH, first_bit, multiply_block
 from lmr.retrieval.global_search.exact import AHEAD, _dot, _load, _replace_worst, ask_for
 
-__all__ = ["choose_above", "collect", "finish", "pack", "take"]
+__all__ = ["NEVER", "by_list", "choose_above", "collect", "finish", "pack", "take"]
 
-ONE = np.uint64(1)
+ONE, TWO = np.uint64(1), np.uint64(2)
 ALL = np.uint32(0xFFFFFFFF)
 NEVER = np.int32(0x7FFFFFFF)
 HALVINGS = 16
+
+
+@njit(nogil=True, cache=True)
+def by_list(looked: Any, lists: Any) -> Any:
+    """Sort visits by list; return where each list's begin, (lists + 1,), and whose they are, (visits,) int32.
+
+    Those of a list are in the order of the queries. `looked` is (q, p) int32, the lists that each looks into.
+    """
+    begin = np.zeros(lists + 2, np.int64)
+    for one in looked.reshape(-1):
+        begin[np.uint64(one) + TWO] += 1
+    begin = np.cumsum(begin)
+    whose = np.empty(looked.size, np.int32)
+    for q in range(len(looked)):
+        for one in looked[q]:
+            whose[begin[np.uint64(one) + ONE]] = q
+            begin[np.uint64(one) + ONE] += 1
+    return begin[:-1], whose
 
 
 @njit(nogil=True, cache=True)
@@ -43,16 +61,20 @@ def pack(descriptors: Any, rows: Any, scale: Any, out: Any) -> None:
     scale
         By which numbers are multiplied before they are rounded.
     out
-        (groups, p, WIDTH, 2) int16 of at least m rows and d numbers; all 0 behind the d-th.
+        (groups, p, WIDTH) int32 of at least m rows and d numbers, two in each.
     """
     plain = np.empty(descriptors.shape[1], np.float32)
+    pairs = np.zeros(out.shape[1], np.int32)
+    whole = pairs.view(np.int16)
     for i in range(np.uint64(len(rows))):
         if i + AHEAD < len(rows):
             ask_for(descriptors, rows[i + AHEAD])
         _load(descriptors[rows[i]], plain)
-        group = out[i // WIDTH]
-        for j in range(np.uint64(len(plain))):
-            group[j >> ONE, i % WIDTH, j & ONE] = np.int16(np.rint(plain[j] * scale))
+        for j in range(len(plain)):
+            whole[j] = np.int16(np.rint(plain[j] * scale))
+        group, place = out[i // WIDTH], i % WIDTH
+        for p in range(np.uint64(len(pairs))):
+            group[p, place] = pairs[p]
 
 
 @njit(nogil=True, cache=True)

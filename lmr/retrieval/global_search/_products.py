@@ -62,9 +62,7 @@ def multiply_block(
             begin = builder.gep(stored, [builder.mul(loop.index, ir.Constant(_LONG, WIDTH))])
             vectors = [
                 builder.load(
-                    builder.bitcast(
-                        builder.gep(begin, [ir.Constant(_LONG, LANES * v)]), _PAIRS.as_pointer()
-                    ),
+                    builder.bitcast(builder.gep(begin, [ir.Constant(_LONG, LANES * v)]), _PAIRS.as_pointer()),
                     align=4,
                 )
                 for v in range(VECTORS)
