@@ -27,6 +27,7 @@ from lmr.runtime.steps import Given, Step, closure
 from lmr.runtime.threads import limit_threads
 from lmr.steps.photos.ingest import IngestSettings, ingest_one
 from lmr.steps.ranking import Ranking, ranks_in, read_ranking
+from lmr.steps.sizes import runs_of
 from lmr.steps.verification.verify import verify_listed, verify_shard
 from lmr.steps.workflow import Workflow
 from lmr.storage.arrow import column, ragged
@@ -329,8 +330,8 @@ class PhotoSearch:
         own = column(made[flow.local.queries.source.fingerprint].read(0), "xy")
         own = own / np.array([column(size, "width")[0], column(size, "height")[0]], np.float32)
         found = {}
-        for i, row in enumerate(column(pairs, "photo").tolist()):
-            first = int(np.searchsorted(owners, row))
+        photos = column(pairs, "photo")
+        for i, (row, first) in enumerate(zip(photos.tolist(), runs_of(owners, photos)[0], strict=True)):
             there = xy[first + matches[i][:, 1].astype(np.int64)] / [widths[row], heights[row]]
             lines = np.hstack([own[matches[i][:, 0]], there]).astype(np.float32)
             found[row] = _Pair(int(counts[i]), row in sure, lines)

@@ -1,11 +1,15 @@
 """Sizes of what steps read, for the costs that they state, and the blocks in which they take it."""
 
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from lmr.runtime.steps import Source
 from lmr.storage.datasets import GROUP_BYTES
 
-__all__ = ["FEATURES_AT_ONCE", "blocks", "in_pieces", "rows_per_shard"]
+__all__ = ["FEATURES_AT_ONCE", "blocks", "in_pieces", "rows_per_shard", "runs_of"]
 
 FEATURES_AT_ONCE = 1 << 17
 """Local features that a task holds as floats at a time; a shard of the default size has no more."""
@@ -45,3 +49,25 @@ def blocks(counts: Sequence[int], at_once: int) -> list[tuple[int, int]]:
             start, held = number, 0
         held += count
     return [*found, (start, len(counts))]
+
+
+def runs_of(
+    owners: NDArray[np.integer[Any]], photos: ArrayLike
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find where the features of some photos begin and end among those of all photos.
+
+    NumPy would convert all of `owners` where the two differ in type. Here the few `photos` are converted.
+
+    Parameters
+    ----------
+    owners
+        (n,) the photo of each feature, ascending.
+    photos
+        (m,) rows of photos, or one.
+
+    Returns
+    -------
+    starts, stops : (m,) int64 each
+    """
+    same = np.asarray(photos, dtype=owners.dtype)
+    return np.searchsorted(owners, same), np.searchsorted(owners, same, side="right")

@@ -46,6 +46,7 @@ NOTHING = frozenset({"", "none", "nan", "null", "<na>"})
 """What stands in a solution for no answer, in small letters: Kaggle writes None, pandas nan."""
 
 _SEPARATORS = ((";", "semicolons"), ("\t", "tabs"), ("|", "bars"))
+_OTHER_SPACES = "\t\n\v\f\r\x1c\x1d\x1e\x1f"  # what parts ids in ASCII besides the space
 _DASHED = re.compile(r"-[-\w]*")  # ids of some sites begin with a dash
 _LIST_FIX = "separate the ids of a list by spaces: a b c"
 
@@ -73,7 +74,7 @@ def parse_submission(
     cells: dict[str, str] = {}
     for line, query_id, (photos,) in table_rows(data, name, ("id,images",), faults):
         cells[query_id] = photos
-        if max_photos is not None and len(photos) > 2 * max_photos and len(photos.split()) > max_photos:
+        if max_photos is not None and _holds_more(photos, max_photos):
             faults.add(
                 f"queries with more than {max_photos} photos",
                 f"query {query_id} has {len(photos.split())} (line {line})",
@@ -81,6 +82,13 @@ def parse_submission(
             )
     faults.raise_if_any()
     return RankedLists(cells)
+
+
+def _holds_more(cell: str, most: int) -> bool:
+    """Tell whether a list has more ids than so many; spaces are counted much sooner than ids are cut out."""
+    if cell.isascii() and cell.count(" ") < most and not any(space in cell for space in _OTHER_SPACES):
+        return False
+    return len(cell.split()) > most
 
 
 class RankedLists(Mapping[str, list[str]]):

@@ -7,14 +7,14 @@ right, it is an error.
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 from lmr.errors import LmrError
 from lmr.evaluation.protocols.kaggle import NOTHING
 from lmr.evaluation.scores import first_five
 
-__all__ = ["check_rankings", "check_recognition", "plain_spelling"]
+__all__ = ["RankingCheck", "check_rankings", "check_recognition", "plain_spelling"]
 
 _SUFFIX = re.compile(r"\.(jpe?g|jfif|png|webp|tiff?|bmp|gif|avif|heic|heif)$")
 _WHOLE_NUMBER = re.compile(r"[0-9]+(\.0+)?")
@@ -25,10 +25,11 @@ _LISTS_LOOKED_AT = 2_000
 Rankings = Mapping[str, Sequence[str]]
 
 
-def check_rankings(
-    predictions: Rankings, right: Mapping[str, Collection[str]], *, queries_in_gallery: bool = False
-) -> list[str]:
-    """Compare the ids of ranked lists with those of a solution; return what is odd, as sentences.
+class RankingCheck:
+    """Compares the ids of ranked lists with those of a solution.
+
+    What concerns all lists is looked for at once; what may be wrong with any one of them, while they pass on
+    their way to be scored. So each list is made once.
 
     Parameters
     ----------
@@ -44,57 +45,100 @@ def check_rankings(
     LmrError
         If no prediction is for a query of the solution, or no list holds any photo that is right for a query.
     """
-    notices = _check_ids("query", "queries", predictions, right, {q for q, ids in right.items() if ids})
-    scored = [query for query in predictions if query in right]
-    looked = scored[:_LISTS_LOOKED_AT]
-    named = set(chain.from_iterable(predictions[query] for query in looked))
-    wanted = set(chain.from_iterable(right[query] for query in looked))
-    if wanted and not named & wanted:
-        # The rest is looked at before all is called wrong.
-        named.update(chain.from_iterable(predictions[query] for query in scored))
-        wanted.update(chain.from_iterable(right.values()))
-    respelled = _respelled(named - wanted, wanted - named)
-    if wanted and not named & wanted:
-        raise _nothing_in_common("photo", named, wanted, respelled)
-    notices += _respelled_notice("photo", "photos", respelled)
-    repeating, words, own = [], [], []
-    for query in scored:
-        ids = predictions[query]
-        different = set(ids)
-        if len(different) < len(ids):
-            repeating.append(query)
-        if len(ids) == 1 and ids[0].lower() in NOTHING:
-            words.append(f"{query}: {ids[0]}")
-        if query in different and query not in right[query]:
-            own.append(query)
-    notices += _notice(
-        "query names a photo more than once (a repeat earns nothing and uses up its rank)",
-        "queries name a photo more than once (a repeat earns nothing and uses up its rank)",
-        repeating,
-    )
-    notices += _notice(
-        "query has a right photo more than once in the solution (each counts in the denominator)",
-        "queries have a right photo more than once in the solution (each counts in the denominator)",
-        [query for query, ids in right.items() if len(set(ids)) < len(ids)],
-    )
-    notices += _notice(
-        "query has a word for nothing in place of a list (it is read as a photo of that name)",
-        "queries have a word for nothing in place of a list (it is read as a photo of that name)",
-        words,
-    )
-    if not queries_in_gallery:
-        itself = set(own)
-        notices += _notice(
-            "query stands in its own list of photos: is it in the gallery?",
-            "queries stand in their own lists of photos: are the queries in the gallery?",
-            own,
+
+    def __init__(
+        self,
+        predictions: Rankings,
+        right: Mapping[str, Collection[str]],
+        *,
+        queries_in_gallery: bool = False,
+    ) -> None:
+        self._predictions, self._right = predictions, right
+        self._queries_in_gallery = queries_in_gallery
+        self._repeating: set[str] = set()
+        self._words: dict[str, str] = {}
+        self._own: set[str] = set()
+        counted = {query for query, ids in right.items() if ids}
+        self._first = _check_ids("query", "queries", predictions, right, counted)
+        scored = [query for query in predictions if query in right]
+        looked = scored[:_LISTS_LOOKED_AT]
+        named = set(chain.from_iterable(predictions[query] for query in looked))
+        wanted = set(chain.from_iterable(right[query] for query in looked))
+        if wanted and not named & wanted:
+            # The rest is looked at before all is called wrong.
+            named.update(chain.from_iterable(predictions[query] for query in scored))
+            wanted.update(chain.from_iterable(right.values()))
+        respelled = _respelled(named - wanted, wanted - named)
+        if wanted and not named & wanted:
+            raise _nothing_in_common("photo", named, wanted, respelled)
+        self._first += _respelled_notice("photo", "photos", respelled)
+        self._named, self._wanted = named, wanted
+
+    def lists(self) -> Iterator[Sequence[str]]:
+        """Yield the list of each query of the solution, in its order; none for one without."""
+        predictions, right = self._predictions, self._right
+        for query in right:
+            ids = predictions.get(query, ())
+            different = set(ids)
+            if len(different) < len(ids):
+                self._repeating.add(query)
+            elif len(ids) == 1 and ids[0].lower() in NOTHING:
+                self._words[query] = ids[0]
+            if query in different and query not in right[query]:
+                self._own.add(query)
+            yield ids
+
+    def notices(self) -> list[str]:
+        """Return what is odd, as sentences, once the lists have passed."""
+        right, own = self._right, self._own
+        notices = self._first + _notice(
+            "query names a photo more than once (a repeat earns nothing and uses up its rank)",
+            "queries name a photo more than once (a repeat earns nothing and uses up its rank)",
+            self._in_order(self._repeating),
         )
         notices += _notice(
-            "query stands in the list of another: is it in the gallery?",
-            "queries stand in the lists of others: are the queries in the gallery?",
-            [query for query in right if query in named and query not in wanted and query not in itself],
+            "query has a right photo more than once in the solution (each counts in the denominator)",
+            "queries have a right photo more than once in the solution (each counts in the denominator)",
+            [query for query, ids in right.items() if len(set(ids)) < len(ids)],
         )
-    return notices
+        notices += _notice(
+            "query has a word for nothing in place of a list (it is read as a photo of that name)",
+            "queries have a word for nothing in place of a list (it is read as a photo of that name)",
+            [f"{query}: {self._words[query]}" for query in self._in_order(self._words)],
+        )
+        if not self._queries_in_gallery:
+            notices += _notice(
+                "query stands in its own list of photos: is it in the gallery?",
+                "queries stand in their own lists of photos: are the queries in the gallery?",
+                self._in_order(own),
+            )
+            named, wanted = self._named, self._wanted
+            notices += _notice(
+                "query stands in the list of another: is it in the gallery?",
+                "queries stand in the lists of others: are the queries in the gallery?",
+                [query for query in right if query in named and query not in wanted and query not in own],
+            )
+        return notices
+
+    def _in_order(self, queries: Collection[str]) -> list[str]:
+        """Return queries as the submission orders them."""
+        return [query for query in self._predictions if query in queries] if queries else []
+
+
+def check_rankings(
+    predictions: Rankings, right: Mapping[str, Collection[str]], *, queries_in_gallery: bool = False
+) -> list[str]:
+    """Compare the ids of ranked lists with those of a solution; return what is odd, as sentences.
+
+    Parameters
+    ----------
+    predictions, right, queries_in_gallery
+        As of `RankingCheck`, whose errors it raises.
+    """
+    check = RankingCheck(predictions, right, queries_in_gallery=queries_in_gallery)
+    for _ in check.lists():
+        pass
+    return check.notices()
 
 
 def check_recognition(

@@ -22,7 +22,7 @@ from lmr.evaluation.protocols.kaggle import (
 from lmr.evaluation.protocols.metrics import METRICS, expanded, kind_of, measured
 from lmr.evaluation.protocols.oxford import parse_truths
 from lmr.evaluation.protocols.recognition import accuracy, gap, gap_inputs, gap_of_draws
-from lmr.evaluation.protocols.sanity import check_rankings, check_recognition
+from lmr.evaluation.protocols.sanity import RankingCheck, check_recognition
 from lmr.evaluation.scores import Scores, refuse_nothing_to_score
 from lmr.evaluation.statistics import Comparison, Interval, Statistic, compare, interval, mean_of
 
@@ -228,10 +228,9 @@ def evaluate(
     predictions = parse_submission(submission, names[0], max_photos=protocol.max_photos)
     right, junk = _truth(protocol, solution, names[1])
     refuse_nothing_to_score(np.array([0.0 if ids else np.nan for ids in right.values()]), "a right photo")
-    notices = check_rankings(predictions, right, queries_in_gallery=protocol.queries_in_gallery)
-    found = measured(
-        protocol.metrics, lambda: (predictions.get(query, ()) for query in right), list(right.values()), junk
-    )
+    check = RankingCheck(predictions, right, queries_in_gallery=protocol.queries_in_gallery)
+    found = measured(protocol.metrics, check.lists, list(right.values()), junk)
+    notices = check.notices()
     scores = {name: Scores(tuple(right), values) for name, values in found.items()}
     notices += _cut_off(protocol, predictions, right)
     return Evaluation(protocol, scores, tuple(notices))

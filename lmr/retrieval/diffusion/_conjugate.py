@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from lmr.retrieval.diffusion._lanes import LANES, add_product, keep, load, splat, store
-from lmr.retrieval.diffusion._subgraph import MARK, PLACE, degrees, label_nodes, spread, trim
+from lmr.retrieval.diffusion._subgraph import MARK, PLACE, degrees, label_nodes, spread
 
 __all__ = ["LANES", "pack_rows", "solve", "solve_cuts"]
 
@@ -181,10 +181,9 @@ def solve_cuts(
     room = min(most * longest_row, len(indices)) + most  # what is never written costs no memory
     label, nodes = np.zeros(n, dtype=np.uint32), np.empty(most, dtype=np.int32)
     places = np.empty((LANES, cuts.shape[1]), dtype=np.int32)
-    reached, done = np.empty(most, dtype=np.uint8), np.empty(most, dtype=np.uint8)
     order, number = np.empty(most + 1, dtype=np.int32), np.empty(most, dtype=np.int32)
-    starts, queue = np.empty(most + 1, dtype=np.int64), np.empty(LANES * most + 1, dtype=np.int32)
-    cut = starts, np.empty(room, dtype=np.uint32), np.empty(room), order, number, done, queue
+    starts = np.empty(most + 1, dtype=np.int64)
+    cut = starts, np.empty(room, dtype=np.uint32), np.empty(room), order, number
     lanes_of, reach = np.empty(most, dtype=np.uint8), np.empty(iterations + 1, dtype=np.int64)
     x, r, image = np.empty((most, LANES)), np.empty((most, LANES)), np.empty((most, LANES))
     x[0] = 0  # the solution at what is not reached
@@ -194,9 +193,8 @@ def solve_cuts(
     for start in range(0, len(cuts), LANES):
         pack = slice(start, min(start + LANES, len(cuts)))
         listed = label_nodes(cuts[pack], label, nodes, places)
-        reached[: listed + 1], done[: listed + 1], number[: listed + 1] = 0, 0, 0
-        m, levels = spread(graph, restart_ids[pack], label, nodes, reached, cut, reach)
-        edges = trim(m, reached, cut, lanes_of)
+        number[: listed + 1] = 0
+        m, edges, levels = spread(graph, restart_ids[pack], label, nodes, cut, lanes_of, reach)
         if renormalise:
             degrees(m, cut, lanes_of, scale)
 

@@ -10,13 +10,33 @@ import numpy as np
 from numba import njit
 
 from lmr.retrieval.diffusion._lanes import prefetch
+from lmr.retrieval.global_search._products import BLOCK, WIDTH, first_bit, multiply_block
 from lmr.retrieval.global_search.exact import AHEAD, _dot, _load, _replace_worst, ask_for
 
-__all__ = ["choose_above", "collect", "finish", "gather", "take"]
+__all__ = ["NEVER", "by_list", "choose_above", "collect", "finish", "pack", "take"]
 
-STRETCH = np.uint64(32)  # products looked at together: most stretches hold nothing
-SOON = 4
+ONE, TWO = np.uint64(1), np.uint64(2)
+ALL = np.uint32(0xFFFFFFFF)
+NEVER = np.int32(0x7FFFFFFF)
 HALVINGS = 16
+
+
+@njit(nogil=True, cache=True)
+def by_list(looked: Any, lists: Any) -> Any:
+    """Sort visits by list; return where each list's begin, (lists + 1,), and whose they are, (visits,) int32.
+
+    Those of a list are in the order of the queries. `looked` is (q, p) int32, the lists that each looks into.
+    """
+    begin = np.zeros(lists + 2, np.int64)
+    for one in looked.reshape(-1):
+        begin[np.uint64(one) + TWO] += 1
+    begin = np.cumsum(begin)
+    whose = np.empty(looked.size, np.int32)
+    for q in range(len(looked)):
+        for one in looked[q]:
+            whose[begin[np.uint64(one) + ONE]] = q
+            begin[np.uint64(one) + ONE] += 1
+    return begin[:-1], whose
 
 
 @njit(nogil=True, cache=True)
@@ -29,12 +49,32 @@ def take(queries: Any, which: Any, out: Any) -> None:
 
 
 @njit(nogil=True, cache=True)
-def gather(descriptors: Any, rows: Any, out: Any) -> None:
-    """Copy some rows of the gallery to the first rows of `out`, as float32."""
-    for i in range(len(rows)):
+def pack(descriptors: Any, rows: Any, scale: Any, out: Any) -> None:
+    """Write some rows of the gallery to `out` as whole numbers, in pairs, as `multiply_block` reads them.
+
+    Parameters
+    ----------
+    descriptors
+        (n, d) float32, or float16 as its bits.
+    rows
+        (m,) int32 gallery rows.
+    scale
+        By which numbers are multiplied before they are rounded.
+    out
+        (groups, p, WIDTH) int32 of at least m rows and d numbers, two in each.
+    """
+    plain = np.empty(descriptors.shape[1], np.float32)
+    pairs = np.zeros(out.shape[1], np.int32)
+    whole = pairs.view(np.int16)
+    for i in range(np.uint64(len(rows))):
         if i + AHEAD < len(rows):
             ask_for(descriptors, rows[i + AHEAD])
-        _load(descriptors[rows[i]], out[i])
+        _load(descriptors[rows[i]], plain)
+        for j in range(len(plain)):
+            whole[j] = np.int16(np.rint(plain[j] * scale))
+        group, place = out[i // WIDTH], i % WIDTH
+        for p in range(np.uint64(len(pairs))):
+            group[p, place] = pairs[p]
 
 
 @njit(nogil=True, cache=True)
@@ -70,48 +110,58 @@ def choose_above(queries: Any, centroids: Any, products: Any, best: Any, slack: 
 
 
 @njit(nogil=True, cache=True)
-def collect(products: Any, which: Any, rows: Any, about: Any, kept: Any) -> None:
+def collect(asking: Any, which: Any, packed: Any, rows: Any, about: Any, kept: Any) -> None:
     """Collect for each query of a list whoever of its rows may be among the k best.
 
     Parameters
     ----------
-    products
-        (m, n) float32 of the m queries and n rows of a list.
+    asking
+        (at least m, rounded up to whole blocks, p) int32, the m queries as pairs of whole numbers.
     which
         (m,) the numbers of the queries.
+    packed
+        (groups, p, WIDTH) int32, from `pack`.
     rows
         (n,) int32 gallery rows.
     about
-        Tuple: `queries`, `descriptors` of the gallery, `k` and `slack`, (q,) by which a product may be off.
+        Tuple: `queries` and `descriptors` of the gallery as they are, `k`, `scales`, (q,) what a product of
+        whole numbers is to that of the descriptors, and `slack`, by which it may be off.
     kept
-        Tuple: `products` (q, room) and `rows` (q, room) of the candidates, their `count` (q,), and `bars`
-        (q,), the least product of those still to be collected.
+        Tuple: `products` (q, room) int32 and `rows` (q, room) of the candidates, their `count` (q,), and
+        `bars` (q,) int32, the least product of those still to be collected.
     """
     similar, found, count, bars = kept
-    n, room = np.uint64(products.shape[1]), found.shape[1]
+    room = found.shape[1]
     flat_similar, flat_found = similar.reshape(-1), found.reshape(-1)
-    for i in range(len(which)):
-        q = which[i]
-        if i + SOON < len(which):
-            soon = which[i + SOON]
-            place = np.int64(soon) * room + count[soon]
+    products, hits = np.empty((BLOCK, WIDTH), np.int32), np.empty(BLOCK, np.uint32)
+    wanted = np.full(BLOCK, NEVER, np.int32)
+    for begin in range(0, len(which), BLOCK):
+        some = min(BLOCK, len(which) - begin)
+        wanted[some:] = NEVER
+        for i in range(some):
+            q = which[begin + i]
+            wanted[i] = bars[q]
+            place = np.int64(q) * room + count[q]
             prefetch(flat_similar, place)
             prefetch(flat_found, place)
-        row, start = products[i], np.uint64(0)
-        while start < n:
-            # Unsigned, so that Numba need not ask whether an index counts from the end: five times as fast.
-            stop, bar, hits = min(start + STRETCH, n), bars[q], np.int32(0)
-            for j in range(start, stop):
-                hits += np.int32(row[j] >= bar)
-            if hits:
-                for j in range(start, stop):
-                    if row[j] < bars[q]:
+        for first in range(0, len(rows), WIDTH):
+            multiply_block(asking, begin, packed, first // WIDTH, wanted, products, hits)
+            there = ALL >> np.uint32(max(first + WIDTH - len(rows), 0))
+            for i in range(some):
+                bits = hits[i] & there
+                if bits == 0:
+                    continue
+                q = which[begin + i]
+                while bits != 0:
+                    j = first_bit(bits)
+                    bits &= bits - np.uint32(1)
+                    if products[i, j] < wanted[i]:
                         continue
-                    similar[q, count[q]], found[q, count[q]] = row[j], rows[j]
+                    similar[q, count[q]], found[q, count[q]] = products[i, j], rows[first + j]
                     count[q] += 1
                     if count[q] == room:
                         _shrink(q, about, kept)
-            start = stop
+                        wanted[i] = bars[q]
 
 
 @njit(nogil=True, cache=True)
@@ -128,7 +178,7 @@ def finish(about: Any, kept: Any) -> None:
 def _shrink(q: Any, about: Any, kept: Any) -> None:
     """Drop candidates of a query that can be no neighbours; where too many are level, settle it exactly."""
     similar, found, count, bars = kept
-    queries, descriptors, k, slack = about
+    queries, descriptors, k, scales, slack = about
     _drop(q, about, kept)
     if count[q] <= (k + found.shape[1]) // 2:
         return
@@ -140,20 +190,39 @@ def _shrink(q: Any, about: Any, kept: Any) -> None:
         s = _dot(queries[q], plain)
         if s > sims[0] or (s == sims[0] and row < best[0]):
             _replace_worst(sims, best, s, row)
-    similar[q, :k], found[q, :k], count[q] = sims, best, k
-    bars[q] = sims[0] - 2 * slack[q]
+    for c in range(k):
+        similar[q, c], found[q, c] = np.int32(sims[c] * scales[q]), best[c]
+    count[q] = k
+    bars[q] = np.int32(sims[0] * scales[q]) - 2 * slack
 
 
 @njit(nogil=True, cache=True)
 def _drop(q: Any, about: Any, kept: Any) -> None:
     """Raise a query's bar to what its k-th best product allows, and drop what lies below."""
     similar, found, count, bars = kept
-    bars[q] = _level(similar[q, : count[q]], about[2])[0] - 2 * about[3][q]
+    bars[q] = _whole_level(similar[q, : count[q]], about[2]) - 2 * about[4]
     left, bar = np.uint64(0), bars[q]
     for c in range(np.uint64(count[q])):
         similar[q, left], found[q, left] = similar[q, c], found[q, c]
         left += np.uint64(similar[q, c] >= bar)
     count[q] = left
+
+
+@njit(nogil=True, cache=True)
+def _whole_level(values: Any, wanted: Any) -> Any:
+    """Return a number closely below the `wanted`-th largest of some whole numbers, or it."""
+    low, high = np.int32(values.min()), np.int32(values.max())
+    if _count(values, high) >= wanted:
+        return high
+    for _ in range(HALVINGS):
+        middle = np.int32((np.int64(low) + np.int64(high)) >> 1)
+        if middle == low:
+            break
+        if _count(values, middle) >= wanted:
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 @njit(nogil=True, cache=True)

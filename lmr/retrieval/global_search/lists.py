@@ -3,11 +3,13 @@
 The gallery's rows lie in lists by their nearest centroid (Sivic & Zisserman, *Video Google*, ICCV 2003;
 Jégou et al., *Product quantization for nearest neighbor search*, PAMI 2011). A query looks into the lists of
 its nearest centroids. Here the queries of a block are sorted by list: each list is read once, and compared
-with all queries that look into it by one product of matrices, which is what a processor does best.
+with all queries that look into it. Products are of whole numbers of 16 bits, of which a processor makes more
+than of float32 (`lmr.retrieval.global_search._products`).
 
 Within the lists the search is exact, by the rule of `lmr.retrieval.global_search.exact`: products only tell
-who is worth a closer look, and who is kept is decided in float64. Which lists are looked into is decided so,
-too. So the result is the same to the bit, however queries are cut into blocks.
+who is worth a closer look, however rounding has moved them, and who is kept is decided in float64. Which
+lists are looked into is decided so, too. So the result is the same to the bit, however queries are cut into
+blocks.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -18,14 +20,16 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from lmr.retrieval.global_search._candidates import choose_above, collect, finish, gather, take
+from lmr.retrieval.global_search._candidates import NEVER, by_list, choose_above, collect, finish, pack, take
+from lmr.retrieval.global_search._products import BLOCK, WIDTH
 from lmr.retrieval.global_search.exact import Descriptors, _plain_or_bits, spans
 
 __all__ = ["Lists", "build_lists", "nearest_lists", "search_lists"]
 
 QUERIES_AT_ONCE = 32_768  # the more there are, the fewer times a list is read
-VISITS_AT_ONCE = 1 << 22  # of lists by queries: each is sorted, and takes some 20 bytes
-QUERY_TILE, ROW_TILE = 512, 1024  # 2 MB of products at a time, however long a list is
+VISITS_AT_ONCE = 1 << 22  # of lists by queries: each is sorted, and takes 8 bytes
+QUERY_TILE, ROW_TILE = 516, 1024  # 400 kB at 128 dimensions, however long a list is
+LARGEST = 32766  # the length of a descriptor in whole numbers: products and their sums fit 32 bits
 COARSE_TILE = 256  # queries compared with all centroids at a time
 GROUP = 8  # centroids of which the best is looked at first
 ADD_AT_ONCE = 65_536
@@ -191,24 +195,35 @@ def _search_block(
     found: NDArray[np.int32],
 ) -> None:
     """Write to `found`, (q, room) of -1, the candidates of a block of queries."""
-    d, sizes = queries.shape[1], np.diff(lists.starts)
-    where = looked.ravel()
-    by_list = np.argsort(where, kind="stable")
-    which = (by_list // looked.shape[1]).astype(np.int32)
-    begin = np.searchsorted(where[by_list], np.arange(len(sizes) + 1))
-    asking, tile = np.empty((QUERY_TILE, d), np.float32), np.empty((ROW_TILE, d), np.float32)
-    space = np.empty(QUERY_TILE * ROW_TILE, np.float32)
-    bars = np.where(queries.any(axis=1), -np.inf, np.inf).astype(np.float32)
-    kept = np.empty(found.shape, np.float32), found, np.zeros(len(queries), np.int32), bars
-    about = queries, bits, k, _slack(queries, lists.longest)
+    sizes = np.diff(lists.starts)
+    begin, which = by_list(looked, len(sizes))
+    whole, scales = _whole_numbers(queries)
+    row_scale = np.float32(LARGEST / max(lists.longest, 1e-30))
+    pairs = whole.shape[1] // 2
+    asking = np.zeros((-(-QUERY_TILE // BLOCK) * BLOCK, pairs), np.int32)
+    tile = np.empty((-(-ROW_TILE // WIDTH), pairs, WIDTH), np.int32)
+    bars = np.where(queries.any(axis=1), -NEVER, NEVER)
+    kept = np.empty(found.shape, np.int32), found, np.zeros(len(queries), np.int32), bars
+    # Each number is rounded by half at the most, and float32 adds a hundredth to that; the rest is for sums
+    # that float32 cannot tell apart.
+    slack = np.int32(1.02 * np.sqrt(pairs * 2) * (LARGEST + pairs) + 256)
+    about = queries, bits, k, scales * row_scale, slack
     for place in np.flatnonzero(np.diff(begin)):
         for first, end in spans(int(sizes[place]), ROW_TILE):
             rows = lists.rows[lists.starts[place] + first : lists.starts[place] + end]
-            gather(bits, rows, tile)
+            pack(bits, rows, row_scale, tile)
             for lo, hi in spans(int(begin[place + 1] - begin[place]), QUERY_TILE):
                 mine = which[begin[place] + lo : begin[place] + hi]
-                take(queries, mine, asking)
-                products = space[: len(mine) * len(rows)].reshape(len(mine), len(rows))
-                np.dot(asking[: len(mine)], tile[: len(rows)].T, out=products)
-                collect(products, mine, rows, about, kept)
+                take(whole.view(np.int32), mine, asking)
+                collect(asking, mine, tile, rows, about, kept)
     finish(about, kept)
+
+
+def _whole_numbers(queries: NDArray[np.float32]) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
+    """Return queries as whole numbers, each of one length, (q, d rounded up to even), and their scales."""
+    norms = np.linalg.norm(queries, axis=1)
+    scales = np.divide(LARGEST, norms, out=np.zeros_like(norms), where=norms > 0)
+    whole = np.zeros((len(queries), queries.shape[1] + queries.shape[1] % 2), np.int16)
+    product = queries * scales[:, None]
+    whole[:, : queries.shape[1]] = np.rint(product, out=product)
+    return whole, scales

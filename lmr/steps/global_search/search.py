@@ -124,18 +124,18 @@ class Searchable:
         parts = self.index.shards
         if self.index.revision == LISTS_REVISION:
             # Queries that are looked up together, each with its candidates and the lists that it visits;
-            # and what is found in all parts.
+            # what is found in all parts; products with centroids; and a tile of queries and rows.
             together = min(queries, lists.QUERIES_AT_ONCE)
             room = max(lists.ROOM * (depth + 1), lists.LEAST_ROOM)
-            visits = min(
-                together * approximate.choose_lists(self.index.rows // parts), float(lists.VISITS_AT_ONCE)
-            )
+            centroids = approximate.choose_lists(self.index.rows // parts)
+            visits = min(together * centroids, float(lists.VISITS_AT_ONCE))
             return SearchCost(
                 task_bytes=held
-                + together * (4.0 * dimension + 4.0 * room)
+                + together * (6.0 * dimension + 4.0 * room)
                 + 4.0 * queries * room * parts
-                + 20.0 * visits
-                + 4.0 * lists.QUERY_TILE * (lists.ROW_TILE + dimension),
+                + 10.0 * visits
+                + 5.0 * min(queries, lists.COARSE_TILE) * centroids
+                + 2.0 * (lists.QUERY_TILE + lists.ROW_TILE) * dimension,
                 mapped_bytes=2.0 * self.count * dimension + index_bytes,
             )
         # The first task of a machine unpacks the index, part by part. Distances of codes are looked up in

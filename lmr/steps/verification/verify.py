@@ -21,7 +21,7 @@ from lmr.runtime.steps import Cost, Each, Source, Step, Whole
 from lmr.steps.both import Both
 from lmr.steps.features.local import Extracted
 from lmr.steps.ranking import Ranked
-from lmr.steps.sizes import FEATURES_AT_ONCE, blocks, rows_per_shard
+from lmr.steps.sizes import FEATURES_AT_ONCE, blocks, rows_per_shard, runs_of
 from lmr.steps.verification.earlier import OF, photos_of_pairs, take_over
 from lmr.steps.verification.overlays import overlay_features
 from lmr.storage.arrow import Ragged, column, table, with_facts
@@ -194,7 +194,8 @@ def _verified(
     # A pair's result does not depend on the others, so queries come in blocks: at a million photos a shard
     # meets ten thousand of them, whose features would take gigabytes.
     owners = stack(local_queries, "photo")
-    counts = np.searchsorted(owners, names, side="right") - np.searchsorted(owners, names)
+    starts, stops = runs_of(owners, names)
+    counts = stops - starts
     found = []
     for lo, hi in blocks(counts.tolist(), FEATURES_AT_ONCE):
         part = slice(*np.searchsorted(query_of_pair, [lo, hi]))
@@ -259,7 +260,7 @@ def _gathered(
 ) -> Features:
     """Gather the features of some photos from the unpacked dataset."""
     owners = stack(local, "photo")
-    starts, stops = np.searchsorted(owners, photos), np.searchsorted(owners, photos, side="right")
+    starts, stops = runs_of(owners, photos)
     offsets = np.concatenate([[0], np.cumsum(stops - starts)]).astype(np.int64)
     columns = {name: _joined(stack(local, name), starts, stops) for name in _names(settings)}
     sides = np.stack([stack(images, name)[photos] for name in ("width", "height")], axis=1)

@@ -183,6 +183,14 @@ def test_the_command_in_the_fix_mends_the_file(tmp_path, write, command):
     assert found == {"q1": ["é" if b"\xe9" in path.read_bytes() else "a", "b"], "q2": ["c"]}
 
 
+@pytest.mark.parametrize("space", [" ", "\t", "\v", "\x1f", "\u00a0", "\u2003"])
+def test_photos_are_counted_whatever_space_parts_them(space):
+    hundred = "id,images\nq," + space.join(["x"] * 100)
+    assert len(parse_submission(hundred.encode())["q"]) == 100
+    with pytest.raises(LmrError, match="query q has 101"):
+        parse_submission(f"{hundred}{space}x".encode())
+
+
 def test_a_solution_may_be_longer_than_a_submission():
     assert len(parse_solution(("id,images\nq," + "x " * 50_000).encode())["q"]) == 50_000
     long = ("id,images\nq," + "x " * 5_000).encode()

@@ -91,6 +91,9 @@ def test_queries_among_the_photos_and_repeats_are_named():
     right = {"q": ["a", "b"], "r": ["b", "b"], "s": ["c"]}
     notices = check_rankings({"q": ["q", "a", "a"], "r": ["s", "b"], "s": ["nan"]}, right)
     assert [notice.split(": ")[-1] for notice in notices] == ["q", "r", "nan", "q", "s"]
+    # Queries are named in the submission's order, though lists are scored in that of the solution.
+    turned = check_rankings({"r": ["b", "b"], "q": ["a", "a"]}, {"q": ["a"], "r": ["b"]})
+    assert [notice.split(": ")[-1] for notice in turned] == ["r, q"]
     classic = check_rankings({"q": ["q", "a"]}, {"q": ["a"]}, queries_in_gallery=True)
     assert classic == []
 

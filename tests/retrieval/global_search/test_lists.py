@@ -2,12 +2,26 @@
 
 import numpy as np
 import pytest
+from numba import njit
 
 from lmr.retrieval.global_search import lists as module
+from lmr.retrieval.global_search._candidates import pack
+from lmr.retrieval.global_search._products import BLOCK, WIDTH, first_bit, multiply_block
 from lmr.retrieval.global_search.approximate import build_ann_index, search_ann_index
-from lmr.retrieval.global_search.exact import best_listed
+from lmr.retrieval.global_search.exact import best_listed, top_k
 from lmr.retrieval.global_search.lists import nearest_lists
 from tests.support.descriptor_clusters import clusters
+
+
+@njit
+def block(queries, query, rows, group, bars, products, hits):
+    multiply_block(queries, query, rows, group, bars, products, hits)
+
+
+@njit
+def lowest(bits):
+    return first_bit(bits)
+
 
 GALLERY = clusters(3000, 24, seed=4, size=30)
 GALLERY[7] = 0
@@ -57,6 +71,34 @@ def test_the_result_is_the_same_however_queries_are_cut(index, monkeypatch):
         np.testing.assert_array_equal(threaded[part], whole[part])
         np.testing.assert_array_equal(cut[part], whole[part])
         np.testing.assert_array_equal(np.concatenate([found[part] for found in one]), whole[part][:30])
+
+
+def test_an_odd_dimension_and_rows_of_any_length_are_searched_exactly():
+    rng = np.random.default_rng(3)
+    gallery = clusters(1500, 25, seed=6, size=20) * rng.uniform(0.3, 3, (1500, 1)).astype(np.float32)
+    queries = -5 * gallery[:60]
+    index = build_ann_index(gallery, "IVF20,Flat")
+    index.probes = 20
+    found = search_ann_index(index, queries, 12, gallery)
+    wanted = top_k(queries, [(0, gallery)], 12)
+    for part in range(2):
+        np.testing.assert_array_equal(found[part], wanted[part])
+
+
+def test_a_block_of_products_is_that_of_whole_numbers_and_tells_who_is_wanted():
+    rng = np.random.default_rng(7)
+    left = rng.integers(-5000, 5000, (2 * BLOCK, 26)).astype(np.int16)
+    right = rng.integers(-5000, 5000, (3 * WIDTH, 26)).astype(np.int16)
+    packed = np.empty((3, 13, WIDTH), np.int32)
+    pack(right.astype(np.float32) / 4, np.arange(3 * WIDTH, dtype=np.int32), np.float32(4), packed)
+    bars = rng.integers(-(10**8), 10**8, BLOCK).astype(np.int32)
+    products, hits = np.empty((BLOCK, WIDTH), np.int32), np.empty(BLOCK, np.uint32)
+    block(left.view(np.int32), BLOCK, packed, 2, bars, products, hits)
+    wanted = left[BLOCK:].astype(np.int32) @ right[2 * WIDTH :].astype(np.int32).T
+    np.testing.assert_array_equal(products, wanted)
+    told = (hits[:, None] >> np.arange(WIDTH, dtype=np.uint32)) & 1
+    np.testing.assert_array_equal(told, wanted >= bars[:, None])
+    assert [lowest(np.uint32(bits)) for bits in (1, 12, 1 << 31)] == [0, 2, 31]
 
 
 def test_copies_beyond_all_room_are_taken_in_the_order_of_their_rows():
