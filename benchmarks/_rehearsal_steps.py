@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from _rehearsal_data import (
     Made,
+    noise_of,
     regions_of,
     repeated_photos,
     ring_of,
@@ -75,6 +76,7 @@ def declared(size: Size, options: argparse.Namespace, by_index: bool = False) ->
     changes = {
         "ingest": {"photos_per_shard": size.photos_per_shard},
         "local": {"max_features": size.features},
+        "index": {"gallery_shards_per_index": size.indexed_shards},
         **(BY_INDEX if by_index else {}),
     }
     settings = layer(PRESETS[options.preset], changes)
@@ -192,11 +194,21 @@ class Rehearsal:
     # Global descriptors ----------------------------------------------------------------------------
 
     def aggregation(self) -> Iterator[Took]:
-        """Learn words, describe a shard of photos by their local features."""
-        if "learn_words" not in self.steps:
+        """Describe a shard of photos by a network and whiten it, or by their local features and words."""
+        true = replace(self.of("extract_global"), url=f"{self.root}/true")
+        key = f"extract_global-{self.options.preset}"
+        if "learn_words" in self.steps:
+            yield self.take("learn_words", local=self.everything)
+            yield self.take("extract_global", key=key, output=true)
             return
-        yield self.take("learn_words", local=self.everything)
-        yield self.take("extract_global", output=replace(self.of("extract_global"), url=f"{self.root}/true"))
+        yield self.take("network", images=self.true["ingest"])
+        own = replace(self.of("network"), shards=1)
+        # Forty photos teach no whitening of 256 numbers: what it learns from has the shape of theirs.
+        wide = column(own.read(0, ["descriptor"]), "descriptor").shape[1]
+        per_shard = self.size.photos_per_shard
+        raw = Made("", "raw", f"raw{wide}", self.steps["network"].shards, rows_of=noise_of(wide, per_shard))
+        yield self.take("learn_whitening", raw=raw)
+        yield self.take("extract_global", key=key, raw=own, output=true)
 
     def global_inputs(self) -> None:
         """Write descriptors of a synthetic world."""
