@@ -28,7 +28,7 @@ from _rehearsal_data import (
     write_rankings,
     write_sizes,
 )
-from _rehearsal_task import Took, apart, linked
+from _rehearsal_task import Took, apart, at_units, linked
 from numpy.typing import NDArray
 
 from lmr.runtime.settings import layer
@@ -146,18 +146,19 @@ class Rehearsal:
 
     def local_search(self) -> Iterator[Took]:
         """Search all sub-indexes with some queries, and one of them with a whole shard of queries."""
-        few = _part(self.asked, self.root, self.size.searched)
-        images = _part(self.of("ingest_queries"), self.root, self.size.searched)
-        units = float(few.facts(0)["rows"])
-        apart_from = replace(self.of("search"), url=f"{self.root}/searched")
-        yield self.take(
-            "search", images=images, local=few, index=self.indexes, units=units, output=apart_from
-        )
+        step, each = self.of("search"), []
+        for count in (FEW, self.size.searched):
+            images = _part(self.of("ingest_queries"), self.root, count)
+            local = _part(self.asked, self.root, count)
+            output = replace(step, url=f"{self.root}/searched-{count}")
+            changed = {"images": images, "local": local, "index": self.indexes, "output": output}
+            units = float(local.facts(0)["rows"])
+            each.append(self.take("search", key=f"search-{count}", units=units, **changed))
+            yield replace(each[-1], step=f"search: {count} queries")
+        yield at_units(*each, float(self.asked.facts(0)["rows"]))
         # Of a whole shard of queries the memory counts, which does not depend on how many indexes there are.
-        one, elsewhere = (
-            replace(self.of("index"), shards=1),
-            replace(apart_from, url=f"{self.root}/searched-one"),
-        )
+        one = replace(self.of("index"), shards=1)
+        elsewhere = replace(step, url=f"{self.root}/searched-one")
         found = self.take("search", key="search-shard", index=one, output=elsewhere)
         yield replace(found, step=ONE_INDEX)
 
@@ -241,7 +242,8 @@ class Rehearsal:
         units = float(photos * 21)
         yield self.take("index_regions", gallery=gallery, units=units, **changed)
         index = linked(replace(self.of("index_regions"), shards=1), parts)
-        yield self.take("link_regions", described=gallery, gallery=gallery, index=index)
+        self.link = self.take("link_regions", described=gallery, gallery=gallery, index=index)
+        yield self.link
 
     def diffusion(self) -> Iterator[Took]:
         """Keep the mutual links of a shard's regions, diffuse from a shard of queries, name the answers."""
@@ -256,8 +258,22 @@ class Rehearsal:
         edges = Made("", "edges", f"edges{self.size.gallery}", shards, rows_of=ring)
         nodes = regions_of(self.size.gallery, 0, per_shard)
         counted = Made("", "counted", f"counted{self.size.gallery}", shards, rows_of=nodes)
+        plain = {"gallery": counted, "graph": edges, "augmented": self.of("extract_global")}
         with _own_cache(f"{self.root}-unpacked"):
-            yield self.take("diffuse", gallery=counted, graph=edges, augmented=self.of("extract_global"))
+            if self.settings.diffuse.start == "expanded":
+                yield self.take("diffuse", **plain)
+                return
+            # The descriptors of all nodes would fill a disk. To find where ranks start is a search like that
+            # for a graph's links, and is counted as one; the rest starts from the photos of step 4.
+            whole = self.steps["diffuse"]
+            inputs = {name: source for name, source in whole.inputs.items() if name != "nodes_index"}
+            settings = replace(whole.settings, start="expanded")
+            self.steps["diffuse"] = replace(whole, settings=settings, inputs=inputs)
+            solved = self.take("diffuse", key="diffuse-from-photos", **plain)
+            self.steps["diffuse"] = whole
+        yield replace(solved, step=FROM_PHOTOS)
+        found = self.link.cpu_per_unit * self.flow.described.queries.regions * solved.units
+        yield replace(solved, cpu_seconds=[seconds + found for seconds in solved.cpu_seconds])
 
     # The end ---------------------------------------------------------------------------------------
 
@@ -298,6 +314,9 @@ class Rehearsal:
         return Took(**json.loads(path.read_text()))
 
 
+FEW = 2
+"""Queries of a task that says what a search takes whatever it is asked."""
+FROM_PHOTOS = "diffuse: from photos"
 ONE_INDEX = "search: a whole shard, one sub-index"
 
 
@@ -307,7 +326,7 @@ def _close(work: Callable[[RunDatasets], object], run: RunDatasets) -> None:
 
 def _part(dataset: Dataset, root: str, photos: int) -> Dataset:
     """Write what a dataset says of its first photos as a dataset of one shard."""
-    part = Dataset(f"{root}/few-{dataset.step}", dataset.step, f"{dataset.fingerprint}few", 1)
+    part = Dataset(f"{root}/few{photos}-{dataset.step}", dataset.step, f"{dataset.fingerprint}few{photos}", 1)
     if not part.has(0):
         rows = dataset.read(0)
         part.write(0, rows.slice(0, int(np.searchsorted(column(rows, "photo"), photos))))

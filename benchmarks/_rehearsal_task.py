@@ -18,7 +18,7 @@ from lmr.runtime.threads import limit_threads, malloc_environment, thread_enviro
 from lmr.storage import mapped
 from lmr.storage.datasets import Dataset, JoinedDataset
 
-__all__ = ["Took", "apart", "linked", "task_of"]
+__all__ = ["Took", "apart", "at_units", "linked", "task_of"]
 
 AGAIN_SECONDS = 3.0
 """A task that takes less is made twice, and its second time counts: the first one loads libraries."""
@@ -59,6 +59,17 @@ class Took:
 
 
 _TIMES = ("seconds", "cpu_seconds")
+
+
+def at_units(few: Took, more: Took, units: float) -> Took:
+    """Return what a task of so many units takes, by the line through a task of few and one of more units."""
+    share = (units - few.units) / (more.units - few.units)
+    lines = {
+        name: [one + (other - one) * share for one, other in zip(*pair, strict=True)]
+        for name in _TIMES
+        if (pair := (getattr(few, name), getattr(more, name)))
+    }
+    return replace(more, units=units, **lines)
 
 
 def linked(dataset: Dataset, times: int) -> Dataset:

@@ -19,6 +19,9 @@ What tasks read is made so that they do the contest's work, without a contest's 
   was searched before it, which is harder.
 - One part of the index of regions is made, and linked as often as the contest has parts. Their links are
   drawn so that every one is mutual, as many as there can be.
+- Diffusion that starts from the regions nearest to a query's own is counted as two tasks: that search, at
+  the rate at which the graph's links are found, and diffusion from photos, which is made.
+- A search with few queries and one with more give what a whole shard takes, where it is not searched.
 
 What a machine unpacks once for all its tasks is told apart from the tasks. With --out, what was measured is
 kept there, and the same command goes on with what is missing.
@@ -91,7 +94,7 @@ def rehearsed(one: Rehearsal, world: Path, stages: Iterable[str], photos: int) -
     if {"global", "diffuse"} & set(stages):
         one.global_inputs()
         yield from one.global_search()
-    if "regions" in stages:
+    if {"regions", "diffuse"} & set(stages):
         parts = REGION_PARTS if one.size.gallery >= CONTEST.gallery else 1
         yield from one.regions(max(one.size.gallery // parts, one.size.photos_per_shard), parts)
     if "diffuse" in stages:

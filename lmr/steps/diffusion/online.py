@@ -37,6 +37,7 @@ from lmr.storage.mapped import map_rows, stack, stack_ragged, unpack, write_rows
 __all__ = ["DiffuseSettings", "diffuse", "diffuse_shard"]
 
 QUERIES_AT_ONCE = 512  # whose cuts are held at a time
+STARTED_AT_ONCE = 64  # whose regions are searched with together
 POOLED_AT_ONCE = 512  # photos whose systems of generalised max pooling are solved together
 
 
@@ -111,7 +112,7 @@ def diffuse(
         pooling = at_once * (24.0 * dimension + 24.0 * graph.per_photo)
     # Nodes near to the queries' own regions are looked for as the graph's own links are.
     starts = graph.searched.index if settings.start == "regions" else None
-    own = min(each, QUERIES_AT_ONCE) * described.queries.regions
+    own = min(each, STARTED_AT_ONCE) * described.queries.regions
     started = graph.searched.cost(own, settings.starts).task_bytes if settings.start == "regions" else 0.0
     step = Step(
         name="diffuse",
@@ -221,7 +222,11 @@ def _starts_from_regions(
     exact: ExactSearch,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Start from the regions nearest to the query's own, as Iscen et al. do."""
-    sims, ids = search_gallery(to_float(mine.values), regions, index, settings.starts, exact)
+    parts = [
+        search_gallery(to_float(mine.values[lo:hi]), regions, index, settings.starts, exact)
+        for lo, hi in (mine.offsets[[*span]] for span in spans(len(mine), STARTED_AT_ONCE))
+    ]
+    sims, ids = (np.concatenate(found) for found in zip(*parts, strict=True))
     query_of_region = np.repeat(np.arange(len(mine)), np.diff(mine.offsets))
     starts, values = diffusion.restart(
         ids, sims, query_of_region, len(mine), gamma=settings.gamma, nodes=settings.starts
