@@ -28,7 +28,7 @@ from _rehearsal_data import (
     write_rankings,
     write_sizes,
 )
-from _rehearsal_task import Took, apart, at_units, linked
+from _rehearsal_task import Copies, Took, apart, at_units, linked
 from numpy.typing import NDArray
 
 from lmr.runtime.settings import layer
@@ -141,8 +141,11 @@ class Rehearsal:
 
     @cached_property
     def indexes(self) -> Dataset:
-        """The sub-index as often as the gallery has one."""
-        return linked(replace(self.of("index"), shards=1), self.size.links)
+        """The sub-index as often as the gallery has one; a machine merges some of them, once."""
+        one, merged = replace(self.of("index"), shards=1), self.steps["search"].placement["merged"]
+        merged = min(merged, self.size.links)
+        some = Copies(one.url, one.step, f"{one.fingerprint}x{merged}", merged, of=one)
+        return linked(some, -(-self.size.links // merged))
 
     def local_search(self) -> Iterator[Took]:
         """Search all sub-indexes with some queries, and one of them with a whole shard of queries."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow as pa
 
 from lmr.runtime.steps import Each, Given, Step, Whole
 from lmr.runtime.tasks import ShardTask, _measured, make_shard
@@ -18,7 +19,7 @@ from lmr.runtime.threads import limit_threads, malloc_environment, thread_enviro
 from lmr.storage import mapped
 from lmr.storage.datasets import Dataset, JoinedDataset
 
-__all__ = ["Took", "apart", "at_units", "linked", "task_of"]
+__all__ = ["Copies", "Took", "apart", "at_units", "linked", "task_of"]
 
 AGAIN_SECONDS = 3.0
 """A task that takes less is made twice, and its second time counts: the first one loads libraries."""
@@ -78,6 +79,25 @@ def linked(dataset: Dataset, times: int) -> Dataset:
     return JoinedDataset(
         dataset.url, dataset.step, fingerprint, dataset.shards * times, parts=(dataset,) * times
     )
+
+
+@dataclass(frozen=True)
+class Copies(Dataset):
+    """A dataset of which each shard reads the first one of another."""
+
+    of: Dataset
+
+    def present(self) -> dict[int, int]:
+        """Return the size of that shard for each."""
+        return dict.fromkeys(range(self.shards), self.of.present()[0])
+
+    def read(self, shard: int, columns: Any = None, *, rows: range | None = None) -> pa.Table:
+        """Read that shard."""
+        return self.of.read(0, columns, rows=rows)
+
+    def facts(self, shard: int) -> dict[str, Any]:
+        """Return what is said of that shard."""
+        return self.of.facts(0)
 
 
 def task_of(step: Step, root: str, changed: Mapping[str, Any]) -> ShardTask:

@@ -33,7 +33,6 @@ from lmr.retrieval.local_search.codebook import (
 
 __all__ = [
     "LISTS_AT_ONCE",
-    "LIST_BYTES",
     "default_lists",
     "train_quantiser",
     "build_sub_index",
@@ -54,8 +53,7 @@ Ivf = Any  # a faiss.IndexIVF; faiss's stubs know neither its members nor the Py
 MAX_LISTS = 1 << 20
 BUILD_ROWS = 1 << 16
 BUILD_CELL_PROBES = 8
-LISTS_AT_ONCE = 1 << 20  # of sub-indexes that are searched together
-LIST_BYTES = 260.0  # memory of a process for each list of an index that it has open
+LISTS_AT_ONCE = 1 << 23  # of sub-indexes that are searched together
 PQ_CENTROIDS = 256  # of each sub-quantiser: one byte
 
 

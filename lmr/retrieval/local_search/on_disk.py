@@ -27,27 +27,34 @@ _HEAD, _LISTS, _SIZES = "index.faiss", "lists", "sizes.npy"
 _ID_BYTES = 8
 
 
-def write_merged(sources: Iterable[bytes], folder: Path) -> None:
+def write_merged(sources: Iterable[Path], folder: Path) -> None:
     """Write sub-indexes of one quantiser as one index.
 
     Parameters
     ----------
     sources
-        Sub-indexes as they were serialised, in order of their photo rows; one of them is held beside the
-        merged index at a time.
+        Files of sub-indexes, in order of their photo rows; one of them is held beside the merged index at a
+        time, and may be deleted when the next one is asked for.
     folder
         Where the files go; it exists.
     """
     rest = iter(sources)
-    merged = open_index(next(rest))
+    merged = _read(next(rest))
     for source in rest:
-        merged.merge_from(open_index(source), 0)
+        merged.merge_from(_read(source), 0)
     np.save(folder / _SIZES, list_sizes(merged))
     writer = _LIBRARY.FileIOWriter(str(folder / _LISTS))
     _LIBRARY.write_InvertedLists(merged.invlists, writer)
     del writer  # the file is closed
-    merged.replace_invlists(_LIBRARY.ArrayInvertedLists(merged.nlist, merged.code_size), True)
+    none = _LIBRARY.ArrayInvertedLists(merged.nlist, merged.code_size)
+    none.this.disown()  # the index frees them
+    merged.replace_invlists(none, True)
     _LIBRARY.write_index(merged, str(folder / _HEAD))
+
+
+def _read(path: Path) -> Any:
+    # Not mapped: what is merged is taken out of its lists.
+    return faiss.read_index(str(path), faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE)
 
 
 def open_merged(folder: Path) -> Any:
