@@ -134,8 +134,8 @@ def show_forecast(
         if measured and photos > FAR_LARGER * measured:
             console.print(
                 f"note: rates were measured with {measured:,} gallery photos. Searches of {photos:,} take "
-                "longer per feature: by a law that was measured on other machines, so measure with more "
-                "photos for surer hours",
+                "longer per feature: local search is reckoned so, the others are not. Take the hours for a "
+                "lower bound, and measure with more photos",
                 soft_wrap=True,
             )
     if found.unknown:
