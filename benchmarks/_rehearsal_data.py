@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scale import World, WorldSettings
+from scale import World, WorldSettings, unit
 
 from lmr.runtime.steps import Step
 from lmr.steps.both import Both
@@ -20,6 +20,7 @@ from lmr.storage.datasets import Dataset
 
 __all__ = [
     "Made",
+    "noise_of",
     "regions_of",
     "repeated_photos",
     "ring_of",
@@ -219,6 +220,19 @@ def write_descriptors(described: Both[Any], root: str, world: World) -> None:
                 seed = [shard, role == "queries"]
                 found = _described(world, shown[photos], seed, regions)
                 dataset.write(shard, table({"photo": photos, **found}))
+
+
+@dataclass(frozen=True)
+class noise_of:
+    """A shard of whole photos' descriptors without any order in them."""
+
+    dimension: int
+    per_shard: int
+
+    def __call__(self, shard: int, columns: Any) -> Columns:
+        """Make them."""
+        found = np.random.default_rng(shard).standard_normal((self.per_shard, self.dimension), np.float32)
+        return {"descriptor": unit(found).astype(np.float16)}
 
 
 @dataclass(frozen=True)

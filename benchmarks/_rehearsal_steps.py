@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from _rehearsal_data import (
     Made,
+    noise_of,
     regions_of,
     repeated_photos,
     ring_of,
@@ -27,7 +28,7 @@ from _rehearsal_data import (
     write_rankings,
     write_sizes,
 )
-from _rehearsal_task import Took, apart, linked
+from _rehearsal_task import Copies, Took, apart, at_units, linked
 from numpy.typing import NDArray
 
 from lmr.runtime.settings import layer
@@ -75,6 +76,7 @@ def declared(size: Size, options: argparse.Namespace, by_index: bool = False) ->
     changes = {
         "ingest": {"photos_per_shard": size.photos_per_shard},
         "local": {"max_features": size.features},
+        "index": {"gallery_shards_per_index": size.indexed_shards},
         **(BY_INDEX if by_index else {}),
     }
     settings = layer(PRESETS[options.preset], changes)
@@ -139,23 +141,27 @@ class Rehearsal:
 
     @cached_property
     def indexes(self) -> Dataset:
-        """The sub-index as often as the gallery has one."""
-        return linked(replace(self.of("index"), shards=1), self.size.links)
+        """The sub-index as often as the gallery has one; a machine merges some of them, once."""
+        one, merged = replace(self.of("index"), shards=1), self.steps["search"].placement["merged"]
+        merged = min(merged, self.size.links)
+        some = Copies(one.url, one.step, f"{one.fingerprint}x{merged}", merged, of=one)
+        return linked(some, -(-self.size.links // merged))
 
     def local_search(self) -> Iterator[Took]:
         """Search all sub-indexes with some queries, and one of them with a whole shard of queries."""
-        few = _part(self.asked, self.root, self.size.searched)
-        images = _part(self.of("ingest_queries"), self.root, self.size.searched)
-        units = float(few.facts(0)["rows"])
-        apart_from = replace(self.of("search"), url=f"{self.root}/searched")
-        yield self.take(
-            "search", images=images, local=few, index=self.indexes, units=units, output=apart_from
-        )
+        step, each = self.of("search"), []
+        for count in (FEW, self.size.searched):
+            images = _part(self.of("ingest_queries"), self.root, count)
+            local = _part(self.asked, self.root, count)
+            output = replace(step, url=f"{self.root}/searched-{count}")
+            changed = {"images": images, "local": local, "index": self.indexes, "output": output}
+            units = float(local.facts(0)["rows"])
+            each.append(self.take("search", key=f"search-{count}", units=units, **changed))
+            yield replace(each[-1], step=f"search: {count} queries")
+        yield at_units(*each, float(self.asked.facts(0)["rows"]))
         # Of a whole shard of queries the memory counts, which does not depend on how many indexes there are.
-        one, elsewhere = (
-            replace(self.of("index"), shards=1),
-            replace(apart_from, url=f"{self.root}/searched-one"),
-        )
+        one = replace(self.of("index"), shards=1)
+        elsewhere = replace(step, url=f"{self.root}/searched-one")
         found = self.take("search", key="search-shard", index=one, output=elsewhere)
         yield replace(found, step=ONE_INDEX)
 
@@ -192,11 +198,21 @@ class Rehearsal:
     # Global descriptors ----------------------------------------------------------------------------
 
     def aggregation(self) -> Iterator[Took]:
-        """Learn words, describe a shard of photos by their local features."""
-        if "learn_words" not in self.steps:
+        """Describe a shard of photos by a network and whiten it, or by their local features and words."""
+        true = replace(self.of("extract_global"), url=f"{self.root}/true")
+        key = f"extract_global-{self.options.preset}"
+        if "learn_words" in self.steps:
+            yield self.take("learn_words", local=self.everything)
+            yield self.take("extract_global", key=key, output=true)
             return
-        yield self.take("learn_words", local=self.everything)
-        yield self.take("extract_global", output=replace(self.of("extract_global"), url=f"{self.root}/true"))
+        yield self.take("network", images=self.true["ingest"])
+        own = replace(self.of("network"), shards=1)
+        # Forty photos teach no whitening of 256 numbers: what it learns from has the shape of theirs.
+        wide = column(own.read(0, ["descriptor"]), "descriptor").shape[1]
+        per_shard = self.size.photos_per_shard
+        raw = Made("", "raw", f"raw{wide}", self.steps["network"].shards, rows_of=noise_of(wide, per_shard))
+        yield self.take("learn_whitening", raw=raw)
+        yield self.take("extract_global", key=key, raw=own, output=true)
 
     def global_inputs(self) -> None:
         """Write descriptors of a synthetic world."""
@@ -229,7 +245,8 @@ class Rehearsal:
         units = float(photos * 21)
         yield self.take("index_regions", gallery=gallery, units=units, **changed)
         index = linked(replace(self.of("index_regions"), shards=1), parts)
-        yield self.take("link_regions", described=gallery, gallery=gallery, index=index)
+        self.link = self.take("link_regions", described=gallery, gallery=gallery, index=index)
+        yield self.link
 
     def diffusion(self) -> Iterator[Took]:
         """Keep the mutual links of a shard's regions, diffuse from a shard of queries, name the answers."""
@@ -244,8 +261,22 @@ class Rehearsal:
         edges = Made("", "edges", f"edges{self.size.gallery}", shards, rows_of=ring)
         nodes = regions_of(self.size.gallery, 0, per_shard)
         counted = Made("", "counted", f"counted{self.size.gallery}", shards, rows_of=nodes)
+        plain = {"gallery": counted, "graph": edges, "augmented": self.of("extract_global")}
         with _own_cache(f"{self.root}-unpacked"):
-            yield self.take("diffuse", gallery=counted, graph=edges, augmented=self.of("extract_global"))
+            if self.settings.diffuse.start == "expanded":
+                yield self.take("diffuse", **plain)
+                return
+            # The descriptors of all nodes would fill a disk. To find where ranks start is a search like that
+            # for a graph's links, and is counted as one; the rest starts from the photos of step 4.
+            whole = self.steps["diffuse"]
+            inputs = {name: source for name, source in whole.inputs.items() if name != "nodes_index"}
+            settings = replace(whole.settings, start="expanded")
+            self.steps["diffuse"] = replace(whole, settings=settings, inputs=inputs)
+            solved = self.take("diffuse", key="diffuse-from-photos", **plain)
+            self.steps["diffuse"] = whole
+        yield replace(solved, step=FROM_PHOTOS)
+        found = self.link.cpu_per_unit * self.flow.described.queries.regions * solved.units
+        yield replace(solved, cpu_seconds=[seconds + found for seconds in solved.cpu_seconds])
 
     # The end ---------------------------------------------------------------------------------------
 
@@ -286,6 +317,9 @@ class Rehearsal:
         return Took(**json.loads(path.read_text()))
 
 
+FEW = 2
+"""Queries of a task that says what a search takes whatever it is asked."""
+FROM_PHOTOS = "diffuse: from photos"
 ONE_INDEX = "search: a whole shard, one sub-index"
 
 
@@ -295,7 +329,7 @@ def _close(work: Callable[[RunDatasets], object], run: RunDatasets) -> None:
 
 def _part(dataset: Dataset, root: str, photos: int) -> Dataset:
     """Write what a dataset says of its first photos as a dataset of one shard."""
-    part = Dataset(f"{root}/few-{dataset.step}", dataset.step, f"{dataset.fingerprint}few", 1)
+    part = Dataset(f"{root}/few{photos}-{dataset.step}", dataset.step, f"{dataset.fingerprint}few{photos}", 1)
     if not part.has(0):
         rows = dataset.read(0)
         part.write(0, rows.slice(0, int(np.searchsorted(column(rows, "photo"), photos))))

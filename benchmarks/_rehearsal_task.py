@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow as pa
 
 from lmr.runtime.steps import Each, Given, Step, Whole
 from lmr.runtime.tasks import ShardTask, _measured, make_shard
@@ -18,7 +19,7 @@ from lmr.runtime.threads import limit_threads, malloc_environment, thread_enviro
 from lmr.storage import mapped
 from lmr.storage.datasets import Dataset, JoinedDataset
 
-__all__ = ["Took", "apart", "linked", "task_of"]
+__all__ = ["Copies", "Took", "apart", "at_units", "linked", "task_of"]
 
 AGAIN_SECONDS = 3.0
 """A task that takes less is made twice, and its second time counts: the first one loads libraries."""
@@ -61,12 +62,42 @@ class Took:
 _TIMES = ("seconds", "cpu_seconds")
 
 
+def at_units(few: Took, more: Took, units: float) -> Took:
+    """Return what a task of so many units takes, by the line through a task of few and one of more units."""
+    share = (units - few.units) / (more.units - few.units)
+    lines = {
+        name: [one + (other - one) * share for one, other in zip(*pair, strict=True)]
+        for name in _TIMES
+        if (pair := (getattr(few, name), getattr(more, name)))
+    }
+    return replace(more, units=units, **lines)
+
+
 def linked(dataset: Dataset, times: int) -> Dataset:
     """Return a dataset that reads the shards of another one so many times, one after the other."""
     fingerprint = f"{dataset.fingerprint}x{times}"
     return JoinedDataset(
         dataset.url, dataset.step, fingerprint, dataset.shards * times, parts=(dataset,) * times
     )
+
+
+@dataclass(frozen=True)
+class Copies(Dataset):
+    """A dataset of which each shard reads the first one of another."""
+
+    of: Dataset
+
+    def present(self) -> dict[int, int]:
+        """Return the size of that shard for each."""
+        return dict.fromkeys(range(self.shards), self.of.present()[0])
+
+    def read(self, shard: int, columns: Any = None, *, rows: range | None = None) -> pa.Table:
+        """Read that shard."""
+        return self.of.read(0, columns, rows=rows)
+
+    def facts(self, shard: int) -> dict[str, Any]:
+        """Return what is said of that shard."""
+        return self.of.facts(0)
 
 
 def task_of(step: Step, root: str, changed: Mapping[str, Any]) -> ShardTask:

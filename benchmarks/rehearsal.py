@@ -11,14 +11,17 @@ What tasks read is made so that they do the contest's work, without a contest's 
 
 - Some photos are rendered, and listed again and again until they fill a shard. It is ingested, and its
   features are extracted. The features of further shards are these with noise.
-- 16 gallery shards are indexed: 16 million features, a sub-index as the contest has 63. It is linked 63
-  times, and so are the shards from which the quantiser is trained.
-- The candidates of all queries are written: ten million pairs. Those of two gallery shards are of 10,000
-  queries, whose features are there.
+- The first gallery shards are indexed, as many as make a sub-index. It is linked as often as the contest
+  has one, and so are the shards from which the quantiser is trained.
+- The candidates of all queries are written: ten million pairs. Those of two gallery shards are of the
+  queries whose features are there, and no query meets a shard twice.
 - Descriptors are those of a synthetic world, as in `scale.py`; what is searched after augmentation is what
   was searched before it, which is harder.
 - One part of the index of regions is made, and linked as often as the contest has parts. Their links are
   drawn so that every one is mutual, as many as there can be.
+- Diffusion that starts from the regions nearest to a query's own is counted as two tasks: that search, at
+  the rate at which the graph's links are found, and diffusion from photos, which is made.
+- A search with few queries and one with more give what a whole shard takes, where it is not searched.
 
 What a machine unpacks once for all its tasks is told apart from the tasks. With --out, what was measured is
 kept there, and the same command goes on with what is missing.
@@ -45,13 +48,15 @@ from lmr.cli.plan import machines_of
 from lmr.cloud.prices import read_prices
 from lmr.runtime.forecast import Forecast, forecast, warnings_of
 from lmr.runtime.steps import closure
+from lmr.steps.photos.listing import PHOTOS_PER_SHARD
 from lmr.testing import World, write_world
+from workflows.retrieval import PRESETS
 
-CONTEST = Size(1_000_000, 100_000, photos_per_shard=1000, features=1000)
+CONTEST = Size(1_000_000, 100_000, photos_per_shard=PHOTOS_PER_SHARD, features=1000)
 SMALL = Size(400, 40, photos_per_shard=20, features=100, known_shards=2, searched=5)
 REGION_PARTS = 11
 """Parts of the contest's index of regions; see `lmr.steps.global_search.search.PART_BYTES`."""
-STAGES = ("photos", "local", "verify", "aggregate", "global", "regions", "diffuse", "close")
+STAGES = ("photos", "local", "search", "verify", "aggregate", "global", "regions", "diffuse", "close")
 HYPERTHREAD = 0.5
 """A processor of a cloud's machine is half a core: at worst it does half of what one of this machine does."""
 
@@ -74,11 +79,12 @@ def rendered(folder: Path, count: int, long_side_px: int) -> Path:
 
 def rehearsed(one: Rehearsal, world: Path, stages: Iterable[str], photos: int) -> Iterator[Took]:
     """Yield what the tasks of each step took, at one size of gallery."""
-    if {"photos", "local", "verify", "aggregate", "close"} & set(stages):
+    if {"photos", "local", "search", "verify", "aggregate", "close"} & set(stages):
         yield from one.photos(world, photos)
         one.local_inputs()
     if "local" in stages:
         yield from one.local_index()
+    if "search" in stages:
         yield from one.local_search()
     if "verify" in stages:
         yield from one.verification()
@@ -88,7 +94,7 @@ def rehearsed(one: Rehearsal, world: Path, stages: Iterable[str], photos: int) -
     if {"global", "diffuse"} & set(stages):
         one.global_inputs()
         yield from one.global_search()
-    if "regions" in stages:
+    if {"regions", "diffuse"} & set(stages):
         parts = REGION_PARTS if one.size.gallery >= CONTEST.gallery else 1
         yield from one.regions(max(one.size.gallery // parts, one.size.photos_per_shard), parts)
     if "diffuse" in stages:
@@ -103,7 +109,10 @@ def projected(
     """Return the contest's forecast from the processor seconds that were measured."""
     rates = {name: took.cpu_per_unit for name, took in found.items()}
     groups = machines_of(options.machines, read_prices(), False, options.disk_gb)
-    contest = declared(replace(CONTEST, features=size.features), options)[0]
+    contest = declared(
+        replace(size, gallery=CONTEST.gallery, queries=CONTEST.queries, photos_per_shard=options.per_shard),
+        options,
+    )[0]
     return forecast(closure(contest.targets), rates, groups, speed=speed)
 
 
@@ -164,13 +173,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--growth", type=int, nargs="*", default=[10_000, 100_000], help="smaller galleries, for the law"
     )
-    parser.add_argument("--growth-only", nargs="*", default=STAGES[1:7], choices=STAGES[1:7])
-    parser.add_argument("--photos", type=int, default=1000, help="photos to ingest and extract")
+    parser.add_argument("--growth-only", nargs="*", default=STAGES[1:8], choices=STAGES[1:8])
+    parser.add_argument("--per-shard", type=int, default=PHOTOS_PER_SHARD, help="photos in a shard")
+    parser.add_argument("--group", type=int, default=16, help="gallery shards in a sub-index")
     parser.add_argument("--rendered", type=int, default=40, help="different ones among them")
     parser.add_argument("--world", type=Path, help="folder of photos in place of rendered ones")
     parser.add_argument("--long-side-px", type=int, default=800)
     parser.add_argument("--searched", type=int, default=64, help="queries that search the whole gallery")
-    parser.add_argument("--preset", default="vlad", help="of the workflow")
+    parser.add_argument("--preset", default=next(iter(PRESETS)), help="of the workflow")
     parser.add_argument("--machines", default="10 x m5.24xlarge, 2 x g5.4xlarge")
     parser.add_argument("--disk-gb", type=float, default=200.0)
     parser.add_argument("--memory-limit", type=float, default=4e9, help="of a process, bytes; in force")
@@ -188,19 +198,19 @@ def main() -> None:
         folder = Path(options.out)
         os.environ["LMR_CACHE"] = str(folder / "cache")
         began = time.perf_counter()
-        full = SMALL if options.small else replace(CONTEST, searched=options.searched)
+        full = replace(CONTEST, photos_per_shard=options.per_shard, indexed_shards=options.group)
+        full = SMALL if options.small else replace(full, searched=options.searched)
         world = options.world or rendered(folder / "world", options.rendered, options.long_side_px)
-        photos = full.photos_per_shard if options.small else options.photos
         runs = {full.gallery: (full, options.only)}
         for gallery in options.growth:
             smaller = replace(full, gallery=gallery, queries=max(gallery // 10, full.photos_per_shard))
-            smaller = replace(smaller, indexed_shards=2 if gallery < 50_000 else 4, searched=32)
+            smaller = replace(smaller, searched=32)
             runs[gallery] = (smaller, options.growth_only)
         found: dict[str, Took] = {}
         growth: dict[str, dict[int, float]] = {}
         for gallery, (size, stages) in runs.items():
             one = Rehearsal(size, str(folder / f"{gallery}"), options)
-            for took in rehearsed(one, world, stages, photos):
+            for took in rehearsed(one, world, stages, full.photos_per_shard):
                 out.print(f"{gallery:,} photos, {took.step}: {sum(took.cpu_seconds):.1f} s", highlight=False)
                 growth.setdefault(took.step, {})[gallery] = took.cpu_per_unit
                 if gallery == full.gallery:

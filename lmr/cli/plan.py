@@ -23,6 +23,7 @@ from lmr.cloud.prices import HOURS_PER_MONTH, Prices, read_prices
 from lmr.cluster.capacity import usable_cpus
 from lmr.errors import CloudError, SettingsError
 from lmr.runtime.forecast import Forecast, MachineGroup, StepForecast, check_fits, forecast, warnings_of
+from lmr.runtime.growth import grown
 from lmr.runtime.steps import Step, closure
 from lmr.scheduler.run import run as run_steps
 from lmr.testing import World, write_world
@@ -123,17 +124,19 @@ def show_forecast(
 ) -> Forecast:
     """Print what steps take on some machines, and return it; refuse machines that cannot do it."""
     check_fits(steps, groups)
-    found = forecast(steps, known.seconds_per_unit if known else {}, groups, speed=speed)
+    measured = int(known.measured.get("gallery", 0)) if known else 0
+    rates = grown(known.seconds_per_unit, measured, photos) if known else {}
+    found = forecast(steps, rates, groups, speed=speed)
     for table in forecast_tables(found):
         console.print(table)
     if known:
         about = ", ".join(f"{k} {v}" for k, v in known.measured.items() if k != "versions")
         console.print(f"rates: measured, {about}; the hours are projected from them", soft_wrap=True)
-        measured = int(known.measured.get("gallery", 0))
         if measured and photos > FAR_LARGER * measured:
             console.print(
                 f"note: rates were measured with {measured:,} gallery photos. Searches of {photos:,} take "
-                "longer per feature, so take the hours for a lower bound, and measure with more photos",
+                "longer per feature: local search is reckoned so, the others are not. Take the hours for a "
+                "lower bound, and measure with more photos",
                 soft_wrap=True,
             )
     if found.unknown:

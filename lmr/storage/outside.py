@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 _THREADS = 16
+_PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -225,7 +226,12 @@ def _read_file(path: str, most_bytes: int) -> bytes:
     _check(os.stat(path), most_bytes)
     with open(_open(path), "rb") as file:
         _check(os.fstat(file.fileno()), most_bytes)
-        return _bounded(file.read(most_bytes + 1), most_bytes)
+        parts, left = [], most_bytes + 1
+        # Piece by piece: a single read makes room for all that it may find, and many threads read at a time.
+        while left and (part := file.read(min(left, _PIECE_BYTES))):
+            parts.append(part)
+            left -= len(part)
+        return _bounded(b"".join(parts), most_bytes)
 
 
 def _read_object(url: str, most_bytes: int) -> bytes:

@@ -14,7 +14,7 @@ from lmr.retrieval.global_search.exact import top_k
 from lmr.runtime.steps import closure
 from lmr.scheduler.run import run
 from lmr.steps.diffusion.offline_columns import ColumnSettings
-from lmr.steps.diffusion.online import DiffuseSettings
+from lmr.steps.diffusion.online import DiffuseSettings, diffuse_shard
 from lmr.steps.diffusion.region_graph import GraphSettings
 from lmr.storage.arrow import column, ragged
 from tests.support.shared import shared
@@ -27,6 +27,10 @@ METHODS = {
     "regional": {},
     "reduced": {"graph": GraphSettings(neighbours=10, regions=2)},
     "regions searched by an index": {"graph": GraphSettings(neighbours=10, exact_below=100)},
+    "regional, from regions found by an index": {
+        "diffusion": DiffuseSettings(start="regions", starts=5),
+        "graph": GraphSettings(neighbours=10, exact_below=100),
+    },
     "offline": {"diffusion": DiffuseSettings(method="offline")},
     "queries as nodes": {
         "diffusion": DiffuseSettings(method="offline"),
@@ -130,6 +134,21 @@ def test_the_recall_of_an_index_is_that_of_its_lists_and_is_said(in_one_piece):
     found = rows_of(flow["neighbours"], root, "ids")
     hits = [len(set(a) & set(b) - {-1}) for a, b in zip(found.tolist(), exact.tolist(), strict=True)]
     assert sum(hits) / (exact >= 0).sum() >= 0.9
+
+
+def test_ranks_start_from_regions_that_the_graphs_index_finds(in_one_piece):
+    flow, root = in_one_piece["regional, from regions found by an index"]
+    final = flow["final"]
+    index = final.inputs["nodes_index"].step
+    assert index.name == "index_regions"
+    inputs = {name: given.dataset(root) for name, given in final.inputs.items()}
+    exact = diffuse_shard(0, final.settings, **{**inputs, "nodes_index": None})
+    found, right = rows_of(final, root, "photos")[:, :10], column(exact, "photos")[:, :10]
+    same_places = [len(set(a) & set(b) - {-1}) for a, b in zip(found.tolist(), right.tolist(), strict=True)]
+    assert sum(same_places) >= 0.95 * (right >= 0).sum()
+    # Where starts are photos, or the search is exact, there is nothing to look in.
+    for other in ("regions searched by an index", "all by an index, regional"):
+        assert "nodes_index" not in in_one_piece[other][0]["final"].inputs
 
 
 def test_one_index_serves_the_searches_of_one_gallery():

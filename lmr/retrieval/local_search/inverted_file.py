@@ -33,7 +33,6 @@ from lmr.retrieval.local_search.filling import encoded_runs, merged
 
 __all__ = [
     "LISTS_AT_ONCE",
-    "LIST_BYTES",
     "default_lists",
     "train_quantiser",
     "build_sub_index",
@@ -51,7 +50,7 @@ Ints = NDArray[np.int64]
 Ivf = Any  # a faiss.IndexIVF; faiss's stubs know neither its members nor the Python form of its methods
 
 MAX_LISTS = 1 << 20
-LISTS_AT_ONCE = 1 << 20  # of sub-indexes that are searched together
+LISTS_AT_ONCE = 1 << 23  # of sub-indexes that are searched together
 LIST_BYTES = 260.0  # memory of a process for each list of an index that it has open
 PQ_CENTROIDS = 256  # of each sub-quantiser: one byte
 

@@ -37,6 +37,7 @@ from lmr.storage.mapped import map_rows, stack, stack_ragged, unpack, write_rows
 __all__ = ["DiffuseSettings", "diffuse", "diffuse_shard"]
 
 QUERIES_AT_ONCE = 512  # whose cuts are held at a time
+STARTED_AT_ONCE = 64  # whose regions are searched with together
 POOLED_AT_ONCE = 512  # photos whose systems of generalised max pooling are solved together
 
 
@@ -109,6 +110,10 @@ def diffuse(
         # are stored, as floats and in float64, and the systems.
         at_once = min(POOLED_AT_ONCE, described.gallery.rows) * graph.per_photo
         pooling = at_once * (24.0 * dimension + 24.0 * graph.per_photo)
+    # Nodes near to the queries' own regions are looked for as the graph's own links are.
+    starts = graph.searched.index if settings.start == "regions" else None
+    own = min(each, STARTED_AT_ONCE) * described.queries.regions
+    started = graph.searched.cost(own, settings.starts).task_bytes if settings.start == "regions" else 0.0
     step = Step(
         name="diffuse",
         folder="final",
@@ -121,6 +126,7 @@ def diffuse(
             **augmented.inputs("augmented"),
             "gallery": Whole(graph.nodes.source),
             "graph": Whole(graph.edges),
+            **({} if starts is None else {"nodes_index": Whole(starts)}),
         },
         **augmented.where(),
         shards=expanded.step.shards,
@@ -128,8 +134,7 @@ def diffuse(
         cost=Cost(
             rows=expanded.queries,
             bytes_per_row=ranking_bytes(expanded.depth),
-            task_bytes=cuts
-            + found.task_bytes
+            task_bytes=max(cuts + found.task_bytes, started)
             + pooling
             # Of each node where its edges begin, for the matrix and for the solver, its photo and its place
             # in a cut.
@@ -138,6 +143,7 @@ def diffuse(
             work=expanded.queries,
             unit="vector",
             mapped_bytes=found.mapped_bytes
+            + (0.0 if starts is None else starts.rows * starts.bytes_per_row)
             + graph.edges.rows * (graph.edges.bytes_per_row + 2.0 * dimension)
             + (8.0 * graph.edges.rows if settings.pooling == "gmp" else 0.0),
         ),
@@ -155,6 +161,7 @@ def diffuse_shard(
     augmented: Dataset,
     graph: Dataset,
     index: Dataset | None = None,
+    nodes_index: Dataset | None = None,
     device: str = "cpu",
 ) -> pa.Table:
     """Diffuse from the queries of one shard on the graph of regions."""
@@ -174,7 +181,7 @@ def diffuse_shard(
         else:
             own = mine.offsets[lo : hi + 1]
             part = Ragged(mine.values[own[0] : own[-1]], own - own[0])
-            starts, values = _starts_from_regions(part, regions.values, settings, exact)
+            starts, values = _starts_from_regions(part, regions.values, nodes_index, settings, exact)
         near = _nearest(descriptors[lo:hi], augmented, index, settings.truncation, exact)
         cuts = _nodes_of(near, regions.offsets)
         scores = diffusion.diffuse_cut(
@@ -208,10 +215,18 @@ def _starts_from_photos(
 
 
 def _starts_from_regions(
-    mine: Ragged, regions: NDArray[np.float16], settings: DiffuseSettings, exact: ExactSearch
+    mine: Ragged,
+    regions: NDArray[np.float16],
+    index: Dataset | None,
+    settings: DiffuseSettings,
+    exact: ExactSearch,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Start from the regions nearest to the query's own, as Iscen et al. do."""
-    sims, ids = exact(to_float(mine.values), regions, settings.starts)
+    parts = [
+        search_gallery(to_float(mine.values[lo:hi]), regions, index, settings.starts, exact)
+        for lo, hi in (mine.offsets[[*span]] for span in spans(len(mine), STARTED_AT_ONCE))
+    ]
+    sims, ids = (np.concatenate(found) for found in zip(*parts, strict=True))
     query_of_region = np.repeat(np.arange(len(mine)), np.diff(mine.offsets))
     starts, values = diffusion.restart(
         ids, sims, query_of_region, len(mine), gamma=settings.gamma, nodes=settings.starts

@@ -14,7 +14,7 @@ from lmr.runtime.settings import Part
 from lmr.runtime.steps import Cost, Each, Step, Whole
 from lmr.steps.features.columns import GRID_REGIONS, Described
 from lmr.steps.global_search.device import ExactSearch
-from lmr.steps.global_search.search import KnnSettings, search_gallery, searchable
+from lmr.steps.global_search.search import KnnSettings, Searchable, search_gallery, searchable
 from lmr.steps.sizes import rows_per_shard
 from lmr.storage.arrow import Ragged, column, ragged, table
 from lmr.storage.datasets import Dataset
@@ -55,11 +55,14 @@ class RegionGraph:
         Nodes of a photo.
     edges
         Columns `columns` and `values`: the edges of each node, a row per node.
+    searched
+        The nodes, as they are searched.
     """
 
     nodes: Described
     per_photo: int
     edges: Step
+    searched: Searchable
 
 
 def region_graph(described: Described, settings: GraphSettings) -> RegionGraph:
@@ -90,7 +93,7 @@ def region_graph(described: Described, settings: GraphSettings) -> RegionGraph:
         ),
     )
     edges = mutual_edges("graph", links, settings.neighbours, settings.gamma)
-    return RegionGraph(nodes=nodes, per_photo=per_photo, edges=edges)
+    return RegionGraph(nodes=nodes, per_photo=per_photo, edges=edges, searched=gallery)
 
 
 def mutual_edges(name: str, links: Step, neighbours: int, gamma: float) -> Step:

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import IO, Annotated, Any
 
 import faiss
@@ -17,9 +15,7 @@ from lmr.retrieval.local_search.codebook import SAMPLE_HELD, SAMPLE_PER_CENTROID
 from lmr.retrieval.local_search.filling import RUN_ROWS, encoded_runs, merged
 from lmr.retrieval.local_search.inverted_file import (
     LIST_BYTES,
-    LISTS_AT_ONCE,
     default_lists,
-    list_sizes,
     open_index,
     train_quantiser,
 )
@@ -28,20 +24,18 @@ from lmr.runtime.steps import Cost, Source, Step, Whole, per_part
 from lmr.steps.features.local import Extracted
 from lmr.steps.photos.generations import learned_from
 from lmr.steps.sizes import FEATURES_AT_ONCE, blocks, in_pieces, rows_per_shard
-from lmr.storage.arrow import array_table, bytes_of, column, with_note
+from lmr.storage.arrow import array_table, column, with_note
 from lmr.storage.datasets import Dataset
-from lmr.storage.mapped import named_arrays, spilled, spilled_rows, unpack
+from lmr.storage.mapped import named_arrays, spilled, spilled_rows
 
 __all__ = [
     "IndexSettings",
     "LocalIndex",
     "at_least",
     "descriptors_of",
-    "entries_per_list",
     "feature_count",
     "index_local",
     "index_features_shard",
-    "open_sub_indexes",
     "sample_descriptors",
     "sample_rows",
     "training_bytes",
@@ -77,13 +71,16 @@ class LocalIndex:
         A shard is a sub-index over a group of gallery shards; they are searched together.
     trained
         The step of one shard that all parts share: a quantiser, or a codebook.
-    open_lists
-        Inverted lists that a search has open at once, of faiss; see `LIST_BYTES`.
+    lists
+        Inverted lists of each part.
+    scalar
+        Codes are scalars, so that parts are searched one after the other; else they are searched together.
     """
 
     parts: Source
     trained: Step
-    open_lists: int = 0
+    lists: int = 0
+    scalar: bool = False
 
 
 def index_local(local: Extracted, settings: IndexSettings) -> LocalIndex:
@@ -147,9 +144,7 @@ def index_local(local: Extracted, settings: IndexSettings) -> LocalIndex:
         )
 
     parts = per_part(indexed, local.source)
-    # Scalar codes are searched one sub-index after the other; the next one is open by then.
-    together = 1 if code_bytes == local.dimension else min(parts.shards, max(1, LISTS_AT_ONCE // lists))
-    return LocalIndex(parts, trained, open_lists=lists * min(together + 2, parts.shards + 1))
+    return LocalIndex(parts, trained, lists=lists, scalar=code_bytes == local.dimension)
 
 
 def training_bytes(local: Extracted, sample: int, centroids: int) -> float:
@@ -277,43 +272,3 @@ def descriptors_of(
             part = slice(bounds[lo], bounds[hi])
             yield to_float(stored[part]), photos[part]
         del photos, stored
-
-
-def open_sub_indexes(index: Dataset) -> Iterator[faiss.IndexIVF]:
-    """Open the sub-indexes one after the other, each mapped from this machine's disk."""
-    for shard in range(index.shards):
-        yield _sub_index(index, shard)
-
-
-def entries_per_list(index: Dataset) -> NDArray[np.int64]:
-    """Return the gallery features in each inverted list, (lists,), over all sub-indexes."""
-    sizes = []
-    for shard in range(index.shards):
-        part, inside = index.locate(shard)
-        sizes.append(unpack(part, f"{inside:05d}-sizes", partial(_write_sizes, part, inside), _sizes))
-    total: NDArray[np.int64] = np.sum(sizes, axis=0)
-    return total
-
-
-def _sub_index(index: Dataset, shard: int) -> faiss.IndexIVF:
-    part, inside = index.locate(shard)
-    return unpack(part, f"{inside:05d}", partial(_write, part, inside), _open)
-
-
-def _write(index: Dataset, shard: int, folder: Path) -> None:
-    with open(folder / "index.faiss", "wb") as file:
-        file.writelines(bytes_of(index.read_groups(shard), "index"))
-
-
-def _open(folder: Path) -> faiss.IndexIVF:
-    index: faiss.IndexIVF = open_index(folder / "index.faiss")
-    return index
-
-
-def _write_sizes(index: Dataset, shard: int, folder: Path) -> None:
-    np.save(folder / "sizes.npy", list_sizes(_sub_index(index, shard)))
-
-
-def _sizes(folder: Path) -> NDArray[np.int64]:
-    sizes: NDArray[np.int64] = np.load(folder / "sizes.npy")
-    return sizes

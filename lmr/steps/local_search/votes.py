@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from lmr.retrieval.descriptors import to_float
 from lmr.retrieval.local_search.background import Background, gallery_background
 from lmr.retrieval.local_search.inverted_file import (
-    LIST_BYTES,
     nearest_lists,
     search_sub_index,
 )
@@ -28,15 +27,16 @@ from lmr.runtime.threads import threads
 from lmr.steps.both import Both
 from lmr.steps.features.local import Extracted
 from lmr.steps.local_search.asmk import AsmkSettings, index_asmk, search_by_asmk
-from lmr.steps.local_search.index import (
-    IndexSettings,
-    LocalIndex,
-    entries_per_list,
-    index_local,
+from lmr.steps.local_search.index import IndexSettings, LocalIndex, index_local
+from lmr.steps.local_search.merged import (
+    entries_of_lists,
+    merged_at_once,
+    open_bytes,
     open_sub_indexes,
+    unpacking_bytes,
 )
 from lmr.steps.ranking import Ranked, Ranking, ranking_bytes
-from lmr.steps.sizes import FEATURES_AT_ONCE, blocks, in_pieces, rows_per_shard
+from lmr.steps.sizes import FEATURES_AT_ONCE, blocks, rows_per_shard
 from lmr.steps.verification.overlays import overlay_features
 from lmr.storage.arrow import column
 from lmr.storage.datasets import Dataset
@@ -106,6 +106,7 @@ def search_by_votes(
     """
     features = rows_per_shard(images) * local.per_photo
     held = min(features, FEATURES_AT_ONCE + local.per_photo)
+    merged = merged_at_once(index)
     step = Step(
         name="search",
         folder="candidates",
@@ -119,25 +120,27 @@ def search_by_votes(
             **({} if overlays is None else {"overlays": Whole(overlays)}),
         },
         implied={"gallery_rows": gallery_rows},
+        placement={"merged": merged},
         shards=images.shards,
         role="queries",
         cost=Cost(
             rows=images.rows,
             bytes_per_row=ranking_bytes(settings.candidates) + 4.0,
-            # The first task of a machine unpacks sub-indexes piece by piece, before it holds anything else.
-            # Then descriptors as fetched and as stored; of a block of queries as floats, the neighbours found
-            # so far, those of the next sub-indexes, their merge, and what voting sorts; the lists that are
-            # open.
+            # The first task of a machine unpacks sub-indexes, before it holds anything else. Then descriptors
+            # as fetched and as stored; of a block of queries as floats, the neighbours found so far, those of
+            # the next sub-indexes, their merge, and what voting sorts; the lists that are open.
             task_bytes=max(
-                in_pieces(index.parts.rows * index.parts.bytes_per_row / max(index.parts.shards, 1)),
+                unpacking_bytes(index, merged),
                 features * (2.0 * local.dimension * local.itemsize + 16.0)
                 + held * (8.0 * local.dimension + 60.0 * settings.neighbours)
-                + LIST_BYTES * index.open_lists,
+                + open_bytes(index, merged),
             )
             + 4.0 * rows_per_shard(images) * ranking_bytes(settings.candidates),
             work=images.rows * local.per_photo,
             unit="feature",
-            mapped_bytes=index.parts.rows * index.parts.bytes_per_row,
+            # Each has the quantiser.
+            mapped_bytes=index.parts.rows * index.parts.bytes_per_row
+            + -(-index.parts.shards // max(merged, 1)) * index.trained.bytes_per_row,
         ),
     )
     return Ranked(step, settings.candidates)
@@ -152,22 +155,23 @@ def search_votes_shard(
     index: Dataset,
     gallery_rows: int,
     overlays: Dataset | None = None,
+    merged: int = 0,
 ) -> pa.Table:
     """Search with the queries of one shard."""
-    for _ in open_sub_indexes(index):
+    for _ in open_sub_indexes(index, merged):
         pass  # unpacked, where this machine has not yet, while nothing else is held
-    idf = inverse_frequency(entries_per_list(index)) if settings.idf else None
+    idf = inverse_frequency(entries_of_lists(index, merged)) if settings.idf else None
     queries = column(images.read(shard, ["photo"]), "photo")
     query_of_feature, stored = _voters(shard, images, local, overlays)
     bounds = np.searchsorted(query_of_feature, np.arange(len(queries) + 1))
-    first, known = next(open_sub_indexes(index)), _background(index, settings)
+    first, known = next(open_sub_indexes(index, merged)), _background(index, settings, merged)
     ranked, votes, chance = [], [], []
     # A query's votes do not depend on other queries, so that queries come in blocks.
     for lo, hi in blocks(np.diff(bounds).tolist(), FEATURES_AT_ONCE):
         part = slice(bounds[lo], bounds[hi])
         descriptors = to_float(stored[part])
         distances, photos = search_sub_index(
-            open_sub_indexes(index),
+            open_sub_indexes(index, merged),
             descriptors,
             k=settings.neighbours,
             probes=settings.probes,
@@ -205,15 +209,15 @@ def _voters(
     return owner[votes], stored[votes]
 
 
-def _background(index: Dataset, settings: SearchSettings) -> Background:
+def _background(index: Dataset, settings: SearchSettings, merged: int) -> Background:
     """Learn the background once per machine; it takes as long as searching with one query."""
     key = f"background-{settings.neighbours}-{settings.probes}"
-    return unpack(index, key, partial(_write_background, index, settings), _read_background)
+    return unpack(index, key, partial(_write_background, index, settings, merged), _read_background)
 
 
-def _write_background(index: Dataset, settings: SearchSettings, folder: Path) -> None:
+def _write_background(index: Dataset, settings: SearchSettings, merged: int, folder: Path) -> None:
     found = gallery_background(
-        partial(open_sub_indexes, index),
+        partial(open_sub_indexes, index, merged),
         k=settings.neighbours,
         probes=settings.probes,
         threads=threads(),

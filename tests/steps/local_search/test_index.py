@@ -20,8 +20,8 @@ from lmr.steps.local_search.index import (
     descriptors_of,
     index_features_shard,
     index_local,
-    open_sub_indexes,
 )
+from lmr.steps.local_search.merged import open_sub_indexes
 from lmr.storage.arrow import table
 from tests.support.costs import cost
 from tests.support.descriptor_clusters import clusters
@@ -86,7 +86,7 @@ def test_a_build_that_is_killed_between_sub_indexes_goes_on_from_there(tmp_path,
     outcome = run([index], root, Where(), Quiet())
     assert [(s.step, s.made, s.found) for s in outcome.summaries] == [("index", 2, 1)]
     assert all(path.stat().st_mtime_ns == changed for path, changed in before.items())
-    assert [part.ntotal for part in open_sub_indexes(index.dataset(root))] == [2 * FEATURES] * 3
+    assert [part.ntotal for part in open_sub_indexes(index.dataset(root), 0)] == [2 * FEATURES] * 3
 
 
 def test_a_sub_index_reads_its_own_shards_one_at_a_time(tmp_path):
