@@ -42,7 +42,7 @@ RECOGNISES = True
 
 @dataclass(frozen=True, kw_only=True)
 class RecognitionSettings:
-    """Settings of every step; those that `retrieval` has too are the same, and their shards are shared."""
+    """Settings of every step; where they are those of `retrieval`, shards are shared."""
 
     ingest: IngestSettings = field(default_factory=IngestSettings)
     web: WebSettings = field(default_factory=WebSettings)
