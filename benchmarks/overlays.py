@@ -147,7 +147,7 @@ def main() -> None:
         drawn = ~own_features(features, unmarked)
         shares: dict[str, list[float]] = {"false": [], "recall": []}
         for way in WAYS:
-            left_out = overlays if way in FOUND else drawn if way == "own features" else nowhere
+            left_out = overlays if way in FOUND else drawn & (way == "own features")
             wrong = confident(features, wrong_pairs, way, left_out)
             kept = confident(features, right_pairs, way, left_out)
             shares["false"].append(round(float(wrong[~alike].mean()), 4))
