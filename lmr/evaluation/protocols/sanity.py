@@ -171,8 +171,11 @@ def plain_spelling(one: str) -> str:
     >>> [plain_spelling(one) for one in ("index/00012.JPG", "12.0", "Café.png")]
     ['12', '12', 'café']
     """
-    plain = unicodedata.normalize("NFKC", one) if not one.isascii() else one
-    plain = _SUFFIX.sub("", plain.replace("\\", "/").rpartition("/")[2].strip().casefold())
+    if one.isascii() and one.isalnum():  # most are, and have no folder and no suffix
+        plain = one.lower()
+    else:
+        plain = unicodedata.normalize("NFKC", one)
+        plain = _SUFFIX.sub("", plain.replace("\\", "/").rpartition("/")[2].strip().casefold())
     if _WHOLE_NUMBER.fullmatch(plain):
         return plain.partition(".")[0].lstrip("0") or "0"
     return plain
