@@ -135,8 +135,8 @@ def show_forecast(
         if measured and photos > FAR_LARGER * measured:
             console.print(
                 f"note: rates were measured with {measured:,} gallery photos. Searches of {photos:,} take "
-                "longer per feature: local search is reckoned so, the others are not. Take the hours for a "
-                "lower bound, and measure with more photos",
+                "longer for a feature, and are reckoned so by a law that was measured elsewhere. Rates of "
+                "more photos make surer hours",
                 soft_wrap=True,
             )
     if found.unknown:
