@@ -148,7 +148,8 @@ def index_local(local: Extracted, settings: IndexSettings) -> LocalIndex:
 
     parts = per_part(indexed, local.source)
     # Scalar codes are searched one sub-index after the other; the next one is open by then.
-    together = 1 if code_bytes == local.dimension else min(parts.shards, max(1, LISTS_AT_ONCE // lists))
+    scalar = not settings.code_bytes and learned.rows <= settings.pq_above
+    together = 1 if scalar else min(parts.shards, max(1, LISTS_AT_ONCE // lists))
     return LocalIndex(parts, trained, open_lists=lists * min(together + 2, parts.shards + 1))
 
 
