@@ -144,7 +144,8 @@ def index_local(local: Extracted, settings: IndexSettings) -> LocalIndex:
         )
 
     parts = per_part(indexed, local.source)
-    return LocalIndex(parts, trained, lists=lists, scalar=code_bytes == local.dimension)
+    scalar = not settings.code_bytes and learned.rows <= settings.pq_above
+    return LocalIndex(parts, trained, lists=lists, scalar=scalar)
 
 
 def training_bytes(local: Extracted, sample: int, centroids: int) -> float:
