@@ -3,8 +3,8 @@
 Memory and disk come from the cost that every step states before it runs (`lmr.runtime.steps.Cost`), of the
 default settings. Time is the work that a step states, times the seconds that its tasks took for such work in
 the run of docs/results/quality.md, "Time and memory"; that run used VLAD, so the default's network is taken
-from docs/results/features.md, "EfficientNet-Lite0 without torch". Only steps are listed whose time grows with their work;
-searches grow with the gallery besides, and are measured in docs/results/performance.md.
+from docs/results/features.md, "EfficientNet-Lite0 without torch". Only steps are listed whose time grows with
+their work; searches grow with the gallery besides, and are measured in docs/results/performance.md.
 """
 
 from collections import defaultdict
