@@ -112,8 +112,8 @@ def diffuse(
         pooling = at_once * (24.0 * dimension + 24.0 * graph.per_photo)
     # Nodes near to the queries' own regions are looked for as the graph's own links are.
     starts = graph.searched.index if settings.start == "regions" else None
-    own = min(each, STARTED_AT_ONCE) * described.queries.regions
-    started = graph.searched.cost(own, settings.starts).task_bytes if settings.start == "regions" else 0.0
+    asking = min(each, STARTED_AT_ONCE) * described.queries.regions
+    started = graph.searched.cost(asking, settings.starts).task_bytes if settings.start == "regions" else 0.0
     step = Step(
         name="diffuse",
         folder="final",
