@@ -24,7 +24,7 @@ MERGED_BYTES = 400e6
 def merged_at_once(parts: Source) -> int:
     """Return how many sub-indexes make one that a machine opens."""
     each = parts.rows * parts.bytes_per_row / max(parts.shards, 1)
-    return max(1, int(MERGED_BYTES // max(each, 1.0)))
+    return max(1, min(int(MERGED_BYTES // max(each, 1.0)), parts.shards))
 
 
 def open_merged_indexes(index: Dataset, at_once: int) -> Iterator[Any]:

@@ -103,6 +103,7 @@ def search_by_votes(
     features = rows_per_shard(images) * local.per_photo
     held = min(features, FEATURES_AT_ONCE + local.per_photo)
     merged = merged_at_once(index.parts)
+    lists = index.trained.bytes_per_row / (4.0 * local.dimension)
     sub_index_bytes = index.parts.rows * index.parts.bytes_per_row / max(index.parts.shards, 1)
     step = Step(
         name="search",
@@ -131,7 +132,7 @@ def search_by_votes(
                 (1.0 + 2.0 * merged) * sub_index_bytes + 3.0 * index.trained.bytes_per_row,
                 features * (2.0 * local.dimension * local.itemsize + 16.0)
                 + held * (8.0 * local.dimension + 60.0 * settings.neighbours)
-                + (MERGED_LIST_BYTES * LISTS_AT_ONCE if index.parts.shards > 1 else 0.0),
+                + MERGED_LIST_BYTES * min(lists * -(-index.parts.shards // merged), float(LISTS_AT_ONCE)),
             )
             + 4.0 * rows_per_shard(images) * ranking_bytes(settings.candidates),
             work=images.rows * local.per_photo,
