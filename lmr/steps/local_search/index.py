@@ -75,12 +75,15 @@ class LocalIndex:
         Inverted lists of each part.
     scalar
         Codes are scalars, so that parts are searched one after the other; else they are searched together.
+    entry_bytes
+        Of a feature in a part: its code and its number.
     """
 
     parts: Source
     trained: Step
     lists: int = 0
     scalar: bool = False
+    entry_bytes: float = 0.0
 
 
 def index_local(local: Extracted, settings: IndexSettings) -> LocalIndex:
@@ -123,7 +126,8 @@ def index_local(local: Extracted, settings: IndexSettings) -> LocalIndex:
             shards=-(-part.shards // settings.gallery_shards_per_index),
             cost=Cost(
                 rows=part.rows,
-                bytes_per_row=8.0 + code_bytes,
+                # Each sub-index has the quantiser.
+                bytes_per_row=8.0 + code_bytes + 4.0 * lists * local.dimension / max(group, 1),
                 # The quantiser three times, and its lists. First a shard's descriptors as fetched and as
                 # stored; a block's as floats and in order of photos. Then the lists of all features; then the
                 # shard as it is written. Two runs of codes are held as they are sorted; others lie in files.
@@ -145,7 +149,7 @@ def index_local(local: Extracted, settings: IndexSettings) -> LocalIndex:
 
     parts = per_part(indexed, local.source)
     scalar = not settings.code_bytes and learned.rows <= settings.pq_above
-    return LocalIndex(parts, trained, lists=lists, scalar=scalar)
+    return LocalIndex(parts, trained, lists=lists, scalar=scalar, entry_bytes=8.0 + code_bytes)
 
 
 def training_bytes(local: Extracted, sample: int, centroids: int) -> float:

@@ -30,15 +30,17 @@ def merged_at_once(index: LocalIndex) -> int:
 
     Scalar codes need no tables of distances, so that nothing is gained by merging them.
     """
-    return 0 if index.scalar else max(1, int(MERGED_BYTES // max(_bytes_each(index), 1.0)))
+    if index.scalar:
+        return 0
+    return max(1, min(int(MERGED_BYTES // max(_codes_bytes(index), 1.0)), index.parts.shards))
 
 
 def unpacking_bytes(index: LocalIndex, at_once: int) -> float:
     """Return the memory that a task holds while it unpacks."""
     if not at_once:
-        return in_pieces(_bytes_each(index))
+        return in_pieces(_codes_bytes(index) + index.trained.bytes_per_row)
     # The merged index as it grows, and one sub-index, with the quantiser of each.
-    return (1.0 + 2.0 * at_once) * _bytes_each(index) + 3.0 * index.trained.bytes_per_row
+    return (1.0 + 2.0 * at_once) * _codes_bytes(index) + 3.0 * index.trained.bytes_per_row
 
 
 def open_bytes(index: LocalIndex, at_once: int) -> float:
@@ -65,8 +67,9 @@ def entries_of_lists(index: Dataset, at_once: int) -> NDArray[np.int64]:
     return total
 
 
-def _bytes_each(index: LocalIndex) -> float:
-    return index.parts.rows * index.parts.bytes_per_row / max(index.parts.shards, 1)
+def _codes_bytes(index: LocalIndex) -> float:
+    """Return the bytes of a sub-index without its quantiser."""
+    return index.parts.rows * index.entry_bytes / max(index.parts.shards, 1)
 
 
 def _groups(index: Dataset, at_once: int) -> Iterator[tuple[Dataset, range]]:

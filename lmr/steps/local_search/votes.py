@@ -139,7 +139,7 @@ def search_by_votes(
             work=images.rows * local.per_photo,
             unit="feature",
             # Each has the quantiser.
-            mapped_bytes=index.parts.rows * index.parts.bytes_per_row
+            mapped_bytes=index.parts.rows * index.entry_bytes
             + -(-index.parts.shards // max(merged, 1)) * index.trained.bytes_per_row,
         ),
     )
