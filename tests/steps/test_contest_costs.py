@@ -20,11 +20,14 @@ PHOTO_BYTES = 150_000  # as of web albums
 ROOTSIFT = {"local": {"features": "rootsift", "max_features": 1000}}  # 128 numbers, a byte each
 DELF = {"local": {"features": "delf", "max_features": 1000}}  # 40 numbers, two bytes each
 CASES = {
-    # Settings, and gallery photos in a shard.
-    "rootsift": (ROOTSIFT, 1000),
-    "delf": (DELF, 1000),
-    "offline": ({**ROOTSIFT, "diffuse": {"method": "offline"}}, 1000),
-    "asmk": ({**ROOTSIFT, "search": {"method": "asmk"}}, 1000),
+    # Preset, settings, and gallery photos in a shard.
+    "default": ("lite0", {}, 128),
+    "default delf": ("lite0", DELF, 128),
+    "default asmk": ("lite0", {"search": {"method": "asmk"}}, 128),
+    "rootsift": ("vlad", ROOTSIFT, 1000),
+    "delf": ("vlad", DELF, 1000),
+    "offline": ("vlad", {**ROOTSIFT, "diffuse": {"method": "offline"}}, 1000),
+    "asmk": ("vlad", {**ROOTSIFT, "search": {"method": "asmk"}}, 1000),
 }
 
 
@@ -38,8 +41,8 @@ def inputs():
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_no_task_of_the_contest_states_more_than_a_worker_of_4_gb_can_spare(inputs, case):
-    changes, per_shard = CASES[case]
+    preset, changes, per_shard = CASES[case]
     shards = {"ingest": {"photos_per_shard": per_shard}}
-    steps = closure(build(inputs, layer(PRESETS["vlad"], changes, shards)).targets)
+    steps = closure(build(inputs, layer(PRESETS[preset], changes, shards)).targets)
     assert len(steps) > 15
     assert {step.name: step.cost.task_bytes for step in steps if step.cost.task_bytes > MOST_BYTES} == {}

@@ -30,6 +30,7 @@ QUERIES_AT_ONCE = 32_768  # the more there are, the fewer times a list is read
 VISITS_AT_ONCE = 1 << 22  # of lists by queries: each is sorted, and takes 8 bytes
 QUERY_TILE, ROW_TILE = 516, 1024  # 400 kB at 128 dimensions, however long a list is
 LARGEST = 32766  # the length of a descriptor in whole numbers: products and their sums fit 32 bits
+LEAST_NORM = 1e-12  # shorter ones are as good as zero: the product of two scales fits float32
 COARSE_TILE = 256  # queries compared with all centroids at a time
 GROUP = 8  # centroids of which the best is looked at first
 ADD_AT_ONCE = 65_536
@@ -198,7 +199,7 @@ def _search_block(
     sizes = np.diff(lists.starts)
     begin, which = by_list(looked, len(sizes))
     whole, scales = _whole_numbers(queries)
-    row_scale = np.float32(LARGEST / max(lists.longest, 1e-30))
+    row_scale = np.float32(LARGEST / max(lists.longest, LEAST_NORM))
     pairs = whole.shape[1] // 2
     asking = np.zeros((-(-QUERY_TILE // BLOCK) * BLOCK, pairs), np.int32)
     tile = np.empty((-(-ROW_TILE // WIDTH), pairs, WIDTH), np.int32)
@@ -222,7 +223,7 @@ def _search_block(
 def _whole_numbers(queries: NDArray[np.float32]) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
     """Return queries as whole numbers, each of one length, (q, d rounded up to even), and their scales."""
     norms = np.linalg.norm(queries, axis=1)
-    scales = np.divide(LARGEST, norms, out=np.zeros_like(norms), where=norms > 0)
+    scales = np.divide(LARGEST, norms, out=np.zeros_like(norms), where=norms > LEAST_NORM)
     whole = np.zeros((len(queries), queries.shape[1] + queries.shape[1] % 2), np.int16)
     product = queries * scales[:, None]
     whole[:, : queries.shape[1]] = np.rint(product, out=product)

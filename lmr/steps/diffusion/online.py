@@ -37,7 +37,7 @@ from lmr.storage.mapped import map_rows, stack, stack_ragged, unpack, write_rows
 __all__ = ["DiffuseSettings", "diffuse", "diffuse_shard"]
 
 QUERIES_AT_ONCE = 512  # whose cuts are held at a time
-STARTED_AT_ONCE = 64  # whose regions are searched with together
+STARTED_AT_ONCE = 48  # whose regions are searched with together
 POOLED_AT_ONCE = 512  # photos whose systems of generalised max pooling are solved together
 
 

@@ -9,7 +9,7 @@ from lmr.retrieval.global_search._candidates import pack
 from lmr.retrieval.global_search._products import BLOCK, WIDTH, first_bit, multiply_block
 from lmr.retrieval.global_search.approximate import build_ann_index, search_ann_index
 from lmr.retrieval.global_search.exact import best_listed, top_k
-from lmr.retrieval.global_search.lists import nearest_lists
+from lmr.retrieval.global_search.lists import Lists, nearest_lists, search_lists
 from tests.support.descriptor_clusters import clusters
 
 
@@ -128,3 +128,18 @@ def test_stored_halves_are_searched_as_they_are(index):
     _, ids = search_ann_index(found, halves[:50].astype(np.float32), 1, halves)
     same = [i for i in range(50) if i != 7]
     np.testing.assert_array_equal(ids[same, 0], same)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("length", [0.0, 1e-38, 1e-20, 1.0])
+def test_a_gallery_without_a_descriptor_holds_nothing_for_a_query_of_any_length(length):
+    empty = Lists(GALLERY[:4], np.zeros(5, np.int64), np.empty(0, np.int32), longest=0.0, probes=2)
+    found = search_lists(empty, QUERIES[:3] * np.float32(length), 5, np.zeros((9, 24), np.float16))
+    assert (found == -1).all()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("length", [1e-38, 1e-20, 1e6])
+def test_a_query_of_unusual_length_is_searched_without_a_word(length, index):
+    found = search_lists(index, QUERIES[:3] * np.float32(length), 5, GALLERY)
+    assert found.max() < len(GALLERY)
