@@ -10,12 +10,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scale import World, WorldSettings, unit
 
+from lmr.retrieval.descriptors import to_float
 from lmr.runtime.steps import Step
 from lmr.steps.both import Both
-from lmr.steps.features.columns import PHOTO_REGIONS
+from lmr.steps.features.columns import PHOTO_REGIONS, described_table
 from lmr.steps.photos.listing import Photos, list_photos
 from lmr.steps.ranking import Ranking
-from lmr.storage.arrow import Ragged, column, table
+from lmr.storage.arrow import Ragged, column, ragged, table
 from lmr.storage.datasets import Dataset
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "theme_order",
     "world_of",
     "write_candidates",
+    "write_described",
     "write_descriptors",
     "write_features",
     "write_pairs",
@@ -99,6 +101,33 @@ def write_features(
         counts = bounds[chosen + 1] - bounds[chosen]
         dataset.write(shard, table({"photo": np.repeat(here, counts), **columns, "descriptor": noisy}))
     return replace(dataset, shards=shards)
+
+
+def write_described(
+    step: Step, root: str, source: Dataset, shards: int, photos_per_shard: int, photos: int
+) -> Dataset:
+    """Write what a network makes of photos: that of described photos with noise, in another order."""
+    rows = source.read(0)
+    whole, regions = to_float(column(rows, "descriptor")), ragged(rows, "regions")
+    dataset = step.dataset(root)
+    for shard in range(shards):
+        if dataset.has(shard):
+            continue
+        rng = np.random.default_rng([shard, step.role == "queries", 1])
+        here = np.arange(
+            shard * photos_per_shard, min((shard + 1) * photos_per_shard, photos), dtype=np.int32
+        )
+        chosen = rng.integers(0, len(whole), len(here))
+        parts = [to_float(regions.values[slice(*regions.offsets[[c, c + 1]])]) for c in chosen]
+        noisy = [_noisy(part, rng) for part in parts]
+        dataset.write(shard, described_table(here, _noisy(whole[chosen], rng), noisy))
+    return replace(dataset, shards=shards)
+
+
+def _noisy(rows: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return unit rows with noise of three tenths of their length."""
+    noise = rng.standard_normal(rows.shape, np.float32) * np.float32(0.3 / np.sqrt(rows.shape[1]))
+    return unit(rows + noise)
 
 
 def write_sizes(step: Step, root: str, shards: int, photos_per_shard: int, side_px: int) -> Dataset:

@@ -4,11 +4,11 @@
 
 Some photos are rendered, and each file is linked under many names. Their features are extracted once; those
 of every shard are these with noise, and are written where the run looks for them, so that it takes them for
-what it has made itself. Then `lmr run retrieval` makes all the rest, with worker processes whose memory is
-limited. It prints, per step: shards, the processor's seconds and those of the clock of all tasks, the peak
-memory of a process during a task, what it held before, what the task added, and the peak that the step
-states; then the seconds of the whole, and the peak of all processes together. The processor's seconds are
-those of workers: photos are decoded in processes of their own.
+what it has made itself. So is what a network makes of the photos. Then `lmr run retrieval` makes all the
+rest, with worker processes whose memory is limited. It prints, per step: shards, the processor's seconds and
+those of the clock of all tasks, the peak memory of a process during a task, what it held before, what the
+task added, and the peak that the step states; then the seconds of the whole, and the peak of all processes
+together. The processor's seconds are those of workers: photos are decoded in processes of their own.
 """
 
 import argparse
@@ -21,10 +21,11 @@ import tempfile
 import threading
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
-from _rehearsal_data import write_features
+from _rehearsal_data import write_described, write_features
 from rehearsal import rendered
 from rich.console import Console
 from rich.table import Table
@@ -50,17 +51,20 @@ def link_photos(world: Path, folder: Path, role: str, count: int) -> Path:
     return target
 
 
-def features_of(world: Path, root: Path, changes: tuple[str, ...]) -> Dataset:
-    """Extract the features of a rendered world's gallery."""
+def features_of(world: Path, root: Path, chosen: Choices) -> dict[str, Dataset]:
+    """Extract local features of a rendered world's gallery, and what a network makes of it, by step."""
     sides = {role: str(world / role) for role in ("gallery", "queries")}
-    prepared = prepare("retrieval", Choices(out=str(root), **sides, overrides=changes))
+    prepared = prepare("retrieval", replace(chosen, out=str(root), **sides))
     prepared.flow.inputs.photos.gallery.given().store(prepared.root)
     steps = {step.name: step for step in closure(prepared.flow.targets)}
-    for name in ("ingest", "extract_local"):
-        receipt = make_shard(ShardTask.of(steps[name], prepared.root), 0)
-        if receipt.error:
-            raise SystemExit(receipt.error)
-    return steps["extract_local"].dataset(prepared.root)
+    made = {}
+    for name in ("ingest", "extract_local", "network"):
+        if name in steps:
+            receipt = make_shard(ShardTask.of(steps[name], prepared.root), 0)
+            if receipt.error:
+                raise SystemExit(receipt.error)
+            made[name] = steps[name].dataset(prepared.root)
+    return made
 
 
 class Watched:
@@ -118,10 +122,12 @@ def main() -> None:
         )
         prepared = prepare("retrieval", chosen)
         steps = {step.name: step for step in closure(prepared.flow.targets)}
-        extracted = features_of(world, folder / "seed", changes)
-        for name, count in (("extract_local", options.gallery), ("extract_local_queries", options.queries)):
-            step, each = steps[name], options.photos_per_shard
-            write_features(step, prepared.root, extracted, step.shards, each, count)
+        extracted, each = features_of(world, folder / "seed", chosen), options.photos_per_shard
+        for source, write in (("extract_local", write_features), ("network", write_described)):
+            for name, count in ((source, options.gallery), (f"{source}_queries", options.queries)):
+                if source in extracted:
+                    step = steps[name]
+                    write(step, prepared.root, extracted[source], step.shards, each, count)
         command = [sys.executable, "-m", "lmr", "run", "retrieval", "--out", str(folder / "run")]
         command += ["--gallery", str(linked["gallery"]), "--queries", str(linked["queries"])]
         command += ["--workers", str(options.workers)]
@@ -142,16 +148,17 @@ def main() -> None:
             shown.add_column(title, justify="left" if title == "step" else "right")
         rows = {}
         for source in grouped(closure(prepared.flow.targets)):
-            stated = max(step.cost.peak_bytes for step in source.parts)
             [(dataset, facts)] = read_facts([source.dataset(prepared.root)])
+            # What was written beforehand tells no seconds.
+            made = [one for one in facts if "cpu_seconds" in one]
             row = rows[dataset.step] = {
                 "shards": len(facts),
-                "cpu_seconds": round(sum(f["cpu_seconds"] for f in facts), 2),
-                "seconds": round(sum(f["seconds"] for f in facts), 2),
-                "peak_bytes": max((f["peak_bytes"] for f in facts), default=0),
-                "start_bytes": max((f["start_bytes"] for f in facts), default=0),
-                "own_bytes": max((f["peak_bytes"] - f["start_bytes"] for f in facts), default=0),
-                "stated_bytes": stated,
+                "cpu_seconds": round(sum(f["cpu_seconds"] for f in made), 2),
+                "seconds": round(sum(f["seconds"] for f in made), 2),
+                "peak_bytes": max((f["peak_bytes"] for f in made), default=0),
+                "start_bytes": max((f["start_bytes"] for f in made), default=0),
+                "own_bytes": max((f["peak_bytes"] - f["start_bytes"] for f in made), default=0),
+                "stated_bytes": max(step.cost.peak_bytes for step in source.parts),
             }
             sizes = (bytes_text(n) for name, n in row.items() if name.endswith("_bytes"))
             counts = f"{len(facts):,}", f"{row['cpu_seconds']:.1f}", f"{row['seconds']:.1f}"
