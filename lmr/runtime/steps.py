@@ -37,8 +37,9 @@ __all__ = [
     "per_part",
 ]
 
-PROCESS_BYTES = 400_000_000
-"""What a worker process holds before it makes a shard: Python, the libraries of a step, no compiler."""
+PROCESS_BYTES = 650_000_000
+"""What a worker process holds besides a shard: Python, the libraries of all steps that it has made shards
+of, and the compiler of some of them (docs/results/rehearsal.md)."""
 
 SHARD_BYTES = 20_000
 """What a shard takes in storage besides its rows: Parquet's own description of it."""

@@ -75,7 +75,7 @@ def test_few_tasks_and_one_task_are_no_quicker_on_more_machines():
 
 
 def test_memory_decides_how_many_tasks_run_at_a_time():
-    found = forecast([step(task_bytes=19.6 * GB)], {"verify": 36.0}, [machines()])
+    found = forecast([step(task_bytes=19.35 * GB)], {"verify": 36.0}, [machines()])
     assert (only(found).workers, only(found).limit) == (10, "memory")  # five of 20 GB in each 100
     assert only(found).machine_bytes == pytest.approx(100 * GB)
 
@@ -101,7 +101,7 @@ def test_a_rate_that_was_not_measured_stays_unknown():
 def test_a_task_that_fits_no_machine_is_refused():
     with pytest.raises(ClusterError, match=r"verify does not fit") as caught:
         check_fits([step(task_bytes=120 * GB)], [machines(), machines(memory=50)])
-    assert "120.4 GB, and m5.24xlarge has 100.0 GB" in str(caught.value)
+    assert "120.7 GB, and m5.24xlarge has 100.0 GB" in str(caught.value)
     check_fits([step(task_bytes=90 * GB)], [machines(), machines(memory=50)])
 
 
@@ -114,7 +114,7 @@ def test_small_disks_memory_and_slow_storage_are_warned_of():
     big = forecast([step(mapped=120 * GB)], rates, [machines()])
     disk, memory = warnings_of(big)
     assert "unpacks 120 GB on each machine" in disk
-    assert "maps 120 GB beside 10 GB of its workers, which is 1.3 times a machine's memory" in memory
+    assert "maps 120 GB beside 12 GB of its workers, which is 1.3 times a machine's memory" in memory
     # A machine that makes no task of the step is not asked.
     idle = forecast([step()], rates, [machines(), machines(count=1, memory=1, gpus=1, name="g5")])
     assert warnings_of(idle) == []
