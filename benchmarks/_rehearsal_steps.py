@@ -143,7 +143,9 @@ class Rehearsal:
     def indexes(self) -> Dataset:
         """The sub-index as often as the gallery has one; a machine merges some of them, once."""
         one, merged = replace(self.of("index"), shards=1), self.steps["search"].placement["merged"]
-        merged = max(1, min(merged, self.size.links))  # 0: sub-indexes are opened as they are
+        if not merged:  # they are opened as they are
+            return linked(one, self.size.links)
+        merged = min(merged, self.size.links)
         some = Copies(one.url, one.step, f"{one.fingerprint}x{merged}", merged, of=one)
         return linked(some, -(-self.size.links // merged))
 
