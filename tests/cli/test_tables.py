@@ -21,8 +21,8 @@ def test_the_plan_says_what_a_task_will_hold(tmp_path):
     rows = {
         line.split("│")[1].strip(): line.split("│") for line in text.getvalue().splitlines() if "│" in line
     }
-    assert rows["scaled"][6].strip() == "1.5 GB"
-    assert rows["numbers"][6].strip() == "401.0 MB"
+    assert rows["scaled"][6].strip() == "1.8 GB"
+    assert rows["numbers"][6].strip() == "651.0 MB"
 
 
 def test_expected_memory_is_no_part_of_the_fingerprint(tmp_path):
