@@ -171,8 +171,9 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--only", nargs="*", default=STAGES, choices=STAGES, help="make these tasks only")
     parser.add_argument(
-        "--growth", type=int, nargs="*", default=[10_000, 100_000], help="smaller galleries, for the law"
+        "--growth", type=int, nargs="+", default=[10_000, 100_000], help="smaller galleries, for the law"
     )
+    parser.add_argument("--no-growth", action="store_const", const=[], dest="growth", help="none of these")
     parser.add_argument("--growth-only", nargs="*", default=STAGES[1:8], choices=STAGES[1:8])
     parser.add_argument("--per-shard", type=int, default=PHOTOS_PER_SHARD, help="photos in a shard")
     parser.add_argument("--group", type=int, default=16, help="gallery shards in a sub-index")

@@ -108,7 +108,7 @@ def test_the_least_precise_threshold_and_the_separation(local_features, same, di
 
 @pytest.mark.slow
 def test_the_rehearsal_makes_tasks_of_every_step_and_projects_the_contest_from_them(tmp_path):
-    small = ("--small", "--growth", "--rendered", "8", "--long-side-px", "320", "--out", str(tmp_path))
+    small = ("--small", "--no-growth", "--rendered", "8", "--long-side-px", "320", "--out", str(tmp_path))
     done = start("rehearsal.py", *small)
     assert done.returncode == 0, done.stderr
     line = json.loads(done.stdout.splitlines()[-1])
