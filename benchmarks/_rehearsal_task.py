@@ -206,6 +206,7 @@ def _child(
     unpacked = _Unpacked()
     found = []
     for shard in shards:
+        Path(task.output.shard_url(shard)).unlink(missing_ok=True)  # one whose measurement was not kept
         one = _made(task, shard, work, unpacked)
         if not isinstance(one, str) and not found and one[0] < AGAIN_SECONDS and work is None:
             Path(task.output.shard_url(shard)).unlink()
