@@ -178,7 +178,7 @@ class Rehearsal:
             size.queries,
             self.settings.search.candidates,
             range(size.photos_per_shard * min(2, self.steps["verify"].shards - 1)),
-            self.asked.shards * size.photos_per_shard,
+            min(self.asked.shards * size.photos_per_shard, size.queries),
         )
 
     def verification(self) -> Iterator[Took]:
