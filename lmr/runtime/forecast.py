@@ -296,7 +296,7 @@ def _of_step(
 
 
 def _read_bytes(step: Step, machines: int) -> float:
-    """Return what is fetched for a step: a `Whole` input that is not shared out once per machine, others once."""
+    """Return what is fetched for a step: a `Whole` input once per machine unless it is shared out."""
     total = 0.0
     for source in step.inputs.values():
         if isinstance(source, Each | Whole):
