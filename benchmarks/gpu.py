@@ -3,12 +3,14 @@
     python benchmarks/gpu.py                        # on a GPU
     python benchmarks/gpu.py --device cpu --small   # the same script on CPUs, to its end, in a minute or less
 
-Four parts, each skipped in so many words where its time has run out:
+Five parts, each skipped in so many words where its time has run out:
 
 - search: the exact search on the device gives the CPU's neighbours, to the bit, for float16 and float32, for
   many neighbours, and where photos have many copies.
 - networks: what each network makes of the same photos on the device and on the CPU, in float32 and in the
   device's usual precision.
+- features: the local search of a query shard among all features of a gallery; the CPU makes a sample of it,
+  which must agree to the bit.
 - knn: the kNN graph of a million photos on the device, beside what one core of the CPU does of it.
 - extraction: the step beside its bare network (`benchmarks/extract.py`): DELF, ResNet-101 in bfloat16, XFeat
   and EfficientNet-Lite0.
@@ -24,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +47,13 @@ from lmr.features.extractors import (
     global_kinds,
     local_kinds,
 )
+from lmr.retrieval.descriptors import to_float
 from lmr.retrieval.global_search._gpu_torch import TorchEngine
 from lmr.retrieval.global_search.exact import spans, top_k
 from lmr.retrieval.global_search.nearest import Engine, gpu_engine, nearest
+from lmr.retrieval.local_search.exhaustive import search_exhaustively
 from lmr.runtime.threads import limit_threads
+from lmr.steps.local_search.votes import COMPARED_AT_ONCE
 
 out = Console(width=130)
 DIMENSION = 128
@@ -55,6 +61,7 @@ NEIGHBOURS = 50
 PER_SHARD = 1000
 LOCAL = ("delf", "xfeat", "aliked-t16", "aliked-n16")
 GLOBAL = ("resnet101", "mobilenet_v2", "lite0")
+PARTS = ("search", "features", "networks", "knn", "extraction")
 EXTRACTED = (("delf", "float16"), ("resnet101", "bfloat16"), ("xfeat", "auto"), ("lite0", "float16"))
 
 
@@ -87,6 +94,35 @@ def search_parity(engine: Engine, small: bool) -> list[dict[str, Any]]:
         same = all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
         found.append({"search": name, "photos": len(rows), "queries": len(asked), "same": same})
     return found
+
+
+def local_features(engine: Engine, small: bool) -> dict[str, Any]:
+    """Search with a block of a query shard's features among a gallery's, as the step does."""
+    features, asked, k = (20_000, 500, 20) if small else (4_000_000, 65_536, 20)
+    gallery, photos = vectors(features, 4), np.repeat(np.arange(-(-features // 1000)), 1000)[:features]
+    queries = to_float(vectors(asked, 5))
+
+    def parts() -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        for lo, hi in spans(features, COMPARED_AT_ONCE):
+            yield to_float(gallery[lo:hi]), photos[lo:hi]
+
+    on_engine = partial(nearest, engine=engine)
+    search_exhaustively(parts(), queries[:64], k=k, nearest=on_engine)
+    started = time.perf_counter()
+    found = search_exhaustively(parts(), queries, k=k, nearest=on_engine)
+    took = time.perf_counter() - started
+    few, processor = queries[:: max(1, asked // 64)], time.process_time()
+    there = search_exhaustively(parts(), few, k=k, nearest=nearest)
+    core = (time.process_time() - processor) / len(few)
+    same = all(np.array_equal(a[:: max(1, asked // 64)], b) for a, b in zip(found, there, strict=True))
+    return {
+        "gallery_features": features,
+        "query_features": asked,
+        "seconds": round(took, 2),
+        "us_per_feature": round(1e6 * took / asked, 1),
+        "cpu_us_per_feature": round(1e6 * core, 1),
+        "same": same,
+    }
 
 
 def network_parity(device: str, small: bool) -> Iterator[dict[str, Any]]:
@@ -234,9 +270,7 @@ def main() -> None:
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--small", action="store_true", help="few photos: to see that it runs")
     parser.add_argument("--minutes", type=float, default=9.0, help="what has not begun by then is left out")
-    parser.add_argument(
-        "--parts", nargs="*", default=["search", "networks", "knn", "extraction"], help="which of the four"
-    )
+    parser.add_argument("--parts", nargs="*", default=PARTS, choices=PARTS, help="which of them")
     options = parser.parse_args()
     began = time.monotonic()
     until = began + 60 * options.minutes
@@ -262,8 +296,12 @@ def main() -> None:
         started = time.monotonic()
         if part == "search":
             rows = search_parity(engine, options.small)
-            wrong = not all(row["same"] for row in rows)
+            wrong = wrong or not all(row["same"] for row in rows)
             show("exact search, as the CPU's to the bit", rows, ("search", "photos", "queries", "same"))
+        elif part == "features":
+            rows = [local_features(engine, options.small)]
+            wrong = wrong or not rows[0]["same"]
+            show("local search without an index", rows, tuple(rows[0]))
         elif part == "networks":
             rows = list(network_parity(options.device, options.small))
             columns = ("network", "precision", "largest", "cosine", "same_places")

@@ -16,10 +16,17 @@ COPY pyproject.toml constraints.txt ./
 RUN mkdir -p /empty/lmr && touch /empty/lmr/__init__.py /empty/README.md \
     && sed '/^\[tool\./,$d' pyproject.toml >/empty/pyproject.toml \
     && pip install -q -c constraints.txt /empty
+# --build-arg FAISS=faiss-gpu makes the image of workers that search on GPUs: start it by `docker run --gpus all`
+# and `cluster worker ... --gpu`, which takes dask-cuda. That faiss excludes the one for CPUs, and its CUDA is
+# another than torch's, with which it crashes in one process: so networks have an image of their own.
+ARG FAISS=faiss-cpu
+RUN [ "$FAISS" = faiss-cpu ] || { pip uninstall -q -y faiss-cpu \
+    && pip install -q -c constraints.txt dask-cuda "$FAISS==$(sed -n 's/^faiss-cpu==//p' constraints.txt)"; }
 COPY . .
 # Packages' own tests are left behind, and so is what installs packages.
 RUN pip install -q --no-deps --force-reinstall . \
     && pip uninstall -q -y setuptools pip \
+    && python -c "import faiss, sys; sys.exit('$FAISS' == 'faiss-gpu' and not hasattr(faiss, 'GpuIndexFlatIP'))" \
     && find /opt/lmr -depth -type d -name tests -exec rm -rf {} + \
     && ! python -c "import torch" 2>/dev/null
 

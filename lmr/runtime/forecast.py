@@ -296,12 +296,12 @@ def _of_step(
 
 
 def _read_bytes(step: Step, machines: int) -> float:
-    """Return what is fetched for a step: an `Each` input once, a `Whole` one once per machine."""
+    """Return what is fetched for a step: a `Whole` input once per machine unless it is shared out."""
     total = 0.0
     for source in step.inputs.values():
         if isinstance(source, Each | Whole):
             size = source.step.rows * source.step.bytes_per_row
-            total += size * (machines if isinstance(source, Whole) else 1)
+            total += size * (machines if isinstance(source, Whole) and not source.shared_out else 1)
     return total
 
 

@@ -244,9 +244,18 @@ class Each:
 
 @dataclass(frozen=True)
 class Whole:
-    """An input of which every shard needs all shards."""
+    """An input of which every shard needs all shards.
+
+    Attributes
+    ----------
+    step
+        What makes it.
+    shared_out
+        Each of its shards is read by one task, whichever that is: a task takes its part of them.
+    """
 
     step: Source
+    shared_out: bool = False
 
     @property
     def fingerprint(self) -> str:

@@ -1,5 +1,7 @@
 """What a workflow takes on some machines: arithmetic on costs and rates."""
 
+from dataclasses import replace
+
 import pytest
 
 from lmr.errors import ClusterError
@@ -111,6 +113,8 @@ def test_small_disks_memory_and_slow_storage_are_warned_of():
     easy = forecast([whole, step(inputs=(whole,))], rates, [machines()])
     assert warnings_of(easy) == []
     assert easy.steps[1].read_bytes == pytest.approx(2 * 1000 * 1e6)  # once per machine
+    shared = replace(step(), inputs={"groups": Whole(whole, shared_out=True)})
+    assert forecast([whole, shared], rates, [machines()]).steps[1].read_bytes == pytest.approx(1000 * 1e6)
     big = forecast([step(mapped=120 * GB)], rates, [machines()])
     disk, memory = warnings_of(big)
     assert "unpacks 120 GB on each machine" in disk

@@ -33,6 +33,18 @@ def test_every_exact_search_prefers_a_gpu_and_nothing_else_changes():
     assert [step.fingerprint for step in on_gpu.values()] == [step.fingerprint for step in plain.values()]
 
 
+def test_a_local_search_without_an_index_prefers_a_gpu_too():
+    exactly = {"search": {"exact_below": 10**9}}
+    plain, on_gpu = declared("cpu", **exactly), declared("cuda", **exactly)
+    assert {name for name, step in on_gpu.items() if step.prefers} == SEARCHES | {"search"}
+    assert on_gpu["search"].fingerprint == plain["search"].fingerprint
+    assert plain["search"].fingerprint != declared("cpu")["search"].fingerprint
+    assert on_gpu["search"].cost.mapped_bytes > declared("cuda")["search"].cost.mapped_bytes
+    # As large as photos times features: then the index is asked.
+    bound = {"search": {"exact_below": 30 * 1000}}
+    assert not declared("cuda", **bound)["search"].prefers
+
+
 def test_what_is_searched_through_an_index_stays_with_cpus_and_is_named():
     small = {group: {"exact_below": 10} for group in ("neighbours", "rank")}
     found = declared("cuda", **small)

@@ -59,6 +59,8 @@ class Extracted:
         Numbers in a descriptor.
     itemsize
         Bytes of each number as it is stored.
+    searched_on
+        Where exact searches among them run, see `Inputs.search_device`.
     """
 
     source: Source
@@ -66,6 +68,7 @@ class Extracted:
     per_photo: int
     dimension: int
     itemsize: int
+    searched_on: str = "cpu"
 
     @property
     def per_shard(self) -> int:
@@ -139,7 +142,8 @@ def extract_local(images: Source, settings: LocalSettings, inputs: Inputs) -> Ex
         )
 
     source = per_part(extracted, images)
-    return Extracted(source, images.rows, settings.max_features, dimension, itemsize)
+    of_each = settings.max_features
+    return Extracted(source, images.rows, of_each, dimension, itemsize, searched_on=inputs.search_device)
 
 
 def open_local(

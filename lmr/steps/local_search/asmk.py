@@ -119,7 +119,7 @@ def index_asmk(local: Extracted, settings: AsmkSettings, index: IndexSettings) -
             folder="asmk_index",
             make=index_asmk_shard,
             settings=own,
-            inputs={"local": Whole(part), "codebook": Whole(codebook)},
+            inputs={"local": Whole(part, shared_out=True), "codebook": Whole(codebook)},
             shards=-(-part.shards // index.gallery_shards_per_index),
             cost=Cost(
                 rows=part.rows,

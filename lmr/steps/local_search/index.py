@@ -122,7 +122,7 @@ def index_local(local: Extracted, settings: IndexSettings) -> LocalIndex:
             folder="index",
             make=index_features_shard,
             settings=settings,
-            inputs={"local": Whole(part), "trained": Whole(trained)},
+            inputs={"local": Whole(part, shared_out=True), "trained": Whole(trained)},
             shards=-(-part.shards // settings.gallery_shards_per_index),
             cost=Cost(
                 rows=part.rows,

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lmr.errors import SettingsError
+from lmr.steps.global_search import device
 from lmr.storage.arrow import column
 from tests.support.world import arguments, lmr, make, scores
 
@@ -97,3 +98,34 @@ def test_idf_changes_votes_and_still_finds_landmarks(world, by_asmk, tmp_path):
 def test_an_unknown_method_is_refused(world, tmp_path):
     with pytest.raises(SettingsError, match=r"setting search\.method is not valid\ngot: 'bow'"):
         run(world, tmp_path / "run", "--set", "search.method=bow")
+
+
+def test_all_features_compared_find_what_a_wide_index_finds_nearly(world, tmp_path):
+    exact, asked = tmp_path / "exact", tmp_path / "asked"
+    run(world, exact, "--set", "search.exact_below=1000000")
+    run(world, asked, "--set", "search.probes=1000000")  # every list, so that only the codes differ
+    (photos, votes), (others, _) = candidates(exact), candidates(asked)
+    found = photos[:, 0] >= 0
+    assert found.sum() == len(photos) - 1  # all but the damaged query
+    assert np.mean(photos[found, 0] == others[found, 0]) > 0.9
+    assert (np.diff(votes, axis=1) <= 0).all()
+    assert scores(exact)["search"] >= scores(asked)["search"] - 0.02
+
+
+def test_a_gpu_finds_what_the_cpu_finds_among_all_features(world, tmp_path, monkeypatch):
+    _gpu_torch = pytest.importorskip("lmr.retrieval.global_search._gpu_torch", reason="no torch")
+    asked = []
+
+    class Engine(_gpu_torch.TorchEngine):
+        def load(self, rows):
+            asked.append(len(rows))
+            return super().load(rows)
+
+    exactly = ("--set", "search.exact_below=1000000", "--set", "diffuse.method=none")
+    run(world, tmp_path / "cpu", *exactly)
+    monkeypatch.setattr(device, "gpu_engine", lambda: (Engine("cpu"), "here"))
+    printed = run(world, tmp_path / "gpu", *exactly, "--search-device", "cuda")
+    assert max(asked) > 1000  # features; photos are fewer
+    assert "searched on CPUs" not in printed
+    for ours, theirs in zip(candidates(tmp_path / "gpu"), candidates(tmp_path / "cpu"), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
