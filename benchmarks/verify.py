@@ -1,6 +1,7 @@
 """Measure spatial verification beside DELF's recipe, OpenCV and PoseLib: pairs a second and core, separation.
 
     python benchmarks/verify.py [--pairs 200] [--recipe-pairs 80] [--contest-pairs 10000] [--estimators]
+        [--apart]
 
 Pairs of development photos, half of them of one landmark by photos.csv, half of two. 1000 SIFT features each
 (OpenCV; the strongest, at the photo's own size), as RootSIFT (128-d) and projected on their 40 main axes; as
@@ -24,13 +25,12 @@ from typing import Any
 import cv2
 import numpy as np
 import poselib
+from _apart import take_apart
 from _contest_pairs import contest_shard
+from _delf import BOUND, RESIDUAL_PX, TRIALS, delf_recipe
 from _estimators import compare_estimators, separation
 from _shared import shared
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
-from skimage import measure
-from skimage.transform import AffineTransform
 from threadpoolctl import threadpool_limits
 
 from lmr.features.local.quantise import to_int8
@@ -38,7 +38,6 @@ from lmr.retrieval.verification import _whole_numbers as whole_numbers
 from lmr.retrieval.verification.verify import DELF_RECIPE, Features, Recipe, verify_pairs
 
 FEATURES = 1000
-BOUND, RESIDUAL_PX, TRIALS = 0.8, 20.0, 1000
 SEEDS = 5
 
 Photo = dict[str, NDArray[np.float32]]
@@ -126,22 +125,6 @@ def framed(features: Features, photos: list[Photo]) -> Features:
     return replace(features, xy=xy, frame=sides * zoom[:, None])
 
 
-def delf_recipe(query: Photo, gallery: Photo, dimension: str, seed: int = 0) -> int:
-    distance, found = cKDTree(gallery[dimension]).query(query[dimension], distance_upper_bound=BOUND)
-    asked = np.flatnonzero(np.isfinite(distance))
-    if len(asked) <= 3:
-        return 0
-    _, inliers = measure.ransac(
-        (gallery["xy"][found[asked]], query["xy"][asked]),
-        AffineTransform,
-        min_samples=3,
-        residual_threshold=RESIDUAL_PX,
-        max_trials=TRIALS,
-        rng=seed,
-    )
-    return 0 if inliers is None else int(inliers.sum())
-
-
 def opencv_plain(query: Photo, gallery: Photo, dimension: str) -> int:
     found = cv2.BFMatcher(cv2.NORM_L2).match(query[dimension], gallery[dimension])
     found = [one for one in found if one.distance < BOUND]
@@ -224,6 +207,7 @@ def contest(photos: list[Photo], landmarks: list[str], dimension: str, kind: str
     print(
         f"\none task of the contest: {args.contest_pairs} pairs of as many queries, {dimension}-d as {kind}"
     )
+    print(f"  results {found['digest']}")
     print(f"  {found['pairs_per_second_per_core']} pairs/s; ms per pair, in another run with clocks:")
     print("  " + ", ".join(f"{name} {ms:.3f}" for name, ms in found["ms"].items()))
     return found
@@ -239,6 +223,9 @@ def main() -> None:
     parser.add_argument("--per-landmark", type=int, default=4, help="photos of each landmark")
     parser.add_argument(
         "--estimators", action="store_true", help="also compare estimators on the same matches"
+    )
+    parser.add_argument(
+        "--apart", action="store_true", help="also say which part separates, on the recipe's pairs"
     )
     args = parser.parse_args()
     folder = shared("data/landmarks")
@@ -282,7 +269,7 @@ def main() -> None:
                     "auc": round(separation(inliers[..., some], same[some]), 4),
                     "auc_by_seed": by_seed(inliers[..., some], same[some]),
                 }
-                if features is floats and dimension == "40":
+                if features is floats:
                     ours_taken = taken
             for name, method in (("OpenCV", opencv_plain), ("PoseLib, homography", poselib_plain)):
                 counts, taken = measure_plain(method, photos, pairs, dimension)
@@ -291,22 +278,26 @@ def main() -> None:
             told = ", ".join(f"{form} {ms:.3f}" for form, ms in limits.items())
             print(f"  one product of 1000 × 1000, ms: {told}")
             result[f"product_ms_{dimension}d"] = {form: round(ms, 3) for form, ms in limits.items()}
-        if args.recipe_pairs:
-            runs = [
-                measure_plain(partial(delf_recipe, seed=seed), photos, pairs[some], "40")
-                for seed in range(SEEDS)
-            ]
-            counts, taken = np.array([found for found, _ in runs]), float(np.median([t for _, t in runs]))
-            line("DELF's recipe, 40-d", counts, taken)
-            result["delf_recipe_40d"] = round(1 / taken, 2)
-            result["ratio_to_delf_recipe"] = round(taken / ours_taken, 1)
-            result["auc_delf_recipe"] = round(separation(counts, same[some]), 4)
-            result["auc_delf_recipe_by_seed"] = by_seed(counts, same[some])
+            if args.recipe_pairs:
+                runs = [
+                    measure_plain(partial(delf_recipe, seed=seed), photos, pairs[some], dimension)
+                    for seed in range(SEEDS)
+                ]
+                counts, taken = np.array([found for found, _ in runs]), float(np.median([t for _, t in runs]))
+                line(f"DELF's recipe, {dimension}-d", counts, taken)
+                result[f"delf_recipe, {dimension}-d"] = {
+                    "pairs_per_second_per_core": round(1 / taken, 2),
+                    "ratio": round(taken / ours_taken, 1),
+                    "auc": round(separation(counts, same[some]), 4),
+                    "auc_by_seed": by_seed(counts, same[some]),
+                }
         for dimension, kind in (("128", "uint8"), ("40", "int8"), ("40", "float16")):
             if args.contest_pairs:
                 result[f"contest_{dimension}d_{kind}"] = contest(photos, landmarks, dimension, kind, args)
         if args.estimators:
             compare_estimators(photos, pairs, same)
+        if args.apart:
+            take_apart(photos, pairs[some], same[some])
     print(json.dumps(result))
 
 

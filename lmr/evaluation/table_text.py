@@ -3,10 +3,12 @@
 import re
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from lmr.errors import LmrError
 from lmr.evaluation.scores import first_five
 
-__all__ = ["Faults", "cells_of", "text_of"]
+__all__ = ["Faults", "cells_of", "only_spaces_part", "text_of"]
 
 _PACKED = (
     (b"\x1f\x8b", "a gzip file", "unpack it first: gunzip -k {name}"),
@@ -23,6 +25,7 @@ _WIDE = (
     (b"\xff\xfe", "UTF-16"),
     (b"\xfe\xff", "UTF-16"),
 )
+_IN_CACHE = 1 << 18  # bytes that are looked through at a time
 _CELL = re.compile(r'[ \t]*"([^"]*(?:""[^"]*)*)"[ \t]*(,|\n|\Z)|([^,\n]*)(,|\n|\Z)')
 
 
@@ -62,6 +65,20 @@ def text_of(data: bytes, name: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
+def only_spaces_part(data: bytes) -> bool:
+    r"""Return whether a file is ASCII and the only space in its lines is " ", so that `split` cuts there.
+
+    Examples
+    --------
+    >>> only_spaces_part(b"id,images\nq,a b\n"), only_spaces_part(b"q,a\tb"), only_spaces_part("é".encode())
+    (True, False, False)
+    """
+    numbers = np.frombuffer(data, np.uint8)
+    pieces = (numbers[start : start + _IN_CACHE] for start in range(0, len(numbers), _IN_CACHE))
+    # In ASCII, all spaces but one are control characters.
+    return data.isascii() and sum(int(np.count_nonzero(piece < 32)) for piece in pieces) == data.count(b"\n")
+
+
 def cells_of(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
     """Yield per row the number of its first line and its cells, without the spaces and quotes around them.
 
@@ -73,7 +90,7 @@ def cells_of(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
         If a quote is opened and not closed.
     """
     if '"' not in text:
-        for number, line in enumerate(text.split("\n"), start=1):
+        for number, line in enumerate(_lines(text), start=1):
             if line and not line.isspace():
                 yield number, [cell.strip() for cell in line.split(",")]
         return
@@ -94,6 +111,15 @@ def cells_of(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
             position, end = found.end(), found[2] if plain is None else found[4]
         if any(cells):
             yield start, cells
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Yield the lines one at a time: all of them at once would take the memory of the file again."""
+    start = 0
+    while (end := text.find("\n", start)) >= 0:
+        yield text[start:end]
+        start = end + 1
+    yield text[start:]
 
 
 class Faults:

@@ -9,6 +9,10 @@ from lmr.errors import LmrError
 
 __all__ = ["check_descriptors", "to_float"]
 
+_AT_ONCE = 1024  # rows of one photo: they stay in the processor's cache from one step to the next
+# Every float16 as float32: looking a number up takes a third of the time of converting it.
+_HALVES = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
+
 
 def to_float(descriptor: NDArray[np.generic]) -> NDArray[np.float32]:
     """Return stored descriptors as unit rows.
@@ -37,13 +41,19 @@ def to_float(descriptor: NDArray[np.generic]) -> NDArray[np.float32]:
             got=f"an array {descriptor.shape} of {descriptor.dtype}",
             fix="give an (n, d) array of uint8, int8, float16 or float32",
         )
-    rows = descriptor.astype(np.float32)
-    # float64: squares of large or tiny float32 neither overflow nor vanish.
-    norms = np.sqrt(np.einsum("nd,nd->n", rows, rows, dtype=np.float64))
-    usable = (norms > 0) & (norms <= np.finfo(np.float32).max)  # False for NaN
-    rows[~usable] = 0.0
-    rows /= np.where(usable, norms, 1.0).astype(np.float32)[:, None]
-    return rows
+    unit = np.empty(descriptor.shape, np.float32)
+    for start in range(0, len(unit), _AT_ONCE):
+        stored, rows = descriptor[start : start + _AT_ONCE], unit[start : start + _AT_ONCE]
+        if stored.dtype == np.float16:
+            np.take(_HALVES, stored.view(np.uint16), out=rows, mode="wrap")
+        else:
+            rows[:] = stored
+        # float64: squares of large or tiny float32 neither overflow nor vanish.
+        norms = np.sqrt(np.einsum("nd,nd->n", rows, rows, dtype=np.float64))
+        usable = (norms > 0) & (norms <= np.finfo(np.float32).max)  # False for NaN
+        rows[~usable] = 0.0
+        rows /= np.where(usable, norms, 1.0).astype(np.float32)[:, None]
+    return unit
 
 
 def check_descriptors(

@@ -12,11 +12,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Hits", "find_hits"]
+__all__ = ["Hits", "RankedList", "find_hits"]
 
 PerQuery = NDArray[np.float64]
 
 FEW_HITS = 8  # that are quicker looked up one by one than by walking along the list
+
+
+class RankedList(list[Any]):
+    """A ranked list that knows its different ids.
+
+    Ten million ids are hashed once: to look for repeats, and to find a few right ones among them.
+
+    Parameters
+    ----------
+    ids
+        Ids, best first.
+
+    Attributes
+    ----------
+    different
+        The ids as a set.
+    """
+
+    __slots__ = ("different",)
+
+    def __init__(self, ids: Iterable[Any]) -> None:
+        super().__init__(ids)
+        self.different = frozenset(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +129,7 @@ def find_hits(
     Parameters
     ----------
     rankings
-        A list of ids per query, best first.
+        A list of ids per query, best first; of a `RankedList` no id is hashed again.
     right
         The ids of the right photos of each query. An id that stands there twice is counted twice in
         `Hits.relevant`.
@@ -126,7 +149,7 @@ def find_hits(
     ranks: list[int] = []
     for row, (ranking, relevant) in enumerate(zip(rankings, right, strict=True)):
         wanted = frozenset(relevant)
-        there = wanted.intersection(ranking)
+        there = wanted.intersection(ranking.different if isinstance(ranking, RankedList) else ranking)
         if not there:
             continue
         if not repeats_count and len(there) <= FEW_HITS:

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from lmr.errors import LmrError
 from lmr.evaluation.scores import first_five
-from lmr.evaluation.table_text import Faults, cells_of, text_of
+from lmr.evaluation.table_text import Faults, cells_of, only_spaces_part, text_of
 from lmr.text import printable
 
 __all__ = [
@@ -45,8 +45,9 @@ MAX_PREDICTIONS = 100
 NOTHING = frozenset({"", "none", "nan", "null", "<na>"})
 """What stands in a solution for no answer, in small letters: Kaggle writes None, pandas nan."""
 
+_LONGEST_NOTHING = max(map(len, NOTHING))
+
 _SEPARATORS = ((";", "semicolons"), ("\t", "tabs"), ("|", "bars"))
-_OTHER_SPACES = "\t\n\v\f\r\x1c\x1d\x1e\x1f"  # what parts ids in ASCII besides the space
 _DASHED = re.compile(r"-[-\w]*")  # ids of some sites begin with a dash
 _LIST_FIX = "separate the ids of a list by spaces: a b c"
 
@@ -72,9 +73,12 @@ def parse_submission(
     """
     faults = Faults(name)
     cells: dict[str, str] = {}
+    spaced = only_spaces_part(data)
     for line, query_id, (photos,) in table_rows(data, name, ("id,images",), faults):
         cells[query_id] = photos
-        if max_photos is not None and _holds_more(photos, max_photos):
+        if max_photos is None or (spaced and photos.count(" ") < max_photos):
+            continue  # spaces are counted much sooner than ids are cut out
+        if len(photos.split()) > max_photos:
             faults.add(
                 f"queries with more than {max_photos} photos",
                 f"query {query_id} has {len(photos.split())} (line {line})",
@@ -82,13 +86,6 @@ def parse_submission(
             )
     faults.raise_if_any()
     return RankedLists(cells)
-
-
-def _holds_more(cell: str, most: int) -> bool:
-    """Tell whether a list has more ids than so many; spaces are counted much sooner than ids are cut out."""
-    if cell.isascii() and cell.count(" ") < most and not any(space in cell for space in _OTHER_SPACES):
-        return False
-    return len(cell.split()) > most
 
 
 class RankedLists(Mapping[str, list[str]]):
@@ -296,7 +293,7 @@ def table_rows(
 
 def answers_of(cell: str) -> list[str]:
     """Return the ids of a solution's cell, none for what stands for no answer."""
-    return [] if cell.lower() in NOTHING else cell.split()
+    return [] if len(cell) <= _LONGEST_NOTHING and cell.lower() in NOTHING else cell.split()
 
 
 def _no_header(name: str, cells: Sequence[str], line: int, headers: Sequence[str]) -> LmrError:
@@ -336,7 +333,11 @@ def _is_no_list(cell: str) -> bool:
 
     An id may stand in brackets, as files that were copied do: `(1)`.
     """
-    return "," in cell or '"' in cell or _PRINTED.fullmatch(cell) is not None
+    return (
+        "," in cell
+        or '"' in cell
+        or (cell.startswith(("[", "(", "{")) and _PRINTED.fullmatch(cell) is not None)
+    )
 
 
 def _number(text: str) -> float:

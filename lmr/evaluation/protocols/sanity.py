@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 from lmr.errors import LmrError
+from lmr.evaluation.protocols.hits import RankedList
 from lmr.evaluation.protocols.kaggle import NOTHING
 from lmr.evaluation.scores import first_five
 
@@ -74,12 +75,12 @@ class RankingCheck:
         self._first += _respelled_notice("photo", "photos", respelled)
         self._named, self._wanted = named, wanted
 
-    def lists(self) -> Iterator[Sequence[str]]:
-        """Yield the list of each query of the solution, in its order; none for one without."""
+    def lists(self) -> Iterator[RankedList]:
+        """Yield the list of each query of the solution, in its order; an empty one for one without."""
         predictions, right = self._predictions, self._right
         for query in right:
-            ids = predictions.get(query, ())
-            different = set(ids)
+            ids = RankedList(predictions.get(query, ()))
+            different = ids.different
             if len(different) < len(ids):
                 self._repeating.add(query)
             elif len(ids) == 1 and ids[0].lower() in NOTHING:
@@ -172,10 +173,9 @@ def plain_spelling(one: str) -> str:
     ['12', '12', 'café']
     """
     if one.isascii() and one.isalnum():  # most are, and have no folder and no suffix
-        plain = one.lower()
-    else:
-        plain = unicodedata.normalize("NFKC", one)
-        plain = _SUFFIX.sub("", plain.replace("\\", "/").rpartition("/")[2].strip().casefold())
+        return (one.lstrip("0") or "0") if one.isdigit() else one.lower()
+    plain = unicodedata.normalize("NFKC", one)
+    plain = _SUFFIX.sub("", plain.replace("\\", "/").rpartition("/")[2].strip().casefold())
     if _WHOLE_NUMBER.fullmatch(plain):
         return plain.partition(".")[0].lstrip("0") or "0"
     return plain

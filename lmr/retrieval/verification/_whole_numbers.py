@@ -7,6 +7,7 @@ comes out is exact. Measured on one such processor, 1000 × 1000 features: `docs
 from functools import cache
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,8 +24,11 @@ def rows(stored: NDArray[Any]) -> NDArray[np.uint8]:
 
 def columns(stored: NDArray[Any]) -> NDArray[np.int8]:
     """Return stored descriptors (n, d) as the right side of a product takes them: (d, n), contiguous."""
-    turned = stored.view(np.uint8) ^ _TURNED if stored.dtype == np.uint8 else stored
-    return np.ascontiguousarray(turned.T).view(np.int8)
+    turned = stored ^ _TURNED if stored.dtype == np.uint8 else stored.view(np.uint8)
+    if not turned.size:
+        return turned.T.view(np.int8)
+    # Tile by tile: NumPy's transposed copy takes seven times as long.
+    return np.asarray(cv2.transpose(turned)).view(np.int8)
 
 
 def multiply(

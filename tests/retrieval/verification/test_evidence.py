@@ -149,5 +149,5 @@ def test_transforms_and_spreads_are_judged_as_by_singular_values():
         xy = (rng.normal(size=(30, 2)) @ linear + 400).astype(np.float32)
         centred = xy.astype(np.float64) - xy.mean(axis=0, dtype=np.float64)
         along, across = np.linalg.svd(centred, compute_uv=False) / np.sqrt(30) / 800
-        np.testing.assert_allclose(_spread(xy, WIDE), (along, across), rtol=1e-6)
+        np.testing.assert_allclose(_spread(xy, np.ones(30, np.bool_), WIDE), (along, across), rtol=1e-6)
     assert found == {True, False}
