@@ -1,4 +1,4 @@
-"""How much memory this process holds by itself, without the files that it maps, and the most of it over time."""
+"""How much memory this process holds by itself, without the files that it maps, and its peak over time."""
 
 import os
 import threading
