@@ -2,11 +2,11 @@
 
     python benchmarks/dask_overhead.py
 
-Measures the wall time of a step's shards in a plain loop beside the same shards as a run on one worker, and
-in two loops at once beside a run on two (two cores share their memory, Dask or not); the time to submit runs
-of many shards, and the scheduler's memory for them; and how many shards per second the scheduler hands out to
-many workers. These are simulated: many workers in two processes, whose tasks wait instead of computing. Ends
-with a line of JSON.
+Measures the processor seconds of a step's shards in a plain loop beside the same shards as a run on one
+worker, and in two loops at once beside a run on two (two cores share their memory, Dask or not), of a short
+run and a long one; what a run and a shard cost by themselves; the time to submit runs of many shards, and the
+scheduler's memory for them; and how many shards per second the scheduler hands out to many workers. These are
+simulated: many workers in two processes, whose tasks wait instead of computing. Ends with a line of JSON.
 """
 
 import argparse
@@ -18,9 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -129,35 +130,39 @@ def in_a_thread(made: list[Step], root: str, first_shard: int = 0, of: int = 1) 
         pool.submit(in_a_loop, made, root, first_shard, of).result()
 
 
-def in_loops(made: list[Step], roots: list[str], loops: int) -> list[Spent]:
-    """Make all shards without Dask in so many processes at once."""
-    spent = []
-    with ProcessPoolExecutor(loops, mp_context=get_context("spawn")) as pool:
+Way = Callable[[list[Step], str], Spent]
+"""Makes all shards of steps into a folder, and tells what that took."""
 
-        def share(root: str) -> None:
-            parts = [pool.submit(in_a_thread, made[:-1], root, part, loops) for part in range(loops)]
+
+@contextmanager
+def loops(count: int, folder: str) -> Iterator[Way]:
+    """So many processes that make all shards without Dask, at once."""
+    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+
+        def make(made: list[Step], root: str) -> Spent:
+            start = Spent.now()
+            parts = [pool.submit(in_a_thread, made[:-1], root, part, count) for part in range(count)]
             for part in parts:
                 part.result()
+            return Spent.now() - start
 
-        share(str(Path(roots[0]).parent / f"warm-loop-{loops}"))
-        for root in roots:
-            start = Spent.now()
-            share(root)
-            spent.append(Spent.now() - start)
-    return spent
+        make(steps(count), f"{folder}/warm")
+        yield make
 
 
-def as_runs(made: list[Step], roots: list[str], workers: int) -> list[Spent]:
-    """Run on local workers that are there already, each run from plan to end."""
-    spent = []
-    with open_client(Where(workers=workers)) as client:
-        # Workers load what they need once, whatever the number of shards.
-        follow(client, steps(workers, 1), str(Path(roots[0]).parent / f"warm-{workers}"))
-        for root in roots:
+@contextmanager
+def workers(count: int, folder: str) -> Iterator[Way]:
+    """So many local workers, to which runs are given, each from plan to end."""
+    with open_client(Where(workers=count)) as client:
+
+        def make(made: list[Step], root: str) -> Spent:
             start = Spent.now()
             follow(client, made, root)
-            spent.append(Spent.now() - start)
-    return spent
+            return Spent.now() - start
+
+        # Workers load what they need once, whatever the number of shards.
+        make(steps(count), f"{folder}/warm")
+        yield make
 
 
 def follow(client: Client, made: list[Step], root: str) -> None:
@@ -168,43 +173,83 @@ def follow(client: Client, made: list[Step], root: str) -> None:
         raise SystemExit("a shard failed")
 
 
-def overhead(shards: int, seconds_per_shard: float, repeats: int) -> dict[str, Any]:
-    """Compare the loop with runs."""
+WAYS: dict[str, tuple[Callable[[int, str], AbstractContextManager[Way]], int]] = {
+    "plain loop": (loops, 1),
+    "1 worker": (workers, 1),
+    "2 loops at once": (loops, 2),
+    "2 workers": (workers, 2),
+}
+BESIDE = {"1 worker": "plain loop", "2 workers": "2 loops at once"}
+
+
+def overhead(shards: int, seconds_per_shard: float, repeats: int, lengths: list[int]) -> dict[str, Any]:
+    """Compare loops with runs of several lengths, in turns: what slows the machine down meets all of them."""
     limit_threads()
     start = time.process_time()
     first(0, Effort(rounds=20))
     rounds = max(1, round(20 * seconds_per_shard / (time.process_time() - start)))
-    made = steps(shards, rounds)
-    with tempfile.TemporaryDirectory() as folder:
-        ways = {
-            name: way(made, [f"{folder}/{name}-{i}" for i in range(repeats)], count)
-            for name, way, count in (
-                ("plain loop", in_loops, 1),
-                ("1 worker", as_runs, 1),
-                ("2 loops at once", in_loops, 2),
-                ("2 workers", as_runs, 2),
-            )
-        }
-    wall = {way: statistics.median(s.wall for s in spent) for way, spent in ways.items()}
-    cpu = {way: statistics.median(s.cpu for s in spent) for way, spent in ways.items()}
-    plain, of_cpu = wall["plain loop"], cpu["plain loop"]
-    grid = Table(title=f"{2 * shards} shards of {plain / 2 / shards:.2f} s, median of {repeats}")
-    for name in ("", "wall s", "beside the loop", "processor s", "beside the loop"):
+    spent: dict[tuple[str, int], list[Spent]] = defaultdict(list)
+    for _ in range(repeats):
+        for name, (way, count) in WAYS.items():
+            with tempfile.TemporaryDirectory() as folder, way(count, folder) as make:
+                for length in lengths:
+                    spent[name, length].append(make(steps(length * shards, rounds), f"{folder}/{length}"))
+    by_itself = {name: constant(count) for name, (_, count) in WAYS.items() if name in BESIDE}
+    figures = [compared(spent, length, 2 * shards * length) for length in lengths]
+    # Without what a run and its shards cost by themselves, the rest grows with the seconds.
+    for name, cost in by_itself.items():
+        last = figures[-1][name]
+        known = cost["run_seconds"] + last["shards"] * cost["shard_ms"] / 1000
+        cost["share_of_the_rest"] = round((last["more_cpu"] - known) / last["loop_cpu"], 4)
+        out.print(
+            f"{name}: {cost['run_seconds']:.2f} processor seconds per run, {cost['shard_ms']:.1f} ms per "
+            f"shard, and {cost['share_of_the_rest']:.1%} of the time"
+        )
+    return {"runs": figures, "by_itself": by_itself}
+
+
+def compared(spent: dict[tuple[str, int], list[Spent]], length: int, shards: int) -> dict[str, Any]:
+    """Set runs of one length beside the loops that were measured just before each."""
+    repeats = len(spent["plain loop", length])
+    grid = Table(title=f"{shards} shards, median of {repeats}; in brackets the least and the most")
+    for name in ("", "wall s", "processor s", "beside the loop"):
         grid.add_column(name, justify="left" if not name else "right")
-    for way in ways:
-        ratios = f"{wall[way] / plain:.3f}", f"{cpu[way] / of_cpu:.3f}"
-        grid.add_row(way, f"{wall[way]:.2f}", ratios[0], f"{cpu[way]:.2f}", ratios[1])
+    figures: dict[str, Any] = {}
+    for name in WAYS:
+        wall = statistics.median(s.wall for s in spent[name, length])
+        cpu = statistics.median(s.cpu for s in spent[name, length])
+        row = [name, f"{wall:.2f}", f"{cpu:.2f}", ""]
+        if name in BESIDE:
+            pairs = list(zip(spent[name, length], spent[BESIDE[name], length], strict=True))
+            more = sorted(run.cpu / loop.cpu - 1 for run, loop in pairs)
+            row[3] = f"{statistics.median(more):+.1%} ({more[0]:+.1%} to {more[-1]:+.1%})"
+            figures[name] = {
+                "shards": shards,
+                "wall": round(wall, 2),
+                "cpu": round(cpu, 2),
+                "loop_wall": round(statistics.median(loop.wall for _, loop in pairs), 2),
+                "loop_cpu": round(statistics.median(loop.cpu for _, loop in pairs), 2),
+                "more_cpu": round(statistics.median(run.cpu - loop.cpu for run, loop in pairs), 3),
+                "cpu_overhead": [round(value, 4) for value in more],
+                "wall_overhead": [round(run.wall / loop.wall - 1, 4) for run, loop in pairs],
+            }
+        grid.add_row(*row)
     out.print(grid)
-    return {
-        "shards": 2 * shards,
-        "shard_seconds": round(plain / 2 / shards, 3),
-        "wall_seconds": {way: round(seconds, 2) for way, seconds in wall.items()},
-        "cpu_seconds": {way: round(seconds, 2) for way, seconds in cpu.items()},
-        "overhead_one_worker": round(wall["1 worker"] / plain - 1, 4),
-        "overhead_two_workers": round(wall["2 workers"] / wall["2 loops at once"] - 1, 4),
-        "cpu_overhead_one_worker": round(cpu["1 worker"] / of_cpu - 1, 4),
-        "cpu_overhead_two_workers": round(cpu["2 workers"] / cpu["2 loops at once"] - 1, 4),
-    }
+    return figures
+
+
+def constant(count: int, few: int = 1, many: int = 40, repeats: int = 9) -> dict[str, float]:
+    """Tell what a run costs, and each of its shards, beyond a loop; its shards compute for milliseconds."""
+
+    def cost(name: str, shards: int) -> float:
+        way, number = WAYS[name]
+        with tempfile.TemporaryDirectory() as folder, way(number, folder) as make:
+            return statistics.median(make(steps(shards), f"{folder}/{i}").cpu for i in range(repeats))
+
+    run = "1 worker" if count == 1 else "2 workers"
+    less, more = (cost(run, shards) - cost(BESIDE[run], shards) for shards in (few, many))
+    per_shard = (more - less) / (2 * (many - few))
+    return {"run_seconds": round(less - 2 * few * per_shard, 3), "shard_ms": round(1000 * per_shard, 2)}
 
 
 @contextmanager
@@ -342,6 +387,7 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=8, help="shards of each of two steps")
     parser.add_argument("--shard-seconds", type=float, default=2.0)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--lengths", type=int, nargs="+", default=[1, 4], help="so many times the shards")
     parser.add_argument("--graphs", type=int, nargs="*", default=[1000, 10_000, 30_000])
     parser.add_argument("--workers", type=int, nargs="*", default=[96, 480, 960])
     parser.add_argument("--waves", type=int, default=4)
@@ -354,7 +400,7 @@ def main() -> None:
             host_workers(options.address, options.host_workers)
         return
     figures = {
-        "overhead": overhead(options.shards, options.shard_seconds, options.repeats),
+        "overhead": overhead(options.shards, options.shard_seconds, options.repeats, options.lengths),
         "graphs": large_graphs(options.graphs),
         "many_workers": many_workers(options.workers, options.waves, options.wait_seconds),
     }

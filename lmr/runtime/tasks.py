@@ -5,7 +5,6 @@ The same for every step; a failure is a receipt too, so that all other shards of
 
 import os
 import socket
-import threading
 import time
 import traceback
 from collections import Counter
@@ -15,12 +14,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-import psutil
 import pyarrow as pa
 
 from lmr import storage
 from lmr.errors import LmrError, one_line
 from lmr.runtime import attempts
+from lmr.runtime.own_memory import own_bytes, watched_peak
 from lmr.runtime.steps import Step
 from lmr.runtime.threads import limit_threads
 from lmr.shipped import source_digest
@@ -176,11 +175,11 @@ def make_shard(task: ShardTask, shard: int, *upstream: Receipt | Summary) -> Rec
     of the run are still finished and one account of everything reaches the user. What the task held is given
     back to the system, so that the next one of this process begins as low as the first.
     """
-    before = _own_bytes()
+    before = own_bytes()
     try:
         return _make_shard(task, shard, *upstream)
     finally:
-        if _own_bytes() > before + WORTH_RELEASING_BYTES:
+        if own_bytes() > before + WORTH_RELEASING_BYTES:
             for pool in (pa.default_memory_pool(), pa.system_memory_pool()):
                 pool.release_unused()  # the system's pool trims the heap, that of NumPy's arrays as well
 
@@ -258,33 +257,12 @@ def _unforeseen(task: ShardTask, shard: int, error: Exception) -> str:
 def _measured() -> Iterator[Callable[[], dict[str, Any]]]:
     """Measure seconds and the peak of the process's own memory (without mapped files) inside the block."""
     limit_threads()
-    done, start, start_cpu = threading.Event(), time.perf_counter(), time.process_time()
-    held = peak = _own_bytes()  # a short shard may end before the sampler begins
-
-    def measured() -> dict[str, Any]:
-        return {
+    start, start_cpu, held = time.perf_counter(), time.process_time(), own_bytes()
+    with watched_peak() as peak_bytes:
+        yield lambda: {
             "seconds": round(time.perf_counter() - start, 3),
             # Of this process: a step that starts others, to decode photos, takes more.
             "cpu_seconds": round(time.process_time() - start_cpu, 3),
-            "peak_bytes": peak,
+            "peak_bytes": peak_bytes(),
             "start_bytes": held,
         }
-
-    def sample() -> None:
-        nonlocal peak
-        while not done.wait(0.02):
-            peak = max(peak, _own_bytes())
-
-    sampler = threading.Thread(target=sample, daemon=True)
-    sampler.start()
-    try:
-        yield measured
-    finally:
-        done.set()
-        sampler.join()
-
-
-def _own_bytes() -> int:
-    """Return the memory of this process, without mapped files."""
-    info = psutil.Process().memory_info()
-    return int(info.rss - getattr(info, "shared", 0))

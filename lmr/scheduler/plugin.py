@@ -20,6 +20,7 @@ from lmr.runtime.estimate import Measured, Progress, StepWork, seconds_left
 from lmr.scheduler.admission import Admission
 from lmr.scheduler.backlog import WAITING
 from lmr.scheduler.courses import Courses
+from lmr.scheduler.endings import Endings
 from lmr.scheduler.metrics import RunMetrics
 from lmr.scheduler.pace import Pace
 from lmr.scheduler.speculation import Speculation
@@ -144,6 +145,7 @@ class RunsPlugin(distributed.SchedulerPlugin):  # type: ignore[misc]
         self.names: dict[str, set[str]] = {}
         self.pace = Pace()
         self.courses = Courses()
+        self.endings = Endings()
 
     async def start(self, scheduler: Scheduler) -> None:
         """Take the place on a scheduler."""
@@ -210,6 +212,13 @@ class RunsPlugin(distributed.SchedulerPlugin):  # type: ignore[misc]
             del self.claimed_by[name], self.runs[name]
             self.courses.drop(name)
             self.admission.forget(name)
+            self.endings.ended(name)
+
+    async def status_later(self, name: str, seconds: float) -> RunStatus | None:
+        """Return how far a run is as soon as it has ended, or else after so many seconds."""
+        if name in self.runs and self.runs[name].active:
+            await self.endings.wait(name, seconds)
+        return self.status(name)
 
     def status(self, name: str) -> RunStatus | None:
         """Return how far a run is, by the scheduler's own counters."""
@@ -377,6 +386,7 @@ class RunsPlugin(distributed.SchedulerPlugin):  # type: ignore[misc]
             notices=tuple(self.admission.forget(name)),
             deaths=sum(self.deaths.pop(key) for key in mine),
         )
+        self.endings.ended(name)
 
     def _release(self, record: RunRecord, force: bool = False) -> None:
         """Let Dask forget the run's tasks; with force, even while its submitter looks on."""

@@ -4,7 +4,6 @@ A run is one graph. The scheduler's plugin holds it, so that the process that su
 everything that is shown of a run comes from there.
 """
 
-import asyncio
 import getpass
 import pickle
 import re
@@ -48,8 +47,8 @@ __all__ = [
     "wait_for",
 ]
 
-_POLL_SECONDS = 0.5
-_LOOK_SECONDS = 0.02
+_FIRST_POLL_SECONDS = 0.1
+_POLL_SECONDS = 1.0
 _SENT_SECONDS = 600
 _ADMITTED_SECONDS = 60
 _SETUP_SECONDS = 45
@@ -166,13 +165,15 @@ def wait_for(
     ClusterError
         If there is no such run, or the scheduler went away.
     """
-    pause = 0.05
+    pause = _FIRST_POLL_SECONDS
     try:
-        while (status := find_run(client, name)).active:
+        status = find_run(client, name)
+        while status.active:
             progress(_with_notices(status, where))
             # The scheduler answers at once when the run ends: it is not held up by the watching of it.
-            client.run_on_scheduler(_until_ended, name=name, seconds=pause)
-            pause = min(1.2 * pause, _POLL_SECONDS)
+            later = client.run_on_scheduler(_status_later, name=name, seconds=pause)
+            status = later or find_run(client, name)
+            pause = min(1.5 * pause, _POLL_SECONDS)
     except OSError as error:
         raise ClusterError(
             f"the scheduler went away while {name} was watched",
@@ -366,12 +367,10 @@ def _ask(client: distributed.Client, method: str, **about: Any) -> Any:
     return client.run_on_scheduler(_answer, method=method, about=about)
 
 
-async def _until_ended(name: str, seconds: float, dask_scheduler: Any) -> None:
-    """Wait until a run has ended, so long at most; runs on the scheduler."""
+async def _status_later(name: str, seconds: float, dask_scheduler: Any) -> RunStatus | None:
+    """Ask the plugin how far a run is once it has ended, or after so many seconds; runs on the scheduler."""
     plugin = dask_scheduler.plugins.get(RunsPlugin.name)
-    deadline = time.monotonic() + seconds
-    while plugin and (run := plugin.runs.get(name)) and run.active and time.monotonic() < deadline:
-        await asyncio.sleep(_LOOK_SECONDS)
+    return await plugin.status_later(name, seconds) if plugin else None
 
 
 def _answer(method: str, about: dict[str, Any], dask_scheduler: Any) -> Any:

@@ -44,8 +44,10 @@ class Speculation:
         self.quiet_since: dict[str, float] = {}
         self.cpus: dict[str, str] = {}
         self.speeds: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_REMEMBERED))
+        self.typical_speed: dict[str, float] = {}
         self.in_hand: dict[str, tuple[Any, float]] = {}
         self.work: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_REMEMBERED))
+        self.typical_work: dict[str, float] = {}
         self.pace: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=5))
         self.started_again: set[Any] = set()
         self.groups: set[str] = set()
@@ -54,6 +56,8 @@ class Speculation:
         """Note what kind of processor a worker runs on, and the speed that it measured."""
         self.cpus[worker] = cpu
         self.speeds[cpu].append(speed)
+        # Asked for with every worker, every second; a fleet has many workers and few kinds of processors.
+        self.typical_speed[cpu] = median(self.speeds[cpu])
 
     def begin(self, key: Any, worker: str) -> None:
         """Note what a worker has in hand."""
@@ -68,7 +72,8 @@ class Speculation:
             return
         work = seconds * self.measured_speed(worker)
         self.work[key[0]].append(work)
-        self.pace[worker].append(median(self.work[key[0]]) / max(work, 1e-9))
+        self.typical_work[key[0]] = median(self.work[key[0]])
+        self.pace[worker].append(self.typical_work[key[0]] / max(work, 1e-9))
         task = self.scheduler.tasks.get(key)
         if task is not None and task.processing_on is not None and task.processing_on.address != worker:
             # It was started again elsewhere, and this worker was first: here, the shard is found at once.
@@ -88,7 +93,7 @@ class Speculation:
     def machines(self) -> list[str]:
         """Tell which processors the workers have and how fast these are beside the fastest, a line each."""
         workers = Counter(self.cpus.values())
-        speeds = {cpu: median(self.speeds[cpu]) for cpu in workers}
+        speeds = {cpu: self.typical_speed[cpu] for cpu in workers}
         best = max(speeds.values(), default=1.0)
         return [
             f"{workers[cpu]} workers on {cpu}, speed {speed / best:.2f}"
@@ -103,6 +108,7 @@ class Speculation:
             if not worker.processing and worker.address not in self.in_hand and not self._is_silent(worker)
         }
         self._look_at_the_quiet(idle)
+        fastest = max(idle, key=idle.__getitem__, default="")
         for worker, (key, since) in list(self.in_hand.items()):
             if not idle:
                 return
@@ -117,7 +123,9 @@ class Speculation:
                 continue
             # Looking for a worker takes longer than asking whether the fastest would help.
             silent = self._is_silent(state)
-            if not idle or not (silent or self._late(key, since, worker, max(idle, key=idle.__getitem__))):
+            if idle and fastest not in idle:
+                fastest = max(idle, key=idle.__getitem__)
+            if not idle or not (silent or self._late(key, since, worker, fastest)):
                 continue
             there = self._best(task, idle)
             if there and (silent or self._late(key, since, worker, there)):
@@ -179,12 +187,12 @@ class Speculation:
         self.groups -= groups
         for group in groups:
             self.work.pop(group, None)
+            self.typical_work.pop(group, None)
         self.started_again = {key for key in self.started_again if key[0] not in groups}
 
     def measured_speed(self, worker: str) -> float:
         """Return the speed that a worker's processor has shown by itself."""
-        measured = self.speeds.get(self.cpus.get(worker, ""))
-        return median(measured) if measured else 1.0
+        return self.typical_speed.get(self.cpus.get(worker, ""), 1.0)
 
     def _held_up(self, worker: WorkerState, in_hand: Any) -> list[TaskState]:
         """Return tasks that wait on a worker for one that has been moved away, but cannot be stopped."""
@@ -194,7 +202,7 @@ class Speculation:
 
     def _late(self, key: Any, since: float, worker: str, there: str) -> bool:
         """Tell whether a worker's shard should be started again on another, idle one."""
-        finished = list(self.work.get(key[0], ()))
+        finished = [self.typical_work[key[0]]] if key[0] in self.typical_work else []
         # How workers did at other steps' shards tells more of those shards than of this step.
         speed = self.speed if finished else self.measured_speed
         return worth_starting_again(time.monotonic() - since, finished, speed(worker), speed(there))

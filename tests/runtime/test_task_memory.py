@@ -3,7 +3,8 @@
 import numpy as np
 import pyarrow as pa
 
-from lmr.runtime.tasks import ShardTask, _own_bytes, make_shard
+from lmr.runtime.own_memory import own_bytes
+from lmr.runtime.tasks import ShardTask, make_shard
 from lmr.storage.datasets import Dataset
 
 HELD_BYTES = 120_000_000
@@ -22,9 +23,9 @@ def test_a_task_leaves_its_process_as_it_was(tmp_path):
     task = ShardTask(
         output=dataset, make=greedy, settings=None, inputs={}, arguments={}, failures=str(tmp_path / "failed")
     )
-    before = _own_bytes()
+    before = own_bytes()
     receipts = [make_shard(task, shard) for shard in range(2)]
     assert max(receipt.peak_bytes for receipt in receipts) > before + HELD_BYTES
     # What is left are libraries, and what Arrow's allocator keeps of the first; without being told to give it
     # back, it keeps more than twice as much as the tasks held.
-    assert _own_bytes() < before + HELD_BYTES
+    assert own_bytes() < before + HELD_BYTES
