@@ -27,6 +27,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import psutil
 import pyarrow as pa
@@ -319,16 +320,25 @@ async def wait_a_while(shard: int, seconds: float) -> int:
 def host_workers(address: str, count: int) -> None:
     """Be a process of many workers."""
 
+    # Hundreds of workers in one process would have nothing else to do than to look at themselves, and take
+    # the processor from the scheduler, which is what is measured.
+    quiet = {
+        "distributed.worker.profile.enabled": False,
+        "distributed.admin.tick.interval": "60s",
+        "distributed.admin.system-monitor.interval": "60s",
+    }
+
     async def start() -> None:
         workers = [
-            Worker(address, nthreads=1, resources={"CPU": 1}, dashboard=False, heartbeat_interval="30s")
+            Worker(address, nthreads=1, resources={"CPU": 1}, dashboard=False, memory_limit=0)
             for _ in range(count)
         ]
         for some in range(0, count, 50):
             await asyncio.gather(*workers[some : some + 50])
         await asyncio.gather(*(worker.finished() for worker in workers))
 
-    asyncio.run(start())
+    with dask.config.set(quiet):
+        asyncio.run(start())
 
 
 def many_workers(counts: list[int], waves: int, seconds: float) -> list[dict[str, Any]]:
@@ -343,6 +353,10 @@ def many_workers(counts: list[int], waves: int, seconds: float) -> list[dict[str
             hosts = [subprocess.Popen([*command, str(share)], **quiet) for share in shares]
             try:
                 client.wait_for_workers(count, timeout=900)
+                time.sleep(5)  # until the last have said what they are
+                spent, start = sum(process.cpu_times()[:2]), time.perf_counter()
+                time.sleep(20)
+                idle = (sum(process.cpu_times()[:2]) - spent) / (time.perf_counter() - start)
                 shards = waves * count
                 tasks = {("wait", i): Task(("wait", i), wait_a_while, i, seconds) for i in range(shards)}
                 end = {("end", 0): Task(("end", 0), len, List(*(TaskRef(key) for key in tasks)))}
@@ -363,6 +377,8 @@ def many_workers(counts: list[int], waves: int, seconds: float) -> list[dict[str
                         "wall_seconds": round(wall, 1),
                         "busy": round(waves * seconds / wall, 3),
                         "scheduler_ms_per_shard": round(1000 * spent / shards, 2),
+                        "scheduler_share_idle": round(idle, 4),
+                        "scheduler_ms_beyond_idle": round(1000 * (spent - idle * wall) / shards, 2),
                         "scheduler_mb": round(process.memory_info().rss / 1e6),
                     }
                 )
@@ -372,7 +388,8 @@ def many_workers(counts: list[int], waves: int, seconds: float) -> list[dict[str
                     host.kill()
                     host.wait()
     grid = Table(title="simulated workers in two processes: tasks that wait")
-    names = ("workers", "shards", "s per shard", "wall s", "workers busy", "scheduler, ms per shard", "MB")
+    names = "workers", "shards", "s per shard", "wall s", "workers busy", "scheduler, ms per shard"
+    names = *names, "its share of a core while all wait", "ms per shard beyond that", "MB"
     for name in names:
         grid.add_column(name, justify="right")
     for row in rows:
