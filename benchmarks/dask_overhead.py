@@ -71,6 +71,12 @@ def second(shard: int, settings: Effort, *, before: Dataset) -> pa.Table:
     return first(shard, settings)
 
 
+def pause(shard: int, settings: Effort) -> pa.Table:
+    """Wait for so many seconds."""
+    time.sleep(settings.rounds)
+    return table({"row": np.zeros(1)})
+
+
 def last(shard: int, settings: Effort, *, before: Dataset) -> pa.Table:
     """Read how many shards there are."""
     return table({"shards": np.array([before.shards])})
@@ -201,10 +207,12 @@ def overhead(shards: int, seconds_per_shard: float, repeats: int, lengths: list[
     for name, cost in by_itself.items():
         last = figures[-1][name]
         known = cost["run_seconds"] + last["shards"] * cost["shard_ms"] / 1000
+        cost["share_waiting"] = waiting(WAYS[name][1])
         cost["share_of_the_rest"] = round((last["more_cpu"] - known) / last["loop_cpu"], 4)
         out.print(
             f"{name}: {cost['run_seconds']:.2f} processor seconds per run, {cost['shard_ms']:.1f} ms per "
-            f"shard, and {cost['share_of_the_rest']:.1%} of the time"
+            f"shard, and {cost['share_of_the_rest']:.1%} of the time; "
+            f"while shards only wait, {cost['share_waiting']:.2%} of the time"
         )
     return {"runs": figures, "by_itself": by_itself}
 
@@ -251,6 +259,26 @@ def constant(count: int, few: int = 1, many: int = 40, repeats: int = 9) -> dict
     less, more = (cost(run, shards) - cost(BESIDE[run], shards) for shards in (few, many))
     per_shard = (more - less) / (2 * (many - few))
     return {"run_seconds": round(less - 2 * few * per_shard, 3), "shard_ms": round(1000 * per_shard, 2)}
+
+
+def waiting(count: int, seconds: int = 20) -> float:
+    """Return what a run whose shards wait takes of its workers' time, its submission included: a share.
+
+    This is what grows with a run's seconds, whatever they are used for; neither others on the machine nor its
+    changing speed are in it.
+    """
+
+    def step(name: str, make: Callable[..., pa.Table], settings: Effort, **inputs: Whole) -> Step:
+        cost = Cost(rows=count, bytes_per_row=8, task_bytes=1e6, work=count, unit="shard")
+        shards = 1 if inputs else count
+        return Step(
+            name=name, folder=name, make=make, settings=settings, inputs=inputs, shards=shards, cost=cost
+        )
+
+    paused = step("pause", pause, Effort(rounds=seconds))
+    with tempfile.TemporaryDirectory() as folder, workers(count, folder) as make:
+        spent = make([paused, step("last", last, Effort(), before=Whole(paused))], f"{folder}/waiting")
+    return round(spent.cpu / spent.wall / count, 4)
 
 
 @contextmanager
