@@ -27,6 +27,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import psutil
 import pyarrow as pa
@@ -68,6 +69,12 @@ def second(shard: int, settings: Effort, *, before: Dataset) -> pa.Table:
     """Read a shard and compute again."""
     before.read(shard)
     return first(shard, settings)
+
+
+def pause(shard: int, settings: Effort) -> pa.Table:
+    """Wait for so many seconds."""
+    time.sleep(settings.rounds)
+    return table({"row": np.zeros(1)})
 
 
 def last(shard: int, settings: Effort, *, before: Dataset) -> pa.Table:
@@ -200,10 +207,12 @@ def overhead(shards: int, seconds_per_shard: float, repeats: int, lengths: list[
     for name, cost in by_itself.items():
         last = figures[-1][name]
         known = cost["run_seconds"] + last["shards"] * cost["shard_ms"] / 1000
+        cost["share_waiting"] = waiting(WAYS[name][1])
         cost["share_of_the_rest"] = round((last["more_cpu"] - known) / last["loop_cpu"], 4)
         out.print(
             f"{name}: {cost['run_seconds']:.2f} processor seconds per run, {cost['shard_ms']:.1f} ms per "
-            f"shard, and {cost['share_of_the_rest']:.1%} of the time"
+            f"shard, and {cost['share_of_the_rest']:.1%} of the time; "
+            f"while shards only wait, {cost['share_waiting']:.2%} of the time"
         )
     return {"runs": figures, "by_itself": by_itself}
 
@@ -250,6 +259,26 @@ def constant(count: int, few: int = 1, many: int = 40, repeats: int = 9) -> dict
     less, more = (cost(run, shards) - cost(BESIDE[run], shards) for shards in (few, many))
     per_shard = (more - less) / (2 * (many - few))
     return {"run_seconds": round(less - 2 * few * per_shard, 3), "shard_ms": round(1000 * per_shard, 2)}
+
+
+def waiting(count: int, seconds: int = 20) -> float:
+    """Return what a run whose shards wait takes of its workers' time, its submission included: a share.
+
+    This is what grows with a run's seconds, whatever they are used for; neither others on the machine nor its
+    changing speed are in it.
+    """
+
+    def step(name: str, make: Callable[..., pa.Table], settings: Effort, **inputs: Whole) -> Step:
+        cost = Cost(rows=count, bytes_per_row=8, task_bytes=1e6, work=count, unit="shard")
+        shards = 1 if inputs else count
+        return Step(
+            name=name, folder=name, make=make, settings=settings, inputs=inputs, shards=shards, cost=cost
+        )
+
+    paused = step("pause", pause, Effort(rounds=seconds))
+    with tempfile.TemporaryDirectory() as folder, workers(count, folder) as make:
+        spent = make([paused, step("last", last, Effort(), before=Whole(paused))], f"{folder}/waiting")
+    return round(spent.cpu / spent.wall / count, 4)
 
 
 @contextmanager
@@ -319,16 +348,25 @@ async def wait_a_while(shard: int, seconds: float) -> int:
 def host_workers(address: str, count: int) -> None:
     """Be a process of many workers."""
 
+    # Hundreds of workers in one process would have nothing else to do than to look at themselves, and take
+    # the processor from the scheduler, which is what is measured.
+    quiet = {
+        "distributed.worker.profile.enabled": False,
+        "distributed.admin.tick.interval": "60s",
+        "distributed.admin.system-monitor.interval": "60s",
+    }
+
     async def start() -> None:
         workers = [
-            Worker(address, nthreads=1, resources={"CPU": 1}, dashboard=False, heartbeat_interval="30s")
+            Worker(address, nthreads=1, resources={"CPU": 1}, dashboard=False, memory_limit=0)
             for _ in range(count)
         ]
         for some in range(0, count, 50):
             await asyncio.gather(*workers[some : some + 50])
         await asyncio.gather(*(worker.finished() for worker in workers))
 
-    asyncio.run(start())
+    with dask.config.set(quiet):
+        asyncio.run(start())
 
 
 def many_workers(counts: list[int], waves: int, seconds: float) -> list[dict[str, Any]]:
@@ -343,6 +381,10 @@ def many_workers(counts: list[int], waves: int, seconds: float) -> list[dict[str
             hosts = [subprocess.Popen([*command, str(share)], **quiet) for share in shares]
             try:
                 client.wait_for_workers(count, timeout=900)
+                time.sleep(5)  # until the last have said what they are
+                spent, start = sum(process.cpu_times()[:2]), time.perf_counter()
+                time.sleep(20)
+                idle = (sum(process.cpu_times()[:2]) - spent) / (time.perf_counter() - start)
                 shards = waves * count
                 tasks = {("wait", i): Task(("wait", i), wait_a_while, i, seconds) for i in range(shards)}
                 end = {("end", 0): Task(("end", 0), len, List(*(TaskRef(key) for key in tasks)))}
@@ -363,6 +405,8 @@ def many_workers(counts: list[int], waves: int, seconds: float) -> list[dict[str
                         "wall_seconds": round(wall, 1),
                         "busy": round(waves * seconds / wall, 3),
                         "scheduler_ms_per_shard": round(1000 * spent / shards, 2),
+                        "scheduler_share_idle": round(idle, 4),
+                        "scheduler_ms_beyond_idle": round(1000 * (spent - idle * wall) / shards, 2),
                         "scheduler_mb": round(process.memory_info().rss / 1e6),
                     }
                 )
@@ -372,7 +416,8 @@ def many_workers(counts: list[int], waves: int, seconds: float) -> list[dict[str
                     host.kill()
                     host.wait()
     grid = Table(title="simulated workers in two processes: tasks that wait")
-    names = ("workers", "shards", "s per shard", "wall s", "workers busy", "scheduler, ms per shard", "MB")
+    names = "workers", "shards", "s per shard", "wall s", "workers busy", "scheduler, ms per shard"
+    names = *names, "its share of a core while all wait", "ms per shard beyond that", "MB"
     for name in names:
         grid.add_column(name, justify="right")
     for row in rows:

@@ -2,7 +2,10 @@
 
 By default a worker notes which line it runs a hundred times a second, and measures fifty times a second
 whether its event loop answers. That takes three processor seconds in a hundred, of a worker that computes
-with all it has. Tasks here take seconds to minutes, for which a tenth of that tells as much.
+with all it has. Tasks here take seconds to minutes, for which a fraction of that tells as much.
+
+A worker and its nanny each look at its memory ten times a second by default, five times here. A process that
+grows by a gigabyte a second is so noticed 200 MB later at most, where 100 MB were the most before.
 """
 
 import os
@@ -10,7 +13,8 @@ import os
 __all__ = ["watching", "watching_environment"]
 
 _WATCHING = {
-    "distributed.worker.profile.interval": "100ms",
+    "distributed.worker.profile.interval": "250ms",
+    "distributed.worker.memory.monitor-interval": "200ms",
     "distributed.admin.tick.interval": "500ms",
     "distributed.admin.system-monitor.interval": "2s",
 }

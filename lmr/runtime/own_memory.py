@@ -25,7 +25,7 @@ def own_bytes() -> int:
 
 @contextmanager
 def watched_peak() -> Iterator[Callable[[], int]]:
-    """Yield a function that returns the most that this process has held since the block began, in bytes.
+    """Yield a function that returns the most that this process has held in the block so far, in bytes.
 
     A thread looks fifty times a second; from the second second on less often, at the least ten times. So each
     look must cost next to nothing, beside a task that computes with all that its core has.
@@ -45,7 +45,7 @@ def watched_peak() -> Iterator[Callable[[], int]]:
         thread = threading.Thread(target=look, daemon=True)
         thread.start()
         try:
-            yield lambda: max(peak, read())
+            yield lambda: peak if done.is_set() else max(peak, read())
         finally:
             done.set()
             thread.join()

@@ -15,7 +15,7 @@ def test_the_settings_are_those_of_dask_and_the_environment_goes_first(monkeypat
     assert all(dask.config.get(key, config=given) == value for key, value in watching().items())
     monkeypatch.setenv("DASK_DISTRIBUTED__WORKER__PROFILE__INTERVAL", "7ms")
     assert "distributed.worker.profile.interval" not in watching()
-    assert len(watching_environment()) == 2
+    assert len(watching_environment()) == len(watching()) == 3
 
 
 def test_schedulers_and_workers_are_started_so():
