@@ -35,9 +35,7 @@ def take_apart(photos: list[Photo], pairs: NDArray[np.int64], same: NDArray[np.b
         equal = sum(np.array_equal(a[0], b[0]) for a, b in zip(ours, theirs, strict=True))
         counts = np.array([len(found) for found, _ in ours])
         means = counts[same].mean(), counts[~same].mean()
-        print(
-            f" {dimension}-d, bound {bound:.3f}: the KD-tree's matches are the same in {equal} of {len(pairs)}"
-        )
+        print(f" {dimension}-d, bound {bound:.3f}: the same matches by KD-tree in {equal} of {len(pairs)}")
         print(f"  {means[0]:.0f} matches of the same, {means[1]:.0f} of others", end="; ")
         print(f"their number alone: AUC {separation(counts, same):.3f}")
         for name, matches, change in (

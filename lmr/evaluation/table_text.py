@@ -74,9 +74,12 @@ def only_spaces_part(data: bytes) -> bool:
     (True, False, False)
     """
     numbers = np.frombuffer(data, np.uint8)
-    pieces = (numbers[start : start + _IN_CACHE] for start in range(0, len(numbers), _IN_CACHE))
-    # In ASCII, all spaces but one are control characters.
-    return data.isascii() and sum(int(np.count_nonzero(piece < 32)) for piece in pieces) == data.count(b"\n")
+    control = lines = 0  # in ASCII, all spaces but one are control characters
+    for start in range(0, len(numbers), _IN_CACHE):
+        piece = numbers[start : start + _IN_CACHE]
+        control += np.count_nonzero(piece < ord(" "))
+        lines += np.count_nonzero(piece == ord("\n"))
+    return data.isascii() and control == lines
 
 
 def cells_of(text: str, name: str) -> Iterator[tuple[int, list[str]]]:

@@ -49,3 +49,15 @@ def test_no_rows() -> None:
 def test_refuses_what_is_no_descriptor(wrong: np.ndarray) -> None:
     with pytest.raises(LmrError, match="not descriptors"):
         to_float(wrong)
+
+
+def test_every_half_float_is_read_as_numpy_reads_it():
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    # A unit row of one number tells no more than its sign, so a one stands beside each.
+    rows = np.stack([halves, np.ones_like(halves)], axis=1)
+    wide = rows.astype(np.float64)
+    good = np.isfinite(wide).all(axis=1)
+    expected = np.where(good[:, None], wide / np.linalg.norm(wide, axis=1, keepdims=True), 0)
+    found = to_float(rows)
+    np.testing.assert_allclose(found, expected, rtol=2e-7, atol=1e-12)
+    assert (found[~good] == 0).all()

@@ -12,34 +12,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Hits", "RankedList", "find_hits"]
+__all__ = ["Hits", "KnownRanks", "find_hits"]
 
 PerQuery = NDArray[np.float64]
 
 FEW_HITS = 8  # that are quicker looked up one by one than by walking along the list
 
 
-class RankedList(list[Any]):
-    """A ranked list that knows its different ids.
-
-    Ten million ids are hashed once: to look for repeats, and to find a few right ones among them.
-
-    Parameters
-    ----------
-    ids
-        Ids, best first.
+@dataclass(frozen=True)
+class KnownRanks:
+    """A ranked list of which nothing is known but where its right photos stand; none is repeated.
 
     Attributes
     ----------
-    different
-        The ids as a set.
+    ranks
+        From 1, ascending.
     """
 
-    __slots__ = ("different",)
-
-    def __init__(self, ids: Iterable[Any]) -> None:
-        super().__init__(ids)
-        self.different = frozenset(self)
+    ranks: list[int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +108,7 @@ class Hits:
 
 
 def find_hits(
-    rankings: Iterable[Sequence[Any]],
+    rankings: Iterable[Sequence[Any] | KnownRanks],
     right: Sequence[Collection[Any]],
     junk: Sequence[Collection[Any]] | None = None,
     *,
@@ -129,7 +119,7 @@ def find_hits(
     Parameters
     ----------
     rankings
-        A list of ids per query, best first; of a `RankedList` no id is hashed again.
+        A list of ids per query, best first; or what is known of it, where there is no junk.
     right
         The ids of the right photos of each query. An id that stands there twice is counted twice in
         `Hits.relevant`.
@@ -148,8 +138,12 @@ def find_hits(
     rows: list[int] = []
     ranks: list[int] = []
     for row, (ranking, relevant) in enumerate(zip(rankings, right, strict=True)):
+        if isinstance(ranking, KnownRanks):
+            rows.extend([row] * len(ranking.ranks))
+            ranks.extend(ranking.ranks)
+            continue
         wanted = frozenset(relevant)
-        there = wanted.intersection(ranking.different if isinstance(ranking, RankedList) else ranking)
+        there = wanted.intersection(ranking)
         if not there:
             continue
         if not repeats_count and len(there) <= FEW_HITS:

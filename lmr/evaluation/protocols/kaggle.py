@@ -85,7 +85,7 @@ def parse_submission(
                 f"keep the {max_photos} best; the challenge refuses longer lists",
             )
     faults.raise_if_any()
-    return RankedLists(cells)
+    return RankedLists(cells, spaced=spaced)
 
 
 class RankedLists(Mapping[str, list[str]]):
@@ -98,10 +98,22 @@ class RankedLists(Mapping[str, list[str]]):
     ----------
     cells
         Query id to its photos, separated by spaces.
+    spaced
+        Whether all is ASCII, and ids are separated by nothing else.
+
+    Attributes
+    ----------
+    spaced
+        As given.
     """
 
-    def __init__(self, cells: Mapping[str, str]) -> None:
+    def __init__(self, cells: Mapping[str, str], *, spaced: bool = False) -> None:
         self._cells = cells
+        self.spaced = spaced
+
+    def cell(self, query_id: str) -> str | None:
+        """Return the photos of a query as they stand in the file, or None for no such query."""
+        return self._cells.get(query_id)
 
     def __getitem__(self, query_id: str) -> list[str]:
         return self._cells[query_id].split()
@@ -123,9 +135,12 @@ def parse_solution(data: bytes, name: str = "the solution") -> dict[str, list[st
     `parse_submission`.
     """
     faults = Faults(name)
-    rows = list(table_rows(data, name, ("id,images", "id,images,usage"), faults))
+    right = {
+        query_id: [] if _ignored(rest) else answers_of(photos)
+        for _, query_id, (photos, *rest) in table_rows(data, name, ("id,images", "id,images,usage"), faults)
+    }
     faults.raise_if_any()
-    return {query_id: [] if _ignored(rest) else answers_of(photos) for _, query_id, (photos, *rest) in rows}
+    return right
 
 
 def parse_recognition_solution(data: bytes, name: str = "the solution") -> dict[str, list[str]]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmr.errors import SettingsError
-from lmr.evaluation.protocols.hits import Hits, find_hits
+from lmr.evaluation.protocols.hits import Hits, KnownRanks, find_hits
 
 __all__ = ["METRICS", "Metric", "expanded", "kind_of", "measured"]
 
@@ -62,7 +62,7 @@ METRICS: dict[str, Metric] = {
 
 def measured(
     metrics: Sequence[str],
-    lists: Callable[[], Iterable[Sequence[Any]]],
+    lists: Callable[[], Iterable[Sequence[Any] | KnownRanks]],
     right: Sequence[Sequence[Any]],
     junk: Sequence[Sequence[Any]] | None = None,
 ) -> dict[str, NDArray[np.float64]]:
@@ -73,7 +73,7 @@ def measured(
     metrics
         Names of the table, with a rank for k.
     lists
-        Gives a list of photos per query, best first, whenever it is called; ids or rows.
+        Gives a list of photos per query, best first, whenever it is called; ids or rows, or known ranks.
     right, junk
         Per query the photos that are right, and those that are taken out before ranks are counted.
 

@@ -8,11 +8,12 @@ right, it is an error.
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, repeat
 
 from lmr.errors import LmrError
-from lmr.evaluation.protocols.hits import RankedList
-from lmr.evaluation.protocols.kaggle import NOTHING
+from lmr.evaluation.protocols.hits import KnownRanks
+from lmr.evaluation.protocols.kaggle import NOTHING, RankedLists
+from lmr.evaluation.protocols.plain_lists import ranks_in_cells
 from lmr.evaluation.scores import first_five
 
 __all__ = ["RankingCheck", "check_rankings", "check_recognition", "plain_spelling"]
@@ -40,6 +41,8 @@ class RankingCheck:
         Query id to its right photos.
     queries_in_gallery
         Whether the protocol's queries are photos of its gallery, so that they may stand in lists.
+    junk
+        Whether there are photos that are taken out of the lists, so that these must be known whole.
 
     Raises
     ------
@@ -53,9 +56,10 @@ class RankingCheck:
         right: Mapping[str, Collection[str]],
         *,
         queries_in_gallery: bool = False,
+        junk: bool = False,
     ) -> None:
         self._predictions, self._right = predictions, right
-        self._queries_in_gallery = queries_in_gallery
+        self._queries_in_gallery, self._junk = queries_in_gallery, junk
         self._repeating: set[str] = set()
         self._words: dict[str, str] = {}
         self._own: set[str] = set()
@@ -75,12 +79,18 @@ class RankingCheck:
         self._first += _respelled_notice("photo", "photos", respelled)
         self._named, self._wanted = named, wanted
 
-    def lists(self) -> Iterator[RankedList]:
-        """Yield the list of each query of the solution, in its order; an empty one for one without."""
+    def lists(self) -> Iterator[Sequence[str] | KnownRanks]:
+        """Yield the list of each query of the solution, in its order; an empty one for one without.
+
+        Of a list that has nothing odd the ranks of its right photos may come instead.
+        """
         predictions, right = self._predictions, self._right
-        for query in right:
-            ids = RankedList(predictions.get(query, ()))
-            different = ids.different
+        for query, ranks in zip(right, self._ranks(), strict=False):
+            if ranks is not None:
+                yield KnownRanks(ranks)
+                continue
+            ids = predictions.get(query, ())
+            different = set(ids)
             if len(different) < len(ids):
                 self._repeating.add(query)
             elif len(ids) == 1 and ids[0].lower() in NOTHING:
@@ -88,6 +98,14 @@ class RankingCheck:
             if query in different and query not in right[query]:
                 self._own.add(query)
             yield ids
+
+    def _ranks(self) -> Iterator[list[int] | None]:
+        """Yield for each query what is known of its list without cutting it into ids."""
+        predictions, right = self._predictions, self._right
+        if self._junk or not (isinstance(predictions, RankedLists) and predictions.spaced):
+            return repeat(None)
+        cells = [predictions.cell(query) for query in right]
+        return ranks_in_cells(cells, list(right), list(right.values()))
 
     def notices(self) -> list[str]:
         """Return what is odd, as sentences, once the lists have passed."""

@@ -228,7 +228,9 @@ def evaluate(
     predictions = parse_submission(submission, names[0], max_photos=protocol.max_photos)
     right, junk = _truth(protocol, solution, names[1])
     refuse_nothing_to_score(np.array([0.0 if ids else np.nan for ids in right.values()]), "a right photo")
-    check = RankingCheck(predictions, right, queries_in_gallery=protocol.queries_in_gallery)
+    check = RankingCheck(
+        predictions, right, queries_in_gallery=protocol.queries_in_gallery, junk=junk is not None
+    )
     found = measured(protocol.metrics, check.lists, list(right.values()), junk)
     notices = check.notices()
     scores = {name: Scores(tuple(right), values) for name, values in found.items()}

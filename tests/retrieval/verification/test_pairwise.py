@@ -99,3 +99,14 @@ def test_lengths_are_those_of_the_unit_rows(kind: Any) -> None:
     wanted[3] = 0
     np.testing.assert_array_equal(byte_lengths(stored), wanted)
     assert to_float(stored)[5].tobytes() == (stored[5].astype(np.float32) / wanted[5]).tobytes()
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8])
+@pytest.mark.parametrize("shape", [(0, 40), (1, 40), (3, 128), (257, 33)])
+def test_turned_descriptors_are_the_columns_of_those_stored(kind, shape):
+    numbers = np.iinfo(kind)
+    stored = np.random.default_rng(0).integers(numbers.min, numbers.max + 1, shape).astype(kind)
+    turned = whole_numbers.columns(stored)
+    moved = 128 if kind == np.uint8 else 0
+    np.testing.assert_array_equal(turned, (stored.astype(np.int32) - moved).T)
+    assert (turned.dtype, turned.flags.c_contiguous) == (np.dtype(np.int8), True)
