@@ -7,7 +7,7 @@ import difflib
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["csv_cell", "one_of", "printable"]
+__all__ = ["are", "counted", "csv_cell", "one_of", "printable"]
 
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _JOINERS = "\u200c\u200d"  # letters of many languages, and emoji, are written with these
@@ -59,6 +59,24 @@ def csv_cell(text: str) -> str:
     if text.startswith(_FORMULA_STARTS):
         shown = f"'{shown}"
     return '"' + shown.replace('"', '""') + '"' if any(c in shown for c in ',";') else shown
+
+
+def are(count: int) -> str:
+    """Return the verb that belongs to a number of things: is, or are."""
+    return "is" if count == 1 else "are"
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return a number with its noun, in the singular where the number is one.
+
+    Examples
+    --------
+    >>> counted(1, "photo"), counted(1200, "photo"), counted(2, "query", "queries")
+    ('1 photo', '1,200 photos', '2 queries')
+    >>> counted(1, "id is", "ids are")
+    '1 id is'
+    """
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
 
 
 def one_of(word: str, known: Iterable[str]) -> str:

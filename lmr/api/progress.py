@@ -14,6 +14,7 @@ from rich.progress import Progress as Bars
 
 from lmr.runtime.estimate import Measured, Progress, left_text, span_text
 from lmr.scheduler.run import Counts
+from lmr.text import counted
 
 __all__ = ["NotebookBars", "ProgressBars", "ProgressLines", "progress_bars", "progress_on"]
 
@@ -111,7 +112,8 @@ class ProgressLines:
         """Say how much there is to do."""
         self.totals = totals
         if totals:
-            self._print(f"{sum(totals.values()):,} shards to make, in {len(totals)} steps")
+            shards, steps = counted(sum(totals.values()), "shard"), counted(len(totals), "step")
+            self._print(f"{shards} to make, in {steps}")
 
     def connected(self, dashboard: str | None) -> None:
         """Say where the dashboard is."""
@@ -130,15 +132,14 @@ class ProgressLines:
             if name not in self.finished and progress.counts.get(name, 0) >= total:
                 self.finished.add(name)
                 took = progress.measured.get(name, Measured()).elapsed_seconds
-                self._print(
-                    f"{name}: done, {total:,} shards" + ("" if took is None else f" in {span_text(took)}")
-                )
+                span = "" if took is None else f" in {span_text(took)}"
+                self._print(f"{name}: done, {counted(total, 'shard')}{span}")
 
     def line(self, progress: Progress) -> str:
         """Return how far all is: shards, rate, time left, and what is being made."""
         done, total = sum(progress.counts.values()), sum(self.totals.values())
         minutes = max(time.monotonic() - self.began, 1.0) / 60
-        said = [f"{done:,} of {total:,} shards", f"{(done - self.first) / minutes:,.1f} a minute"]
+        said = [f"{done:,} of {counted(total, 'shard')}", f"{(done - self.first) / minutes:,.1f} a minute"]
         if progress.left is not None and done < total:
             said.append(left_text(progress.left))
         at_work = [

@@ -21,7 +21,7 @@ from lmr.steps.photos.retry import Retry, retry_photos
 from lmr.steps.photos.tries import read_tries, store_tries, with_tries
 from lmr.steps.photos.web import WebSettings
 from lmr.steps.results.folder.datasets import open_datasets
-from lmr.text import printable
+from lmr.text import counted, printable
 
 __all__ = ["Retried", "prepare_again", "retry_failed"]
 
@@ -117,7 +117,8 @@ def retry_failed(
     count = sum(retry.count for retry in retries)
     if not count:
         missing = sum(make_plan(flow.targets, root).totals.values())
-        more = f"; {missing:,} shards are missing, and are made now" if missing else ""
+        is_missing = counted(missing, "shard is missing, and is", "shards are missing, and are")
+        more = f"; {is_missing} made now" if missing else ""
         return Retried(prepared, (f"no photo failed for a reason that may pass{more}",))
     tell(f"{count:,} {'photo is' if count == 1 else 'photos are'} tried again")
     # A try that was broken off goes on where it was.
@@ -144,7 +145,8 @@ def retry_failed(
             store_tries(role, root, tried)
         again = ", ".join(f"{name} {shards:,}" for name, shards in adopted.changed.items() if shards)
         kept = sum(adopted.kept.values())
-        sentences.append(f"{kept:,} shards stay as they are; shards that change: {again}")
+        stay = counted(kept, "shard stays as it is", "shards stay as they are")
+        sentences.append(f"{stay}; shards that change: {again}")
     else:
         after = prepared
         sentences.append("nothing is made again")

@@ -13,7 +13,7 @@ from rich.text import Text
 from lmr import storage
 from lmr.cli.output.tables import bytes_text
 from lmr.cli.report import Run
-from lmr.text import printable
+from lmr.text import counted, printable
 
 if TYPE_CHECKING:
     from lmr.steps.results.folder.contents import Content
@@ -53,7 +53,7 @@ def info(run: Run) -> None:
     for name, ranking in datasets.rankings.items():
         here = len(ranking.present())
         score = f", mAP@100 {scores[name]:.4f}" if name in scores else ""
-        state = "finished" if here == ranking.shards else f"{here:,} of {ranking.shards:,} shards"
+        state = "finished" if here == ranking.shards else f"{here:,} of {counted(ranking.shards, 'shard')}"
         out.print(
             Text(f"stage     {printable(datasets.labels.get(name, name))}: {state}{score}"), soft_wrap=True
         )

@@ -30,7 +30,7 @@ from lmr.scheduler.runs import (
     wait_for,
 )
 from lmr.steps.results.report.run_page import PAGE, price_run, run_page
-from lmr.text import printable
+from lmr.text import counted, printable
 
 __all__ = ["cancel", "runs", "status", "submit", "watch"]
 
@@ -69,7 +69,7 @@ def submit(prepared: Prepared, scheduler: Scheduler = None, tls: Tls = None, wai
         return
     for note in record.notes:
         out.print(note, soft_wrap=True)
-    out.print(f"submitted as [bold]{record.name}[/]: {sum(record.totals.values()):,} shards to make")
+    out.print(f"submitted as [bold]{record.name}[/]: {counted(sum(record.totals.values()), 'shard')} to make")
     watching = where.command("watch", record.name)
     out.print(f"it goes on without this machine; to look at it: {watching}", soft_wrap=True, markup=False)
 
@@ -189,7 +189,7 @@ def cancel(
 
 def _made_text(found: RunStatus) -> str:
     done, total = sum(found.counts.values()), sum(found.record.totals.values())
-    return f"{done:,} of {total:,} shards were made"
+    return f"{done:,} of {counted(total, 'shard was', 'shards were')} made"
 
 
 def _only_one(known: Sequence[RunStatus]) -> RunStatus:

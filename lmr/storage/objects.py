@@ -344,7 +344,13 @@ def remedy(error: BaseException) -> str:
         return f"check the permissions of the folder for the user {_user()} on {socket.gethostname()}"
     if isinstance(error, FileNotFoundError):
         return "check the path and its spelling: nothing is there by this name"
-    if isinstance(error, ValueError | ImportError):
+    if isinstance(error, IsADirectoryError):
+        return "name a file: this is a folder"
+    if isinstance(error, NotADirectoryError | FileExistsError):
+        return "choose another path: a part of this one is a file and no folder"
+    if isinstance(error, ImportError):
+        return "install the package that is named there, on every machine: pip install PACKAGE"
+    if isinstance(error, ValueError):
         return "check the URL's scheme, for example s3://bucket/prefix or a folder"
     return "check that the storage is reachable from this machine, then run the same command again"
 

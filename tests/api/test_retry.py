@@ -114,7 +114,7 @@ def test_what_may_pass_is_tried_again_and_nothing_else(host, queries, tmp_path):
     host.photos["new.jpg"] = file(noise(99, 99))
     gallery.write_text(gallery.read_text() + f"{host.url}/new.jpg\n")
     said = " ".join(run(tmp_path, gallery, queries).split())
-    assert "1 photos of the gallery are new to this run, which knows 11" in said
+    assert "1 photo of the gallery is new to this run, which knows 11" in said
     assert dict(host.asked) == {"/new.jpg": 1}
 
 

@@ -58,7 +58,7 @@ def test_info_tells_what_the_folder_holds(run):
     ):
         assert expected in printed
     shutil.rmtree(run.rankings["diffuse"].url)
-    assert "5 regional diffusion: 0 of 1 shards" in lmr("info", run.root)
+    assert "5 regional diffusion: 0 of 1 shard" in lmr("info", run.root)
 
 
 def test_a_run_of_two_sources_says_so_wherever_it_is_told_of(run):

@@ -148,7 +148,7 @@ def test_a_log_of_a_watched_run_has_lines(made, tmp_path):
     said = lmr(made, "watch", name)
     assert re.search(r"\d\d:\d\d:\d\d 9 shards to make, in 3 steps", said)
     assert re.search(r"\d\d:\d\d:\d\d numbers: done, 4 shards in \d+ s", said)
-    assert re.search(r"\d\d:\d\d:\d\d total: done, 1 shards in \d+ s", said)
+    assert re.search(r"\d\d:\d\d:\d\d total: done, 1 shard in \d+ s", said)
 
 
 def put_no_results(folder):

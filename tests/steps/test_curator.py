@@ -115,7 +115,7 @@ def test_a_solution_in_her_words_scores_it_and_renaming_makes_nothing_anew(story
     assert "the bridge, at night.jpg" in set(again.photos()["path"])
     shutil.copy(mine / "gallery" / "0007.jpg", mine / "gallery" / "0007.png")
     printed = lmr(*command[:-2])
-    assert "1 photos of the gallery are new to this run" in " ".join(printed.split())
+    assert "1 photo of the gallery is new to this run" in " ".join(printed.split())
     assert made.items() <= parts(tmp_path / "run", "images", "local", "global").items()
     found = open_run(tmp_path / "run").photos()
     assert {"0007.jpg", "0007.png"} <= set(found["id"])

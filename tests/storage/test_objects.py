@@ -94,3 +94,21 @@ def test_what_others_write_after_a_listing_is_read(moto_s3):
         assert storage.read(f"s3://photos/{key}") == b"new"
         with storage.open_read(f"s3://photos/{key}") as file:
             assert file.read() == b"new"
+
+
+@pytest.mark.parametrize("verb", ["read", "put"])
+def test_a_folder_in_the_place_of_a_file_is_told(tmp_path, verb):
+    with pytest.raises(StorageError, match="name a file: this is a folder"):
+        objects.read(str(tmp_path)) if verb == "read" else objects.put(str(tmp_path), b"")
+
+
+def test_a_file_in_the_place_of_a_folder_is_told(tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(b"")
+    for path in ("photo.jpg/started.json", "photo.jpg/run/started.json"):
+        with pytest.raises(StorageError, match="a part of this one is a file and no folder"):
+            objects.put(str(tmp_path / path), b"")
+
+
+def test_a_package_that_a_scheme_needs_is_named():
+    with pytest.raises(StorageError, match=r"gcsfs(.|\n)*pip install PACKAGE"):
+        objects.read("gs://bucket/x")

@@ -35,7 +35,7 @@ def compute_device(name: str) -> torch.device:
         raise LmrError(
             f"there is no device {name}",
             got=f"{torch.cuda.device_count()} CUDA devices, torch {torch.__version__}",
-            fix='give device="cpu", or install a torch that fits the driver',
+            fix='give --device cpu (in Python device="cpu"), or install a torch that fits the driver',
         )
     if device.type == "cuda":
         _whole_float32()

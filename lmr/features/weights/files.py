@@ -59,7 +59,8 @@ def read_torch_file(path: str | PathLike[str]) -> Any:
     except pickle.UnpicklingError as error:
         named = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), None)
         if named is None:
-            raise _damaged(path, error) from error
+            # PyTorch's own words advise to load the file without its checks.
+            raise _damaged(path, ValueError("it is not packed as PyTorch's files are")) from error
         raise LmrError(
             f"{path} names code that no checkpoint needs; it was not run",
             got=named,

@@ -22,6 +22,7 @@ from lmr.steps.ranking import Ranking as Lists
 from lmr.steps.sizes import rows_per_shard
 from lmr.storage.arrow import column, table, with_note
 from lmr.storage.datasets import Dataset
+from lmr.text import counted
 
 __all__ = ["Copies", "DuplicateSettings", "find_copies", "group_copies", "keep_one"]
 
@@ -215,7 +216,7 @@ def find_queries_shard(
 
 def _told(count: int, noun: str, one: str, many: str) -> str:
     plural = "queries" if noun == "query" else f"{noun}s"
-    return f"1 {noun} is {one}" if count == 1 else f"{count:,} {plural} are {many}"
+    return counted(count, f"{noun} is {one}", f"{plural} are {many}")
 
 
 def _keep(images: Step, copies: Step) -> Step:

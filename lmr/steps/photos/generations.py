@@ -20,6 +20,7 @@ from lmr.runtime.steps import Role, Source, concat
 from lmr.steps.photos.listing import Photos, stored_list
 from lmr.steps.photos.tries import read_tries, tried, with_tries
 from lmr.storage.json_files import read_json, write_json
+from lmr.text import are, counted
 
 __all__ = ["LEARN_AGAIN", "Recalled", "learned_from", "recall", "remember"]
 
@@ -122,7 +123,8 @@ def _grown(listed: Photos, rows: list[list[int]]) -> Recalled:
     new = sorted(set(range(len(listed))).difference(known))
     starts = [0, *itertools.accumulate(map(len, rows))]
     photos = replace(listed.take([*known, *new]), starts=tuple(starts if new else starts[:-1]))
-    news = f"{len(new):,} photos of the {listed.role} are new to this run, which knows {len(known):,}"
+    many = f"{counted(len(new), 'photo')} of the {listed.role} {are(len(new))}"
+    news = f"{many} new to this run, which knows {len(known):,}"
     return Recalled(photos, news if new else "")
 
 

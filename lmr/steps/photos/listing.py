@@ -23,7 +23,7 @@ from lmr.steps.photos.names import ids_of_paths, known_path, piece_of, short_nam
 from lmr.storage import Piece
 from lmr.storage.datasets import Dataset
 from lmr.storage.outside import stamps_of
-from lmr.text import printable
+from lmr.text import counted, printable
 
 __all__ = ["PHOTOS_PER_SHARD", "Layout", "Photos", "list_photos", "photos_of", "stored_list"]
 
@@ -308,7 +308,8 @@ def list_photos(role: Role, url: str) -> Photos:
     is_file = _is_file(url)
     if is_file and lower.endswith(LIST_SUFFIXES):
         listed = read_list(url)
-        left_out = f"{listed.repeated:,} lines of the list name photos once more" if listed.repeated else ""
+        again = counted(listed.repeated, "line of the list names a photo", "lines of the list name photos")
+        left_out = f"{again} once more" if listed.repeated else ""
         return photos_of(role, folder, listed.stamps, ids=listed.ids, labels=listed.labels, left_out=left_out)
     if is_file and lower.endswith(PACKED_SUFFIXES):
         raise LmrError(
@@ -344,6 +345,12 @@ def _is_file(url: str) -> bool:
 
 def _nothing(role: Role, url: str, found: Found) -> LmrError:
     option = "--gallery" if role == "gallery" else "--queries"
+    if url.startswith(("http://", "https://")):
+        raise LmrError(
+            f"a web address is no folder of the {role}",
+            got=printable(url),
+            fix=f"write the address of each photo into a line of a text file, and give {option} that file",
+        )
     if not found.left_out and not storage.exists(url):
         return StorageError(
             f"the folder of the {role} does not exist",

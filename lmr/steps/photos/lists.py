@@ -1,5 +1,6 @@
 """Lists of photos: text, CSV or Parquet files that name photos anywhere, some with ids and labels."""
 
+import codecs
 import csv
 import io
 import posixpath
@@ -16,7 +17,7 @@ from lmr.steps.parquet_files import parquet_table
 from lmr.steps.photos.digests import DIGESTS, is_digest, with_digests
 from lmr.steps.photos.names import known_path, told, url_of
 from lmr.storage.outside import stamps_of
-from lmr.text import printable
+from lmr.text import are, counted, printable
 
 __all__ = ["LIST_SUFFIXES", "Listed", "read_list"]
 
@@ -26,6 +27,7 @@ LIST_SUFFIXES = (".txt", ".csv", ".parquet")
 _PATHS = ("path", "url", "key", "file", "image")
 _IDS = ("id",)
 _LABELS = ("label", "landmark_id", "landmark")
+_OTHER_MARKS = {"semicolons": ";", "tabs": "\t"}  # what spreadsheets write in the place of commas
 
 
 class _Entry(NamedTuple):
@@ -120,6 +122,12 @@ def _text_rows(data: bytes, name: str) -> Iterator[_Entry]:
 
 
 def _csv_rows(data: bytes, name: str) -> Iterator[_Entry]:
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise LmrError(
+            f"{printable(name)} is not written in UTF-8",
+            got="UTF-16, as spreadsheets write 'Unicode text'",
+            fix="save it as 'CSV UTF-8', or convert it: iconv -f UTF-16 -t UTF-8 OLD.csv > NEW.csv",
+        )
     text = data.removeprefix(b"\xef\xbb\xbf").decode(errors="surrogateescape")
     try:
         rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
@@ -129,12 +137,19 @@ def _csv_rows(data: bytes, name: str) -> Iterator[_Entry]:
             got=str(error),
             fix="write the list anew, separated by commas",
         ) from error
-    header = [cell.strip().lower() for cell in rows[0]] if rows else []
+    if not rows:
+        raise LmrError(
+            f"{printable(name)} is empty",
+            got="0 lines",
+            fix=f"write {_PATHS[0]} in the first line, and one path in each line after it",
+        )
+    header = [cell.strip().lower() for cell in rows[0]]
     places = _places(header, name)
     wrong = [str(line) for line, row in enumerate(rows, 1) if row and len(row) != len(header)]
     if wrong:
         raise LmrError(
-            f"{len(wrong)} lines of {printable(name)} do not have {len(header)} columns",
+            f"{counted(len(wrong), 'line')} of {printable(name)} {'does' if len(wrong) == 1 else 'do'} "
+            f"not have {counted(len(header), 'column')}",
             got=f"lines {first_five(wrong)}",
             fix='write names with commas in quotes: "a, b.jpg"',
         )
@@ -164,10 +179,13 @@ def _places(header: Sequence[str], name: str) -> tuple[int | None, ...]:
 
     paths = place(_PATHS)
     if paths is None:
+        marks = [kind for kind, mark in _OTHER_MARKS.items() if any(mark in cell for cell in header)]
         raise LmrError(
             f"{printable(name)} has no column of paths",
-            got=f"columns {', '.join(map(printable, header))}"[:200] or "no columns",
-            fix=f"name the column that holds them {_PATHS[0]}, in the first line",
+            got=f"columns {', '.join(map(printable, header))}"[:200],
+            fix=f"separate columns by commas, and not by {marks[0]}"
+            if marks
+            else f"name the column that holds them {_PATHS[0]}, in the first line",
         )
     return paths, place(_IDS), place(_LABELS), *(place((kind,)) for kind in DIGESTS)
 
@@ -177,7 +195,7 @@ def _refuse_missing(url: str, missing: dict[str, Exception]) -> None:
         return
     first = "; ".join(f"{told(entry)} ({_why(why)})" for entry, why in list(missing.items())[:5])
     raise StorageError(
-        f"{len(missing):,} photos of the list {printable(url)} are not there",
+        f"{counted(len(missing), 'photo')} of the list {printable(url)} {are(len(missing))} not there",
         got=first + (" …" if len(missing) > 5 else ""),
         fix="take them out of the list, or put them there; relative paths begin at the list's folder",
     )
@@ -192,29 +210,30 @@ def _refuse_digests(url: str, digests: Mapping[str, Mapping[str, str]]) -> None:
     ]
     if bad:
         raise LmrError(
-            f"{len(bad):,} digests of {printable(url)} are none",
+            f"{counted(len(bad), 'digest')} of {printable(url)} {are(len(bad))} none",
             got=first_five(bad),
             fix="write sha256 as 64 hex digits and md5 as 32 (sha256sum, md5sum), or leave cells empty",
         )
 
 
 def _why(error: Exception) -> str:
-    what = getattr(error, "what", None) or getattr(error, "strerror", None) or type(error).__name__
-    return str(what)
+    what = getattr(error, "what", None) or getattr(error, "strerror", None) or str(error)
+    return printable(str(what) or type(error).__name__)
 
 
 def _refuse_ids(url: str, ids: Sequence[str]) -> None:
     bad = [photo_id for photo_id in ids if not is_plain_id(photo_id)]
     if bad:
         raise LmrError(
-            f"{len(bad):,} ids of {printable(url)} cannot stand in Kaggle's files",
+            f"{counted(len(bad), 'id')} of {printable(url)} cannot stand in Kaggle's files",
             got=first_five(repr(one) for one in bad),
             fix="give every photo an id without spaces, commas and quotes, or leave the column out",
         )
     often = [photo_id for photo_id, count in Counter(ids).items() if count > 1]
     if often:
         raise LmrError(
-            f"{len(often):,} ids of {printable(url)} are those of several photos",
+            f"{counted(len(often), 'id')} of {printable(url)} {are(len(often))} "
+            f"{'that' if len(often) == 1 else 'those'} of several photos",
             got=first_five(map(told, often)),
             fix="give every photo an id of its own, or leave the column out",
         )

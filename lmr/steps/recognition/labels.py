@@ -20,7 +20,7 @@ from lmr.steps.photos.listing import Photos
 from lmr.steps.photos.names import PhotoNames, encoded, told
 from lmr.storage.arrow import column
 from lmr.storage.datasets import Dataset
-from lmr.text import printable
+from lmr.text import counted, printable
 
 __all__ = [
     "Labels",
@@ -168,8 +168,8 @@ def truth_of(url: str, photos: Photos, labels: Labels, *, pruned: bool = False) 
     news = []
     if foreign:
         news.append(
-            f"{len(foreign):,} queries show a landmark that no gallery photo is labelled with, and cannot be"
-            f" named rightly: {first_five(map(told, foreign))}"
+            f"{counted(len(foreign), 'query shows', 'queries show')} a landmark that no gallery photo "
+            f"is labelled with, and cannot be named rightly: {first_five(map(told, foreign))}"
         )
     rows = pa.table({"id": list(kept), "landmarks": pa.array(list(kept.values()), pa.list_(pa.string()))})
     return Given(name="truth", folder="solution/landmarks", rows=rows, fingerprint=digest(kept)), news
@@ -223,7 +223,8 @@ def _of_file(photos: Photos, url: str) -> tuple[list[str], list[str]]:
         )
     news = []
     if lost:
-        news.append(f"{len(lost):,} labels name no gallery photo: {first_five(map(told, lost))}")
+        naming = counted(len(lost), "label names", "labels name")
+        news.append(f"{naming} no gallery photo: {first_five(map(told, lost))}")
     if len(seen) < len(photos):
         without = [one for row, one in enumerate(photos.ids) if row not in seen]
         news.append(

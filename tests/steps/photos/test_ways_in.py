@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import subprocess
 import tarfile
 
 import pyarrow as pa
@@ -85,7 +86,7 @@ def test_photos_of_a_list_are_those_of_the_folder(tmp_path):
     (tmp_path / "photos" / "list.txt").write_text("d/b.jpg\na.jpg\na.jpg\n\n")
     by_list, by_folder = listed(tmp_path / "photos" / "list.txt"), listed(tmp_path / "photos")
     assert by_list.given().fingerprint == by_folder.given().fingerprint
-    assert by_list.left_out == "1 lines of the list name photos once more"
+    assert by_list.left_out == "1 line of the list names a photo once more"
 
 
 @pytest.mark.parametrize(
@@ -93,11 +94,15 @@ def test_photos_of_a_list_are_those_of_the_folder(tmp_path):
     [
         ("path\n" + "".join(f"gone{i}.jpg\n" for i in range(7)), "7 photos of the list .* are not there"),
         ("path\n", "lists no photo"),
-        ("", "no column of paths"),
+        ("", "list.csv is empty\ngot: 0 lines"),
+        ("path;id\na.jpg;1\n", "separate columns by commas, and not by semicolons"),
+        ("path\tid\na.jpg\t1\n", "separate columns by commas, and not by tabs"),
+        ("path\na\0.jpg\n", "1 photo of the list .* is not there\n.*embedded null"),
+        ("path,id\na.jpg\n", "1 line of .* does not have 2 columns"),
         ("photo,id\na.jpg,1\n", r"no column of paths\ngot: columns photo, id"),
         ("path,id\na.jpg,1\nb.jpg\nc,d,e.jpg,2\n", r"2 lines of .* do not have 2 columns\ngot: lines 3, 4"),
         ("path,id\na.jpg,x 1\nb.jpg,\n", r"2 ids of .* cannot stand in Kaggle's files\ngot: 'x 1', ''"),
-        ("path,id\na.jpg,7\nb.jpg,7\n", r"1 ids of .* are those of several photos\ngot: 7"),
+        ("path,id\na.jpg,7\nb.jpg,7\n", r"1 id of .* is that of several photos\ngot: 7"),
         ('path\n"a.jpg\n', "is no CSV file"),
     ],
 )
@@ -110,6 +115,25 @@ def test_what_is_wrong_with_a_list_is_told_at_once(tmp_path, text, message):
     # With what the errors ask for it is read: names with commas in quotes, ids of their own, photos there.
     (tmp_path / "list.csv").write_text('path,id\na.jpg,1\n"c,d,e.jpg",2\n')
     assert listed(tmp_path / "list.csv").ids == ("1", "2")
+
+
+def test_a_list_of_a_spreadsheet_says_how_to_save_it(tmp_path):
+    folder_of(tmp_path, "a.jpg")
+    (tmp_path / "list.csv").write_text("path\na.jpg\n", "utf-16")
+    with pytest.raises(LmrError, match="UTF-16") as caught:
+        listed(tmp_path / "list.csv")
+    old, new = tmp_path / "list.csv", tmp_path / "new.csv"
+    command = (
+        caught.value.fix.partition("iconv ")[2].replace("OLD.csv", f"{old}").replace("NEW.csv", f"{new}")
+    )
+    subprocess.run(f"iconv {command}", shell=True, check=True)
+    assert listed(new).ids == ("a",)
+
+
+def test_a_web_address_is_told_to_be_no_folder(tmp_path):
+    with pytest.raises(LmrError, match="is no folder of the gallery") as caught:
+        listed("http://127.0.0.1:1/photos")
+    assert "a line of a text file" in caught.value.fix
 
 
 def test_the_first_five_of_many_are_named(tmp_path):

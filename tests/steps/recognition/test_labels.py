@@ -32,7 +32,7 @@ def test_of_a_file_and_what_is_odd_about_it(tmp_path):
     assert labels.names == ("abbey", "zoo")
     assert numbers(labels) == [1, 0, -1, -1]
     told = "\n".join(news)
-    assert "1 labels name no gallery photo: other" in told
+    assert "1 label names no gallery photo: other" in told
     assert "1 gallery photos have no line in the labels" in told
     assert "2 of 4 gallery photos show one of 2 landmarks" in told
     labels.rows.store(str(tmp_path))
@@ -84,7 +84,7 @@ def test_the_truth_is_checked_against_queries_and_labels(tmp_path):
     truth, news = truth_of(csv(tmp_path, "id,landmark\nq1,zoo\nq2,\nq3,mill\n"), queries, labels)
     assert truth.rows.to_pydict() == {"id": ["q1", "q2", "q3"], "landmarks": [["zoo"], [], ["mill"]]}
     assert len(news) == 1
-    assert "1 queries show a landmark that no gallery photo is labelled with" in news[0]
+    assert "1 query shows a landmark that no gallery photo is labelled with" in news[0]
     with pytest.raises(LmrError, match="names 1 queries that are not there"):
         truth_of(csv(tmp_path, "id,landmark\nq1,zoo\nq9,zoo\n"), queries, labels)
     with pytest.raises(LmrError, match="no landmark for any of these queries"):
