@@ -172,10 +172,10 @@ def left_text(left: Left) -> str:
     >>> left_text(Left(200.0, ("verify",)))
     'more than 3 min left'
     >>> left_text(Left(0.0, ("verify",)))
-    'time left not known before the first shards'
+    'time left not known yet'
     """
     if left.unknown and not left.seconds:
-        return "time left not known before the first shards"
+        return "time left not known yet"
     return f"{'more than' if left.unknown else 'about'} {span_text(left.seconds)} left"
 
 
