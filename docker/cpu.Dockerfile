@@ -21,7 +21,8 @@ RUN mkdir -p /empty/lmr && touch /empty/lmr/__init__.py /empty/README.md \
 # another than torch's, with which it crashes in one process: so networks have an image of their own.
 ARG FAISS=faiss-cpu
 RUN [ "$FAISS" = faiss-cpu ] || { pip uninstall -q -y faiss-cpu \
-    && pip install -q -c constraints.txt dask-cuda "$FAISS==$(sed -n 's/^faiss-cpu==//p' constraints.txt)"; }
+    && pip install -q -c constraints.txt dask-cuda cuda-bindings "$FAISS==$(sed -n 's/^faiss-cpu==//p' constraints.txt)" \
+    && python -c "import dask_cuda"; }
 COPY . .
 # Packages' own tests are left behind, and so is what installs packages.
 RUN pip install -q --no-deps --force-reinstall . \
