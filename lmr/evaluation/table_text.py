@@ -77,8 +77,8 @@ def only_spaces_part(data: bytes) -> bool:
     control = lines = 0  # in ASCII, all spaces but one are control characters
     for start in range(0, len(numbers), _IN_CACHE):
         piece = numbers[start : start + _IN_CACHE]
-        control += np.count_nonzero(piece < ord(" "))
-        lines += np.count_nonzero(piece == ord("\n"))
+        control += int(np.count_nonzero(piece < ord(" ")))
+        lines += int(np.count_nonzero(piece == ord("\n")))
     return data.isascii() and control == lines
 
 

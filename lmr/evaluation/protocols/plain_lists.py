@@ -123,14 +123,14 @@ class _Ids:
         self, which: NDArray[np.int64], other: "_Ids", which_other: NDArray[np.int64]
     ) -> NDArray[np.bool_]:
         """Tell which pairs of ids are the same, byte by byte."""
-        same = self.lengths[which] == other.lengths[which_other]
+        same: NDArray[np.bool_] = self.lengths[which] == other.lengths[which_other]
         for done in range(0, self.longest, 8):
             same &= self._word(which, done) == other._word(which_other, done)
         return same
 
     def _word(self, which: NDArray[np.int64] | slice, done: int) -> NDArray[np.uint64]:
         """Return eight bytes of each id, after so many; zeros behind its end."""
-        word = self.words[self.starts[which] + done]
+        word: NDArray[np.uint64] = self.words[self.starts[which] + done]
         if self.shortest < done + 8:
             word &= _KEPT[np.clip(self.lengths[which] - done, 0, 8)]
         return word
