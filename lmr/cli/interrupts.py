@@ -63,7 +63,7 @@ def _raise(number: int, frame: FrameType | None) -> None:
 
 
 def _again(met: "UnraisableHookArgs") -> None:
-    # Python shows the traceback of what is raised in a callback of a weak reference or in `__del__`, and goes on.
+    # Python shows the traceback of what comes in a callback of a weak reference or in `__del__`, and goes on.
     # Python 3.14 has such a callback at imports.
     if not issubclass(met.exc_type, KeyboardInterrupt):
         sys.__unraisablehook__(met)
