@@ -6,6 +6,7 @@ asked. A TLS port asked in plain HTTP would fill the log with failed handshakes.
 
 import ipaddress
 import sys
+import urllib.error
 import urllib.request
 
 LISTENING = "0A"
@@ -30,6 +31,9 @@ def healthy(page: str) -> bool:
     try:
         with urllib.request.urlopen(page, timeout=SECONDS) as answer:
             return bool(answer.read().strip() == b"ok")
+    except urllib.error.HTTPError as refused:
+        refused.close()
+        return False
     except OSError:
         return False
 

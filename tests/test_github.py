@@ -1,4 +1,4 @@
-"""GitHub's workflows, by zizmor: permissions, credentials that stay behind, actions of strangers, caches that others fill."""
+"""GitHub's workflows, by zizmor: permissions, credentials left behind, strangers' actions, filled caches."""
 
 import subprocess
 import sysconfig

@@ -8,12 +8,20 @@ import atexit
 import os
 import signal
 import sys
+import threading
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 __all__ = ["INTERRUPTED", "STOPPED", "end", "happened", "leave_at_once", "note", "say"]
 
 INTERRUPTED = 130
 STOPPED = "stopped; run the same command again to go on from here"
+
+# As long as a callback may take until the interrupt that it swallowed is raised again.
+_AGAIN_SECONDS = 0.05
 
 _said = STOPPED
 _noted = False
@@ -29,6 +37,7 @@ def note() -> None:
     """From here on, raise `KeyboardInterrupt` at an interrupt, and remember it."""
     atexit.register(_keep_code)  # what is registered first runs last
     signal.signal(signal.SIGINT, _raise)
+    sys.unraisablehook = _again
 
 
 def say(text: str) -> None:
@@ -51,6 +60,17 @@ def _raise(number: int, frame: FrameType | None) -> None:
     global _noted
     _noted = True
     raise KeyboardInterrupt
+
+
+def _again(met: "UnraisableHookArgs") -> None:
+    # Python shows the traceback of what comes in a callback of a weak reference or in `__del__`, and goes on.
+    # Python 3.14 has such a callback at imports.
+    if not issubclass(met.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(met)
+        return
+    timer = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGINT))
+    timer.daemon = True
+    timer.start()
 
 
 def _keep_code() -> None:

@@ -74,12 +74,28 @@ def test_while_modules_load(tmp_path, module):
     assert code == 130
 
 
-def test_where_it_meets_an_exec(tmp_path):
+# Where an interrupt is met: code in an `exec`, and callbacks, in which Python swallows what is raised.
+MET = {
+    "an exec": ("exec('import os, signal; os.kill(os.getpid(), signal.SIGINT)')",),
+    "a callback": ("there = Thing()", "seen = weakref.ref(there, interrupt)", "del there", "time.sleep(30)"),
+    "an end": ("Ending()", "time.sleep(30)"),
+}
+
+
+@pytest.mark.parametrize("met", MET)
+def test_where_it_meets(tmp_path, met):
+    lines = "".join(f"    {line}\n" for line in MET[met])
     (tmp_path / "met.py").write_text(
+        "import os, signal, time, weakref\n"
         "from lmr.cli import interrupts\n"
+        "class Thing:\n"
+        "    pass\n"
+        "def interrupt(*_):\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "class Ending:\n"
+        "    __del__ = interrupt\n"
         "interrupts.note()\n"
-        "try:\n"
-        "    exec('import os, signal; os.kill(os.getpid(), signal.SIGINT)')\n"
+        f"try:\n{lines}"
         "except KeyboardInterrupt:\n"
         "    interrupts.end()\n"
     )
