@@ -28,7 +28,15 @@ from _rehearsal_data import (
     write_rankings,
     write_sizes,
 )
-from _rehearsal_task import Copies, Took, apart, at_units, linked
+from _rehearsal_task import (
+    AGAIN_IF_SMALL_SECONDS,
+    AGAIN_SECONDS,
+    Copies,
+    Took,
+    apart,
+    at_units,
+    linked,
+)
 from numpy.typing import NDArray
 
 from lmr.runtime.settings import layer
@@ -99,7 +107,9 @@ class Rehearsal:
     def take(self, name: str, *shards: int, key: str = "", **changed: Any) -> Took:
         """Measure tasks of a step, unless a measurement is kept."""
         limit = self.options.memory_limit
-        measure = partial(apart, self.steps[name], self.root, shards or (0,), limit, **changed)
+        again = AGAIN_IF_SMALL_SECONDS if self.options.small else AGAIN_SECONDS
+        part = self.steps[name], self.root, shards or (0,), limit
+        measure = partial(apart, *part, again_seconds=again, **changed)
         return self.kept(key or name, measure)
 
     # Local features --------------------------------------------------------------------------------

@@ -90,11 +90,12 @@ def expand(
         cost=Cost(
             rows=ranked.queries,
             bytes_per_row=row_bytes,
-            # The photos that are averaged in, in float64; both searches' lists as read, merged and written.
+            # The photos that are averaged in, in float64; the earlier search's lists as fetched and as read,
+            # and those that both make, merged and in the table. What is found anew is in the search's cost.
             task_bytes=found.task_bytes
             + ranked.per_shard * (8.0 * averaged * 3.0 + 24.0 * queries.dimension)
             + 4.0 * local * queries.dimension * min(ranked.per_shard, GATHERED)
-            + ranked.per_shard * (8.0 * row_bytes + 16.0 * local),
+            + ranked.per_shard * (4.0 * row_bytes + 16.0 * local),
             work=ranked.queries,
             unit="vector",
             mapped_bytes=found.mapped_bytes,

@@ -129,14 +129,15 @@ def index_local(local: Extracted, settings: IndexSettings) -> LocalIndex:
                 # Each sub-index has the quantiser.
                 bytes_per_row=8.0 + code_bytes + 4.0 * lists * local.dimension / max(group, 1),
                 # The quantiser three times, and its lists. First a shard's descriptors as fetched and as
-                # stored; a block's as floats and in order of photos. Then the lists of all features; then the
-                # shard as it is written. Two runs of codes are held as they are sorted; others lie in files.
+                # stored; a block's as floats and in order of photos, while the next one is made. Then the
+                # lists of all features; then the shard as it is written. Two runs of codes are held as they
+                # are sorted; others lie in files.
                 task_bytes=12.0 * lists * local.dimension
                 + LIST_BYTES * lists
                 + 4.0 * min(group, RUN_ROWS) * (12.0 + code_bytes)
                 + max(
                     rows_per_shard(part) * (2.0 * local.dimension * local.itemsize + 8.0)
-                    + 12.0 * min(rows_per_shard(part), FEATURES_AT_ONCE + local.per_photo) * local.dimension,
+                    + 16.0 * min(rows_per_shard(part), FEATURES_AT_ONCE + local.per_photo) * local.dimension,
                     4.0 * group,
                     in_pieces(group * (8.0 + code_bytes)),
                 ),
