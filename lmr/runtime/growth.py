@@ -20,7 +20,7 @@ GROWTH: Mapping[str, tuple[float, float, float, float]] = {
     "search": (251.7, 508.9, 1064.1, 2360.5),
     "index_global": (23.1, 23.1, 44.9, 81.0),  # a small gallery has none
     "neighbours": (379.9, 206.2, 401.2, 920.6),
-    "index_augmented": (30.0, 30.0, 46.9, 72.9),
+    "index_augmented": (30.0, 30.0, 46.9, 72.9),  # nor this one
     "rank": (500.0, 195.1, 456.9, 913.1),
     "expand": (1900.0, 402.1, 529.7, 1128.7),
     "link_regions": (202.1, 101.0, 363.2, 2836.3),

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmr.retrieval.descriptors import check_descriptors
+from lmr.retrieval.local_search.inverted_file import merge_neighbours
 
 __all__ = ["Nearest", "search_exhaustively"]
 
@@ -48,7 +49,7 @@ def search_exhaustively(
         Queries not finite or not unit, or descriptors of another dimension.
     """
     check_descriptors(queries, unit=True)
-    sims = np.full((len(queries), k), -np.inf, np.float32)
+    below = np.full((len(queries), k), np.inf, np.float32)  # products, negated
     rows = np.full((len(queries), k), -1, np.int32)
     for descriptors, photos in parts:
         check_descriptors(descriptors, dimension=queries.shape[1])
@@ -56,7 +57,5 @@ def search_exhaustively(
             continue
         more, places = nearest(queries, descriptors, k)
         more_rows = np.where(places >= 0, photos[places], -1).astype(np.int32)
-        sims, rows = np.concatenate([sims, more], axis=1), np.concatenate([rows, more_rows], axis=1)
-        order = np.lexsort((rows, -sims), axis=1)[:, :k]
-        sims, rows = np.take_along_axis(sims, order, axis=1), np.take_along_axis(rows, order, axis=1)
-    return np.maximum(2 - 2 * sims, 0), rows
+        below, rows = merge_neighbours(below, rows, -more, more_rows)
+    return np.maximum(2 + 2 * below, 0), rows

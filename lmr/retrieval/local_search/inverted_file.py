@@ -43,6 +43,7 @@ __all__ = [
     "first_descriptors",
     "list_distances",
     "list_sizes",
+    "merge_neighbours",
 ]
 
 Floats = NDArray[np.float32]
@@ -240,7 +241,7 @@ def search_sub_index(
                 index.nprobe = probes
                 more, more_rows = index.search_preassigned(queries, k, list_numbers, list_distances)
             more[more_rows < 0] = np.inf
-            distances, rows = _merge(distances, rows, more, more_rows.astype(np.int32))
+            distances, rows = merge_neighbours(distances, rows, more, more_rows.astype(np.int32))
     void = ~queries.any(axis=1)
     distances[void], rows[void] = np.inf, -1
     return distances, rows
@@ -334,7 +335,7 @@ def list_sizes(index: Ivf) -> Ints:
     return np.array([index.invlists.list_size(i) for i in range(index.nlist)], np.int64)
 
 
-def _merge(
+def merge_neighbours(
     a: Floats, a_rows: NDArray[np.int32], b: Floats, b_rows: NDArray[np.int32]
 ) -> tuple[Floats, NDArray[np.int32]]:
     """Keep the best columns of two lists of neighbours, ties by photo row."""

@@ -74,7 +74,7 @@ class SearchSettings(Settings):
     """Inverted lists visited per query feature."""
     exact_below: Annotated[int, Ge(0), Le(1_000_000_000_000)] = field(default=0, metadata=ADDED_LATER)
     """Gallery features, counted as photos times the most of each, below which each query feature is compared
-    with all of them, which takes a GPU (`--search-device cuda`); 0: the index is asked."""
+    with all of them, fast on a GPU (`--search-device cuda`) and slow on CPUs; 0: the index is asked."""
 
 
 def search(

@@ -194,8 +194,13 @@ def _refuse_missing(url: str, missing: dict[str, Exception]) -> None:
     if not missing:
         return
     first = "; ".join(f"{told(entry)} ({_why(why)})" for entry, why in list(missing.items())[:5])
+    named = printable(url)
     raise StorageError(
-        f"{counted(len(missing), 'photo')} of the list {printable(url)} {are(len(missing))} not there",
+        counted(
+            len(missing),
+            f"photo of the list {named} is not there",
+            f"photos of the list {named} are not there",
+        ),
         got=first + (" …" if len(missing) > 5 else ""),
         fix="take them out of the list, or put them there; relative paths begin at the list's folder",
     )
